@@ -1,0 +1,1 @@
+"""Checks by their key in `accept`."""

@@ -1,0 +1,78 @@
+"""What can go wrong where agents work.
+
+AgentsError
+├── ToolFailed          a tool could not do it; the text goes back to the model, which may mend it
+│   └── ToolRefused     it may not: path, host or grant
+├── SandboxUnavailable  no usable sandbox; says why and what to install
+├── TryFailed           one try of a model call came to nothing (`agents/model.py`)
+├── ModelUnavailable    a model cannot be had at all: key, name, endpoint; the run pauses
+├── BadCriterion        an `accept` entry that no check understands
+├── WorkEnded           base of what ends an attempt from within `ctx`
+│   ├── LimitReached    the run's limits leave no room for a call
+│   ├── AnswerUnusable  the model's answer could not be used, also after the repair
+│   ├── StuckRepeating  the same call with the same answer again, after it was told
+│   └── LeaseLost       somebody else has this attempt by now
+└── Diverged            the role did something else than its journal says
+"""
+
+
+class AgentsError(Exception):
+    """Base of all that `agents` raises; its text is for people and models."""
+
+
+class ToolFailed(AgentsError):
+    """The tool could not do it."""
+
+
+class ToolRefused(ToolFailed):
+    """The tool may not do it."""
+
+
+class SandboxUnavailable(AgentsError):
+    """No usable sandbox. `remedy` says what to do."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason} {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class BadCriterion(AgentsError):
+    """An `accept` entry that no check understands; `field` names the key at fault."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ModelUnavailable(AgentsError):
+    """A model cannot be had at all. `remedy` says what to do."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason} {remedy}".strip())
+        self.reason = reason
+        self.remedy = remedy
+
+
+class WorkEnded(AgentsError):
+    """Ends an attempt from within `ctx`."""
+
+
+class LimitReached(WorkEnded):
+    """The run's limits leave no room for a call."""
+
+
+class AnswerUnusable(WorkEnded):
+    """The model's answer could not be used."""
+
+
+class StuckRepeating(WorkEnded):
+    """The same call with the same answer again."""
+
+
+class LeaseLost(WorkEnded):
+    """Somebody else has this attempt by now."""
+
+
+class Diverged(AgentsError):
+    """The role did something else than its journal says."""

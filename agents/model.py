@@ -1,0 +1,111 @@
+"""Contract: messages in, reply and token usage out. One call of `ask` is one try.
+
+What follows a failed try (wait, ask again, give up, pause the run) is the caller's, by `agents/tries.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pydantic import JsonValue
+
+from agents.errors import AgentsError
+from bus.events import CallRequest, Message, Usage
+
+TryKind = Literal[
+    "rate_limited",  # 429
+    "server",  # 5xx, refused or reset before an answer
+    "lost",  # timeout, reset midway, cut, slow drip: it may have been paid
+    "nonsense",  # HTML, truncated JSON, wrong shape, empty choices
+    "parameter",  # 400 that names a parameter: given up and remembered, ask again at once
+    "too_long",  # 400: the messages do not fit the context window
+    "refused",  # other 4xx: the server's words
+    "unavailable",  # 401, 403, 404 model: a person must act
+    "too_big",  # an answer over the size cap, a redirect to another host
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSchema:
+    """A tool as a model sees it; `parameters` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One request. `answer_schema`: the JSON schema the answer's text must fit."""
+
+    model: str
+    """Name at the provider, without `provider:`."""
+    messages: Sequence[Message]
+    max_tokens: int
+    tools: Sequence[ToolSchema] = ()
+    temperature: float | None = None
+    answer_schema: Mapping[str, JsonValue] | None = None
+    timeout_s: float = 120.0
+    role: str = ""
+    """Who asks; only a scripted model looks at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """A whole answer. `calls` have ids that are unique within the reply."""
+
+    text: str | None
+    usage: Usage
+    calls: tuple[CallRequest, ...] = ()
+    finish: Literal["stop", "length", "tool_calls", "content_filter"] = "stop"
+    refusal: str | None = None
+
+
+class TryFailed(AgentsError):
+    """One try came to nothing.
+
+    `unproven`: something was sent and no whole answer came back, so it may have been paid and counts in full.
+    `retry_after_s`: how long the endpoint asks to wait, None where it does not say.
+    """
+
+    def __init__(
+        self,
+        kind: TryKind,
+        message: str,
+        *,
+        unproven: bool = False,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.kind: TryKind = kind
+        self.unproven = unproven
+        self.retry_after_s = retry_after_s
+        self.status = status
+        self.remedy = remedy
+
+
+@dataclass(slots=True)
+class EndpointHealth:
+    """What the calls to one endpoint have met lately; shared by all that use it in this process."""
+
+    answered: int = 0
+    """Whole answers so far; a call that fails while this stands still has met a dead endpoint."""
+    blocked_until: float = 0.0
+    """Monotonic time before which no call goes out (429)."""
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """Something that answers."""
+
+    health: EndpointHealth
+
+    async def ask(self, request: ModelRequest) -> ModelReply:
+        """Make one try. Raises `TryFailed`; cancellation passes through."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and child processes."""
+        ...

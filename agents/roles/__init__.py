@@ -1,0 +1,1 @@
+"""The four roles that are always there."""

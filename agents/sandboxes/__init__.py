@@ -1,0 +1,1 @@
+"""Sandboxes by short name, best first."""

@@ -1,0 +1,9 @@
+"""What is said and how it travels: events, their envelope, transports, the event log.
+
+events.py      every fact a run can record · setup.py a scenario as resolved, with the values events are made of
+envelope.py    who said it, when, in answer to what · codec.py envelope <-> one line of JSON
+topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish and subscribe
+transport.py   contract · transports/ one file each
+event_log.py   contract · event_logs/ one file each, with their file stores
+lookup.py      short name or "module:Class" -> the class
+"""

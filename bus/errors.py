@@ -1,0 +1,43 @@
+"""What can go wrong below the agents.
+
+BusError
+├── BadEnvelope        bytes that are no envelope of ours, or of a version we cannot read
+├── NotFound           a short name, run, record or file that is not there
+└── LogError
+    ├── Conflict       somebody else wrote this run: expected position or epoch differ
+    ├── Damaged        the chain of hashes or the numbering is broken at a position
+    ├── TooNew         written by a newer version of this software
+    └── StorageFailed  the disk said no; nothing of the batch is in the log
+"""
+
+
+class BusError(Exception):
+    """Base of all that `bus` raises; its text is for people."""
+
+
+class BadEnvelope(BusError):
+    """Bytes that are no envelope of ours."""
+
+
+class NotFound(BusError):
+    """A short name, a run, a record or a file that is not there."""
+
+
+class LogError(BusError):
+    """Base of the event log's errors."""
+
+
+class Conflict(LogError):
+    """Another writer owns this run, or wrote to it since we read it."""
+
+
+class Damaged(LogError):
+    """The stored records contradict one another."""
+
+
+class TooNew(LogError):
+    """The log was written by a newer version."""
+
+
+class StorageFailed(LogError):
+    """The storage refused; the whole batch is not in the log, and this handle must not be used again."""

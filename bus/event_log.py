@@ -1,0 +1,109 @@
+"""Contract: append at an expected position, then read from one. The event log is the truth.
+
+Positions of a run are 1, 2, 3 … without gaps; each record carries the hash of the one before. One suite
+(`tests/bus/test_event_log.py`) holds for all stores.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bus.envelope import Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that may write a run."""
+
+    host: str
+    pid: int
+    started: str
+    """When that process started (boot id and start ticks): a pid alone may be another's by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run as the store lists it."""
+
+    run: str
+    epoch: int
+    length: int
+    """Position of its last record."""
+    bytes: int
+    owner: Owner | None
+    created: str
+    """Time of its first record, RFC 3339."""
+
+
+class EventLog(Protocol):
+    """A store of runs. Opened and closed by `async with`. Any number of readers; one writer a run."""
+
+    async def __aenter__(self) -> "EventLog": ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:
+        """Begin a run (at a position of a parent's log, for a fork) and return its epoch, 1.
+
+        Raises `Conflict` if it exists.
+        """
+        ...
+
+    async def take(self, run: str, owner: Owner, *, previous: Owner | None) -> int:
+        """Become the owner of a run and return the new epoch; every older epoch is fenced off.
+
+        `previous` is the owner one has seen (`runs`) and found gone. Raises `Conflict` if it is another by now,
+        `NotFound` if there is no such run.
+        """
+        ...
+
+    async def release(self, run: str, epoch: int) -> None:
+        """Stop being the owner; nothing happens if one no longer is."""
+        ...
+
+    async def append(self, run: str, expected: int, epoch: int, records: Sequence[Envelope]) -> None:
+        """Record envelopes at positions expected + 1 …, all or none, durable on return.
+
+        Their `sequence` must say the same positions. Batches that arrive together (also of several runs) share one
+        transaction. Raises `Conflict` where the run is not at `expected` or the epoch is not the owner's,
+        `StorageFailed` where the disk refuses.
+        """
+        ...
+
+    def read(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[Envelope]:
+        """Yield a run's envelopes from position `start` to `end` (inclusive) or its end.
+
+        Raises `NotFound`, `Damaged` (numbering), `TooNew`.
+        """
+        ...
+
+    async def runs(self) -> Sequence[RunInfo]:
+        """List the runs, newest first."""
+        ...
+
+    async def head(self, run: str) -> tuple[int, str]:
+        """Return the last position and its hash (hex); (0, 64 zeros) for an empty run."""
+        ...
+
+    async def verify(self, run: str) -> int:
+        """Recompute the chain of hashes and return the length. Raises `Damaged` naming the first bad position."""
+        ...
+
+
+class FileStore(Protocol):
+    """The bytes of files by their SHA-256 (hex), written once.
+
+    Small ones may be held back until the next `EventLog.append` of the same store, which writes them in its
+    transaction: before the event that names them is durable, nobody else can know of them.
+    """
+
+    async def put(self, data: bytes) -> str:
+        """Store bytes and return their SHA-256."""
+        ...
+
+    async def get(self, sha256: str) -> bytes:
+        """Return the bytes. Raises `NotFound`; `Damaged` where they do not have that hash."""
+        ...
+
+    async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
+        """Tell which are there."""
+        ...

@@ -1,0 +1,376 @@
+"""Every fact that a run can record: frozen models in one tagged union, `Event`.
+
+Events are past-tense facts. A *request* event (`PlanRequested`, `SubtaskAssigned`, `ReviewRequested`) hands one attempt
+to one agent: the id of its envelope is the lease, and a reply names it as its `causation_id`. An *effect* event has the
+key (request, attempt, path), where the request is the envelope's `subject`. `docs/events.md` is generated from here.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import JsonValue
+
+from bus.setup import Criterion, FileChange, FileRef, Setup, Subtask, Value
+
+Path = tuple[int, ...]
+"""Where in its role's code an effect stands: lanes, then a counter (`agents/journal.py`)."""
+
+Message = dict[str, JsonValue]
+"""One message of a conversation in the shape of Chat Completions."""
+
+
+class Fact(Value):
+    """Base of all events; `version` goes up when the meaning or shape of a class changes."""
+
+    version: ClassVar[int] = 1
+
+
+# The run
+
+
+class GoalSubmitted(Fact):
+    """A run begins. `hashes`: SHA-256 of prompts, schemas and role files by name; `software`: our version."""
+
+    setup: Setup
+    workspace: tuple[FileRef, ...] = ()
+    hashes: dict[str, str] = {}
+    software: str = ""
+
+
+class GoalAccepted(Fact):
+    """The outcome holds all its criteria."""
+
+    reason: str
+    files: tuple[FileRef, ...] = ()
+
+
+class GoalFailed(Fact):
+    """The run ends without an accepted outcome; `files` are those of accepted results."""
+
+    reason: str
+    kind: Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill"]
+    missing: tuple[str, ...] = ()
+    files: tuple[FileRef, ...] = ()
+
+
+class RunPaused(Fact):
+    """Nothing goes on until a person resumes. `kind` tells the exit status: a person 130, a missing part 3."""
+
+    reason: str
+    kind: Literal["person", "endpoint", "storage"]
+
+
+class RunResumed(Fact):
+    """The run goes on, in a new process; leases of the old one are void. `changes`: limits raised, by name."""
+
+    changes: dict[str, JsonValue] = {}
+
+
+class TimePassed(Fact):
+    """A deadline fired: the running time in the envelope is past it. Recorded only if something follows."""
+
+
+class NoProgressNoticed(Fact):
+    """The same again: `what` names it. `step`: told, then the attempt fails, then another plan, then the end."""
+
+    what: Literal["call", "result", "plan"]
+    detail: str
+    attempt: int = 0
+
+
+# Agents
+
+
+class AgentJoined(Fact):
+    """An agent offers its roles; `slots`: how many requests at once, over all its roles."""
+
+    agent: str
+    roles: tuple[str, ...]
+    slots: int
+
+
+class AgentLeft(Fact):
+    """An agent is gone; what it held is given to others."""
+
+    agent: str
+    why: str
+
+
+class AssignmentEnded(Fact):
+    """A lease ended without result or failure: its attempt goes to another agent and counts nowhere.
+
+    `pause`: the part that is missing, where the run cannot go on without a person.
+    """
+
+    lease: str
+    why: str
+    pause: str | None = None
+
+
+# Requests and replies
+
+
+class PlanRequested(Fact):
+    """The planner is asked for a plan; `feedback` says why the one before is not enough."""
+
+    attempt: int
+    agent: str
+    deadline_ms: int
+    round: int
+    feedback: tuple[str, ...] = ()
+
+
+class PlanProposed(Fact):
+    """A plan: the planner's, or the scenario's own."""
+
+    subtasks: tuple[Subtask, ...]
+    effects: int = 0
+
+
+class PlanRefused(Fact):
+    """A plan that cannot work, with each reason; it goes back to the planner."""
+
+    reasons: tuple[str, ...]
+
+
+class SubtaskAssigned(Fact):
+    """One attempt of a subtask is given to one agent. `deadline_ms`: running time at which it is over."""
+
+    subtask: Subtask
+    attempt: int
+    agent: str
+    deadline_ms: int
+    feedback: tuple[str, ...] = ()
+
+
+class ResultSubmitted(Fact):
+    """What an attempt came to. `effects`: how many effect events belong to it, all recorded before it counts."""
+
+    text: str
+    files: tuple[FileChange, ...] = ()
+    data: JsonValue = None
+    effects: int = 0
+
+
+class WorkFailed(Fact):
+    """An attempt ended without a result. Not `retryable`: another attempt would fail the same way."""
+
+    reason: str
+    kind: Literal["error", "deadline", "answer", "model", "limit", "no_progress", "tool", "sandbox"]
+    retryable: bool = True
+    effects: int = 0
+
+
+class ReviewRequested(Fact):
+    """The critic is asked about one result (`subtask`, `of_attempt`) or about the outcome (`subtask` None)."""
+
+    attempt: int
+    agent: str
+    deadline_ms: int
+    subtask: str | None
+    of_attempt: int
+    accept: tuple[Criterion, ...]
+
+
+class Redo(Value):
+    """One subtask that a rejection sends back, and why."""
+
+    subtask: str
+    why: str
+
+
+class ReviewGiven(Fact):
+    """The critic's word. `redo` names subtasks (only for the outcome); `named` the files that failed checks name."""
+
+    accepted: bool
+    feedback: str
+    redo: tuple[Redo, ...] = ()
+    named: tuple[str, ...] = ()
+    effects: int = 0
+
+
+class FilesMerged(Fact):
+    """An accepted result's files are in the run's tree."""
+
+    subtask: str
+    attempt: int
+    files: tuple[FileChange, ...]
+
+
+class FilesConflicted(Fact):
+    """A result changed files that another accepted result had changed otherwise since its base."""
+
+    subtask: str
+    attempt: int
+    paths: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+# Effects
+
+
+class Usage(Value):
+    """Tokens of one call; `input` holds `cached`. `estimated`: the endpoint gave no believable figures."""
+
+    input: int
+    output: int
+    cached: int = 0
+    estimated: bool = False
+
+
+class CallRequest(Value):
+    """A tool call as the model wrote it; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ModelAsked(Fact):
+    """A model call is wanted: `input_bound` and `max_tokens` are reserved before it is made.
+
+    `messages` are those new since the ask at `follows` (a path; None begins a conversation): the whole is the first
+    `keeps` messages of that ask, its answer included, then these.
+    """
+
+    attempt: int
+    path: Path
+    number: int
+    """The try, from 1."""
+    digest: str
+    model: str
+    messages: tuple[Message, ...]
+    follows: Path | None = None
+    keeps: int = 0
+    tools: tuple[str, ...] = ()
+    sampling: dict[str, JsonValue] = {}
+    answer_schema: dict[str, JsonValue] | None = None
+    input_bound: int
+    max_tokens: int
+
+
+class CallGranted(Fact):
+    """A call that had to wait, or whose `max_tokens` was lowered to what is left, may be made."""
+
+    attempt: int
+    path: Path
+    number: int
+    max_tokens: int
+
+
+class CallRefused(Fact):
+    """No room is left for this call, and none will come."""
+
+    attempt: int
+    path: Path
+    number: int
+    reason: str
+
+
+class ModelTryFailed(Fact):
+    """One try came to nothing. `unproven`: something was sent and no whole answer came, so it counts in full."""
+
+    attempt: int
+    path: Path
+    number: int
+    kind: str
+    reason: str
+    unproven: bool = False
+    wait_ms: int | None = None
+    """How long until the next try; None where there is none."""
+
+
+class ModelAnswered(Fact):
+    """A paid answer."""
+
+    attempt: int
+    path: Path
+    number: int
+    text: str | None
+    calls: tuple[CallRequest, ...] = ()
+    finish: Literal["stop", "length", "tool_calls", "content_filter"] = "stop"
+    refusal: str | None = None
+    usage: Usage
+
+
+class ToolCalled(Fact):
+    """A tool that changes something is about to run. Tools that only read have no intent."""
+
+    attempt: int
+    path: Path
+    digest: str
+    tool: str
+    arguments: dict[str, JsonValue]
+
+
+class ToolReturned(Fact):
+    """What a tool gave back. `files` changed by it; `whole` holds the full text where `output` was cut."""
+
+    attempt: int
+    path: Path
+    digest: str
+    tool: str
+    arguments: dict[str, JsonValue]
+    output: str
+    error: bool = False
+    files: tuple[FileChange, ...] = ()
+    whole: FileRef | None = None
+
+
+class CheckStarted(Fact):
+    """A check that runs code is about to run."""
+
+    attempt: int
+    path: Path
+    digest: str
+    criterion: Criterion
+
+
+class CheckEnded(Fact):
+    """Whether a criterion holds, and what shows it. `broken`: the check itself could not be made."""
+
+    attempt: int
+    path: Path
+    digest: str
+    criterion: Criterion
+    verdict: Literal["holds", "fails", "broken"]
+    shows: str
+    named: tuple[str, ...] = ()
+
+
+class ValueDrawn(Fact):
+    """The clock was read, or chance asked."""
+
+    attempt: int
+    path: Path
+    kind: Literal["now", "random"]
+    value: float
+
+
+Request = PlanRequested | SubtaskAssigned | ReviewRequested
+Reply = PlanProposed | ResultSubmitted | ReviewGiven | WorkFailed
+Effect = (
+    ModelAsked | ModelTryFailed | ModelAnswered | ToolCalled | ToolReturned | CheckStarted | CheckEnded | ValueDrawn
+)
+Event = (
+    GoalSubmitted
+    | GoalAccepted
+    | GoalFailed
+    | RunPaused
+    | RunResumed
+    | TimePassed
+    | NoProgressNoticed
+    | AgentJoined
+    | AgentLeft
+    | AssignmentEnded
+    | Request
+    | Reply
+    | PlanRefused
+    | FilesMerged
+    | FilesConflicted
+    | CallGranted
+    | CallRefused
+    | Effect
+)
+
+EVENTS: dict[str, type[Fact]] = {kind.__name__: kind for kind in Event.__args__}
+"""Every event class by its name; the name and `version` make the CloudEvents type `swarm.NAME.vN`."""
