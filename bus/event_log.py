@@ -6,7 +6,7 @@ Positions of a run are 1, 2, 3 … without gaps; each record carries the hash of
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from bus.envelope import Envelope
 
@@ -38,7 +38,7 @@ class RunInfo:
 class EventLog(Protocol):
     """A store of runs. Opened and closed by `async with`. Any number of readers; one writer a run."""
 
-    async def __aenter__(self) -> "EventLog": ...
+    async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:

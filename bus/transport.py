@@ -8,7 +8,7 @@ A transport knows nothing of runs. Names of topics and filters follow MQTT 5, se
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from bus.envelope import Envelope
 
@@ -18,7 +18,7 @@ class Message:
     """An envelope on its way, with what only the way needs.
 
     `attachments` are derived by the sender (journal so far, results of needs, files' bytes) and never recorded.
-    `envelope` is None for a *note*: word between edges that is no fact of a run (cards, grants, renewals), which lies in
+    `envelope` is None for a *note*: word between edges that is no fact of a run (cards, grants, renewals), lying in
     `attachments` alone.
     """
 
@@ -60,7 +60,7 @@ class Subscription(Protocol):
 class Transport(Protocol):
     """Where envelopes travel. Opened and closed by `async with`."""
 
-    async def __aenter__(self) -> "Transport": ...
+    async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def publish(self, topic: str, message: Message, *, retain: bool = False) -> None:

@@ -1,1 +1,1 @@
-"""State a goal; agents plan, use tools, write, check and finish on their own. `import swarm` is the only public name."""
+"""State a goal; agents plan, use tools, write, check and finish on their own. `import swarm` is all one imports."""
