@@ -1,0 +1,123 @@
+"""What is late, doubled, out of lease or out of order is not recorded.
+
+Whoever sends is not trusted: a reply counts only under the lease that was given for that request, an answer only after
+its question was recorded and granted, a result only once all of its effects are in the log.
+"""
+
+from enum import Enum
+from typing import cast
+
+from bus.envelope import Envelope
+from bus.events import (
+    AgentJoined,
+    AgentLeft,
+    AssignmentEnded,
+    CheckEnded,
+    CheckStarted,
+    Event,
+    ModelAnswered,
+    ModelAsked,
+    ModelTryFailed,
+    PlanProposed,
+    ResultSubmitted,
+    ReviewGiven,
+    RunPaused,
+    RunResumed,
+    TimePassed,
+    ToolCalled,
+    ToolReturned,
+    ValueDrawn,
+    WorkFailed,
+)
+from swarm.core.decide import next_deadline
+from swarm.core.state import RunState, Work
+
+
+class Admission(Enum):
+    """What becomes of an envelope that came in."""
+
+    RECORD = "record"
+    REPEATED = "repeated"
+    """It stands in the log already; its sender may have missed our word, so it is confirmed again."""
+    ENDED = "the run is not running"
+    LATE = "its lease is not held"
+    EARLY = "what it builds on is not recorded"
+    WRONG = "it is no answer to that request"
+
+
+REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "review"}
+
+
+def admit(state: RunState, envelope: Envelope) -> Admission:
+    """Tell whether an envelope from outside may be recorded now. Events of `decide` need no admission."""
+    event = cast("Event", envelope.event)
+    if isinstance(event, RunResumed):
+        return Admission.RECORD if not state.running else Admission.WRONG
+    if not state.running:
+        return Admission.ENDED
+    match event:
+        case AgentJoined():
+            return Admission.REPEATED if event.agent in state.agents else Admission.RECORD
+        case AgentLeft():
+            return Admission.RECORD if event.agent in state.agents else Admission.LATE
+        case AssignmentEnded():
+            return Admission.RECORD if event.lease in state.leases else Admission.LATE
+        case TimePassed():
+            due = next_deadline(state)
+            return Admission.RECORD if due is not None and due <= envelope.elapsed_ms else Admission.EARLY
+        case RunPaused():
+            return Admission.RECORD
+    work = state.leases.get(envelope.causation_id or "")
+    if work is None or work.request != envelope.subject:
+        return Admission.LATE
+    match event:
+        case PlanProposed() | ResultSubmitted() | ReviewGiven() | WorkFailed():
+            return _reply(work, event)
+        case ModelAsked() | ModelAnswered() | ModelTryFailed():
+            return _model(state, work, event)
+        case ToolCalled() | ToolReturned() | CheckStarted() | CheckEnded() | ValueDrawn():
+            return _effect(state, work, event)
+        case _:
+            return Admission.WRONG
+
+
+def _reply(work: Work, event: PlanProposed | ResultSubmitted | ReviewGiven | WorkFailed) -> Admission:
+    if not isinstance(event, WorkFailed) and REPLY_TO[type(event)] != work.kind:
+        return Admission.WRONG
+    return Admission.RECORD if event.effects == len(work.journal) else Admission.EARLY
+
+
+def _model(state: RunState, work: Work, event: ModelAsked | ModelAnswered | ModelTryFailed) -> Admission:
+    if event.attempt != work.attempt:
+        return Admission.LATE
+    if (type(event).__name__, event.path, event.number) in work.seen:
+        return Admission.REPEATED
+    key = (work.request, event.attempt, event.path, event.number)
+    if isinstance(event, ModelAsked):
+        if event.input_bound < 0 or event.max_tokens < 1:
+            return Admission.WRONG
+        before = ("ModelAsked", event.path, event.number - 1)
+        return Admission.RECORD if event.number == 1 or before in work.seen else Admission.EARLY
+    if isinstance(event, ModelAnswered) and min(event.usage.input, event.usage.output, event.usage.cached) < 0:
+        return Admission.WRONG
+    return Admission.RECORD if key in state.ledger.reserved else Admission.EARLY
+
+
+def _effect(
+    state: RunState, work: Work, event: ToolCalled | ToolReturned | CheckStarted | CheckEnded | ValueDrawn
+) -> Admission:
+    if event.attempt != work.attempt:
+        return Admission.LATE
+    kind = type(event).__name__
+    if (kind, event.path, 0) in work.seen:
+        return Admission.REPEATED
+    if isinstance(event, ToolCalled | ToolReturned) and not _granted(state, work, event.tool):
+        return Admission.WRONG
+    if isinstance(event, ToolReturned) and event.files and ("ToolCalled", event.path, 0) not in work.seen:
+        return Admission.EARLY
+    return Admission.RECORD
+
+
+def _granted(state: RunState, work: Work, tool: str) -> bool:
+    role = state.setup.roles.get(work.role) if state.setup else None
+    return role is not None and tool in {name.rpartition(":")[2] for name in role.tools}

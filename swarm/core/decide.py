@@ -1,0 +1,187 @@
+"""`decide(state)`: what happens next. Pure; it is quiet once its events have been applied."""
+
+import heapq
+from typing import NamedTuple
+
+from bus.events import (
+    CallGranted,
+    CallRefused,
+    Event,
+    FilesConflicted,
+    FilesMerged,
+    GoalAccepted,
+    GoalFailed,
+    PlanProposed,
+    PlanRefused,
+    PlanRequested,
+    ReviewRequested,
+    RunPaused,
+    SubtaskAssigned,
+    WorkFailed,
+)
+from swarm.core import tree
+from swarm.core.state import RunState, Status, Work
+
+
+class Decision(NamedTuple):
+    """An event to record. `cause`: the lease it answers, where that is not the event just applied."""
+
+    event: Event
+    subject: str | None = None
+    cause: str | None = None
+
+
+def decide(state: RunState) -> Decision | None:
+    """Return what to record next; None when nothing follows until something comes in."""
+    if not state.running:
+        return None
+    return _end(state) or _grant(state) or _notice(state) or _merge(state) or _deadline(state) or _hand_out(state)
+
+
+def next_deadline(state: RunState) -> int | None:
+    """Return the running time, in milliseconds, at which something follows by itself; None while not running."""
+    if not state.running:
+        return None
+    while state.deadlines and state.deadlines[0][1] not in state.leases:
+        heapq.heappop(state.deadlines)
+    first = state.deadlines[0][0] if state.deadlines else state.limits.time_ms
+    return min(first, state.limits.time_ms)
+
+
+def _end(state: RunState) -> Decision | None:
+    if state.ledger.beyond:
+        return _fail(state, "bill", state.ledger.beyond)
+    if state.call_refused:
+        return _fail(state, "limit", state.call_refused)
+    if state.elapsed_ms >= state.limits.time_ms:
+        return _fail(state, "limit", f"limits.time is reached: {state.elapsed_ms / 1000:.0f} s of running time")
+    if state.stuck is not None:
+        kind = state.stuck.kind
+        reason = state.stuck.reason
+        if kind == "rounds":
+            reason = f"the outcome was rejected in the last of {state.limits.rounds} rounds: {reason}"
+        return _fail(state, kind, reason)
+    if state.outcome_review is not None and state.outcome_review.accepted:
+        reason = state.outcome_review.feedback or "all criteria hold"
+        return Decision(GoalAccepted(reason=reason, files=tree.outcome_files(state)))
+    if state.pause_wanted:
+        return Decision(RunPaused(reason=state.pause_wanted, kind="endpoint"))
+    return None
+
+
+def _fail(state: RunState, kind: str, reason: str) -> Decision:
+    missing = tuple(name for name, subtask in state.subtasks.items() if subtask.status != Status.ACCEPTED)
+    files = tree.outcome_files(state)
+    return Decision(GoalFailed(reason=reason, kind=kind, missing=missing, files=files))  # type: ignore[arg-type]
+
+
+def _grant(state: RunState) -> Decision | None:
+    ledger = state.ledger
+    call = ledger.oldest()
+    if call is None:
+        return None
+    granted = ledger.grantable()
+    if granted is None:
+        return None
+    request, attempt, path, number = call.key
+    if granted:
+        return Decision(CallGranted(attempt=attempt, path=path, number=number, max_tokens=granted), request)
+    what = "limits.tokens" if call.tokens > ledger.tokens_left else "limits.money"
+    left = f"{ledger.tokens_left} tokens" + (f", {ledger.money_left / 1e12:.4f} USD" if state.limits.money else "")
+    reason = (
+        f"{what} leaves no room for the next model call of {request!r}: "
+        f"it may use {call.input_bound} + {call.max_tokens} tokens, left are {left}"
+    )
+    return Decision(CallRefused(attempt=attempt, path=path, number=number, reason=reason), request)
+
+
+def _notice(state: RunState) -> Decision | None:
+    if state.notice is not None:
+        return Decision(state.notice, state.notice_about)
+    if state.refused_plan:
+        return Decision(PlanRefused(reasons=state.refused_plan), f"plan-{state.plan_number}")
+    setup = state.setup
+    if setup and setup.plan is not None and not state.subtasks and state.plan_number == 0:
+        return Decision(PlanProposed(subtasks=setup.plan))
+    return None
+
+
+def _merge(state: RunState) -> Decision | None:
+    if not state.to_merge:
+        return None
+    name = state.to_merge[0]
+    subtask = state.subtasks[name]
+    result = subtask.result
+    if result is None:  # cannot be: what is to be merged has a result
+        raise AssertionError(name)
+    met = tree.conflicts(state, result)
+    if not met:
+        return Decision(FilesMerged(subtask=name, attempt=subtask.attempts, files=result.files), name)
+    others = tuple(sorted({state.changed_by[path] for path in met if path in state.changed_by}))
+    return Decision(FilesConflicted(subtask=name, attempt=subtask.attempts, paths=tuple(met), others=others), name)
+
+
+def _deadline(state: RunState) -> Decision | None:
+    due = next_deadline(state)
+    if due is None or due > state.elapsed_ms or not state.deadlines:
+        return None
+    lease = state.deadlines[0][1]
+    work = state.leases[lease]
+    reason = f"no result within its deadline ({_role_deadline(state, work) / 1000:.0f} s of running time)"
+    return Decision(WorkFailed(reason=reason, kind="deadline", effects=len(work.journal)), work.request, lease)
+
+
+def _hand_out(state: RunState) -> Decision | None:
+    if len(state.leases) >= state.limits.parallel:
+        return None
+    best: tuple[tuple[int, int, str], str] | None = None
+    for role, heap in state.wanted.items():
+        if not heap or (best is not None and heap[0] > best[0]):
+            continue
+        agent = _free_agent(state, role)
+        if agent is not None:
+            best = heap[0], agent
+    if best is None:
+        return None
+    (_, _, request), agent = best
+    return Decision(_request(state, state.works[request], agent), request)
+
+
+def _free_agent(state: RunState, role: str) -> str | None:
+    """Return the agent of a role with the most free slots, if the role may have another at work."""
+    setup = state.setup.roles.get(role) if state.setup else None
+    if setup is not None and state.at_work.get(role, 0) >= setup.agents:
+        return None
+    best, room = None, 0
+    for agent in state.agents.values():
+        if role in agent.roles and agent.slots - agent.busy > room:
+            best, room = agent.agent, agent.slots - agent.busy
+    return best
+
+
+def _role_deadline(state: RunState, work: Work) -> int:
+    role = state.setup.roles.get(work.role) if state.setup else None
+    return role.deadline_ms if role else 600_000
+
+
+def _request(state: RunState, work: Work, agent: str) -> PlanRequested | SubtaskAssigned | ReviewRequested:
+    deadline = min(state.elapsed_ms + _role_deadline(state, work), state.limits.time_ms)
+    match work.kind:
+        case "plan":
+            return PlanRequested(
+                attempt=work.attempt, agent=agent, deadline_ms=deadline, round=work.round, feedback=work.feedback
+            )
+        case "review":
+            return ReviewRequested(
+                attempt=work.attempt,
+                agent=agent,
+                deadline_ms=deadline,
+                subtask=work.subtask,
+                of_attempt=work.of_attempt,
+                accept=work.accept,
+            )
+        case "subtask":
+            spec = state.subtasks[work.subtask or ""].spec
+            return SubtaskAssigned(
+                subtask=spec, attempt=work.attempt, agent=agent, deadline_ms=deadline, feedback=work.feedback
+            )

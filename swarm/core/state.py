@@ -1,0 +1,166 @@
+"""What a run's log adds up to: `RunState`, the fold of `apply` over the events. Only `apply` changes it."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from bus.envelope import Envelope
+from bus.events import GoalAccepted, GoalFailed, NoProgressNoticed, Path, ResultSubmitted, ReviewGiven, RunPaused
+from bus.setup import Criterion, FileRef, Limits, Setup, Subtask
+from swarm.core.limits import CallKey, Ledger
+
+WorkKind = Literal["plan", "review", "subtask"]
+
+
+class Status(StrEnum):
+    """Where a subtask stands."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    WORKING = "working"
+    REVIEWED = "reviewed"
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+
+
+@dataclass(slots=True)
+class SubtaskState:
+    """One subtask of the present plan."""
+
+    spec: Subtask
+    status: Status = Status.WAITING
+    attempts: int = 0
+    """Number of its last attempt; goes on over revisions of the plan."""
+    uncounted: int = 0
+    """Attempts that no longer count against `limits.attempts`: those before the present plan."""
+    order: int = 0
+    """Position at which it was first handed out; 0 before."""
+    unmet: int = 0
+    """How many of its needs are not accepted yet."""
+    feedback: tuple[str, ...] = ()
+    result: ResultSubmitted | None = None
+    rejected: ResultSubmitted | None = None
+    """The result that was sent back; the next attempt starts from its files."""
+    beside: tuple[str, ...] = ()
+    """Subtasks whose files it works on top of, beyond its needs, since their changes met."""
+    repeats: int = 0
+    outward: dict[str, str] = field(default_factory=dict)
+    """Digest -> outcome of what its attempts did to the outside world."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One request that is open: wanted, or in an agent's hands."""
+
+    request: str
+    kind: WorkKind
+    role: str
+    attempt: int
+    feedback: tuple[str, ...] = ()
+    subtask: str | None = None
+    of_attempt: int = 0
+    accept: tuple[Criterion, ...] = ()
+    round: int = 0
+    order: int = 0
+    """Position at which it was first handed out; 0 before."""
+    lease: str | None = None
+    agent: str | None = None
+    deadline_ms: int = 0
+    journal: list[Envelope] = field(default_factory=list)
+    """Its recorded effects, in the order of the log."""
+    seen: set[tuple[str, Path, int]] = field(default_factory=set)
+    """Type, path and try of each recorded effect."""
+    open_calls: set[CallKey] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class AgentState:
+    """One agent that has joined."""
+
+    agent: str
+    roles: tuple[str, ...]
+    slots: int
+    busy: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """The present plan cannot go on as it is."""
+
+    kind: Literal["attempts", "rounds", "plan", "no_progress"]
+    reason: str
+    redo: tuple[tuple[str, str], ...] = ()
+    """Subtasks to do again, each with why; none: the planner is asked."""
+    final: bool = False
+    """No further round can help."""
+
+
+@dataclass(slots=True)
+class RunState:
+    """The state of one run."""
+
+    run: str
+    position: int = 0
+    elapsed_ms: int = 0
+    status: Literal["new", "running", "paused", "accepted", "failed"] = "new"
+    setup: Setup | None = None
+    limits: Limits = field(default_factory=Limits)
+    ledger: Ledger = field(default_factory=lambda: Ledger(Limits()))
+    ended: GoalAccepted | GoalFailed | None = None
+    paused: RunPaused | None = None
+    tool_calls: int = 0
+
+    # agents
+    agents: dict[str, AgentState] = field(default_factory=dict)
+    works: dict[str, Work] = field(default_factory=dict)
+    leases: dict[str, Work] = field(default_factory=dict)
+    wanted: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
+    """Role -> heap of (priority, order of arrival, request) that nobody works on."""
+    arrivals: int = 0
+    at_work: dict[str, int] = field(default_factory=dict)
+    """Role -> requests in agents' hands."""
+    deadlines: list[tuple[int, str]] = field(default_factory=list)
+    """Heap of (running time, lease)."""
+
+    # plan
+    subtasks: dict[str, SubtaskState] = field(default_factory=dict)
+    needed_by: dict[str, list[str]] = field(default_factory=dict)
+    assigned: set[str] = field(default_factory=set)
+    """Ids of all subtasks ever assigned."""
+    not_accepted: int = 0
+    plan_number: int = 0
+    round: int = 1
+    refused_plan: tuple[str, ...] = ()
+    """Why the plan just proposed cannot work."""
+    refusals: int = 0
+    tried_plans: set[str] = field(default_factory=set)
+    plan_repeats: int = 0
+    stuck: Stuck | None = None
+    notice: NoProgressNoticed | None = None
+    notice_about: str | None = None
+    outcome_review: ReviewGiven | None = None
+    reviews_of_outcome: int = 0
+
+    # files
+    workspace: dict[str, FileRef] = field(default_factory=dict)
+    tree: dict[str, FileRef] = field(default_factory=dict)
+    changed_by: dict[str, str] = field(default_factory=dict)
+    """Path -> the subtask whose accepted result changed it last."""
+    accepted_order: list[str] = field(default_factory=list)
+    to_merge: deque[str] = field(default_factory=deque)
+
+    # what ends or stops it
+    call_refused: str | None = None
+    pause_wanted: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether events may follow."""
+        return self.status == "running"
+
+    @property
+    def all_accepted(self) -> bool:
+        """Whether the plan is done."""
+        return bool(self.subtasks) and self.not_accepted == 0
