@@ -63,7 +63,27 @@ class LimitReached(WorkEnded):
 
 
 class AnswerUnusable(WorkEnded):
-    """The model's answer could not be used."""
+    """The model's answer could not be used; `kind` as in `agents/dialogue.py`, such as `refused` or `cut`."""
+
+    def __init__(self, message: str, *, kind: str = "answer") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ModelFailed(WorkEnded):
+    """The tries of a model call are used up. Not `retryable`: another attempt would fail the same way."""
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class RunMustPause(WorkEnded):
+    """A part is missing without which nothing goes on."""
+
+
+class InDoubt(RunMustPause):
+    """Nobody knows whether an outward call was done."""
 
 
 class StuckRepeating(WorkEnded):

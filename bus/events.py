@@ -243,7 +243,6 @@ class ModelAsked(Fact):
     keeps: int = 0
     tools: tuple[str, ...] = ()
     sampling: dict[str, JsonValue] = {}
-    answer_schema: dict[str, JsonValue] | None = None
     input_bound: int
     max_tokens: int
 
@@ -312,6 +311,8 @@ class ToolReturned(Fact):
     arguments: dict[str, JsonValue]
     output: str
     error: bool = False
+    wrong_arguments: bool = False
+    """Nothing was run: the arguments do not fit the tool."""
     files: tuple[FileChange, ...] = ()
     whole: FileRef | None = None
 

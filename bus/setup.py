@@ -57,6 +57,8 @@ class RoleSetup(Value):
     """One role of a run. `tools` are granted names; `price` is None where it is not known."""
 
     model: str
+    about: str = ""
+    """What it is for, in one line: planners choose by it."""
     tools: tuple[str, ...] = ()
     agents: int = 8
     max_tokens: int = 4096

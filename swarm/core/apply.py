@@ -176,6 +176,8 @@ def _free(state: RunState, work: Work) -> None:
         agent.busy -= 1
     state.at_work[work.role] -= 1
     work.lease = work.agent = None
+    while state.deadlines and state.deadlines[0][1] not in state.leases:
+        heapq.heappop(state.deadlines)
 
 
 def _close(state: RunState, work: Work) -> None:

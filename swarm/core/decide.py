@@ -1,7 +1,6 @@
 """`decide(state)`: what happens next. Pure; it is quiet once its events have been applied."""
 
-import heapq
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bus.events import (
     CallGranted,
@@ -23,6 +22,9 @@ from swarm.core import tree
 from swarm.core.state import RunState, Status, Work
 
 
+FailureKind = Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill"]
+
+
 class Decision(NamedTuple):
     """An event to record. `cause`: the lease it answers, where that is not the event just applied."""
 
@@ -42,13 +44,11 @@ def next_deadline(state: RunState) -> int | None:
     """Return the running time, in milliseconds, at which something follows by itself; None while not running."""
     if not state.running:
         return None
-    while state.deadlines and state.deadlines[0][1] not in state.leases:
-        heapq.heappop(state.deadlines)
     first = state.deadlines[0][0] if state.deadlines else state.limits.time_ms
     return min(first, state.limits.time_ms)
 
 
-def _end(state: RunState) -> Decision | None:
+def _end(state: RunState) -> Decision | None:  # noqa: PLR0911 - each way to end
     if state.ledger.beyond:
         return _fail(state, "bill", state.ledger.beyond)
     if state.call_refused:
@@ -69,10 +69,10 @@ def _end(state: RunState) -> Decision | None:
     return None
 
 
-def _fail(state: RunState, kind: str, reason: str) -> Decision:
+def _fail(state: RunState, kind: FailureKind, reason: str) -> Decision:
     missing = tuple(name for name, subtask in state.subtasks.items() if subtask.status != Status.ACCEPTED)
     files = tree.outcome_files(state)
-    return Decision(GoalFailed(reason=reason, kind=kind, missing=missing, files=files))  # type: ignore[arg-type]
+    return Decision(GoalFailed(reason=reason, kind=kind, missing=missing, files=files))
 
 
 def _grant(state: RunState) -> Decision | None:

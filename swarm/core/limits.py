@@ -94,12 +94,7 @@ class Ledger:
 
     def oldest(self) -> Call | None:
         """Return the call that is granted next."""
-        while self.queue:
-            call = self.waiting.get(self.queue[0][2])
-            if call is not None:
-                return call
-            heapq.heappop(self.queue)
-        return None
+        return self.waiting[self.queue[0][2]] if self.queue else None
 
     def fits(self, call: Call) -> bool:
         """Tell whether there is room for all that a call may use."""
@@ -132,12 +127,15 @@ class Ledger:
 
     def grant(self, key: CallKey, max_tokens: int) -> None:
         """Reserve for a call that waited."""
-        call = self.waiting.pop(key)
+        call = self.waiting[key]
+        self.drop(key)
         self._reserve(Call(key, call.order, call.input_bound, max_tokens, call.price))
 
     def drop(self, key: CallKey) -> None:
         """Forget a waiting call."""
         self.waiting.pop(key, None)
+        while self.queue and self.queue[0][2] not in self.waiting:
+            heapq.heappop(self.queue)
 
     def settle(self, key: CallKey, usage: Usage) -> None:
         """Turn a reservation into what was used."""

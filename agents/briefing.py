@@ -1,0 +1,53 @@
+"""What a role is told beyond its request event: derived from the log as a request is sent, never recorded itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bus.envelope import Envelope
+from bus.setup import FileRef, Permissions, RoleSetup
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An accepted (or submitted) result of another subtask: its text, and its files by name."""
+
+    subtask: str
+    role: str
+    instruction: str
+    text: str
+    files: tuple[str, ...] = ()
+    status: str = "accepted"
+    feedback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A role that a planner may give work to."""
+
+    role: str
+    about: str
+    tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """The attachments of one request."""
+
+    goal: str
+    role: RoleSetup
+    permissions: Permissions = field(default_factory=Permissions)
+    journal: tuple[Envelope, ...] = ()
+    """Effects recorded for this attempt so far, in the order of the log."""
+    outward: Mapping[str, str] = field(default_factory=dict)
+    """Digest -> outcome of what earlier attempts did to the outside world."""
+    base: Mapping[str, FileRef] = field(default_factory=dict)
+    """Files that the result's changes are told against, by path."""
+    start: Mapping[str, FileRef] = field(default_factory=dict)
+    """Files that the attempt finds in its folder."""
+    findings: tuple[Finding, ...] = ()
+    """For a subtask the results it needs; for a review what is reviewed; for a planner the present plan."""
+    offers: tuple[Offer, ...] = ()
+    """For a planner: the roles there are."""
+    most_subtasks: int = 24
+    env: Mapping[str, str] = field(default_factory=dict)
+    """For programs in the sandbox: `INPUT_X`."""

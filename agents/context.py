@@ -1,0 +1,339 @@
+"""All that a role may use while it works: `converse`, tools, checks, clock, chance, its folder, what it was told.
+
+Each of these is an *effect*: it has a key and a digest, is answered from the journal where the log has it, and else is
+done and reported to the run's orchestrator. What a role does through its context can be resumed and replayed.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from pydantic import JsonValue
+
+from agents.attempt_folder import AttemptFolder
+from agents.briefing import Briefing, Finding
+from agents.check import CheckContext, Verdict
+from agents.checks import parse
+from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
+from agents.effects import Effects
+from agents.errors import AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
+from agents.fitting import cut_middle
+from agents.journal import digest_of
+from agents.model import Model
+from agents.project_folder import ProjectFolder
+from agents.sandbox import Sandbox
+from agents.structured import Answer
+from agents.thinking import Thinking
+from agents.tool import Tool, ToolContext
+from bus.events import (
+    CheckEnded,
+    CheckStarted,
+    ModelTryFailed,
+    Path,
+    ResultSubmitted,
+    ToolCalled,
+    ToolReturned,
+    ValueDrawn,
+)
+from bus.setup import Criterion, FileChange, FileRef
+
+T = TypeVar("T")
+
+OUTPUT_CAP = 16_384
+"""Bytes of a tool's output that are recorded and shown; the whole lies in a file beside."""
+OTHER_SAMPLING = 0.8
+"""Temperature of attempts after the first: at 0 a small model hands in the rejected work again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a conversation came to: its text, and the structured answer where one was asked for."""
+
+    text: str
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a worker lends its roles."""
+
+    model: Model
+    tools: Mapping[str, Tool]
+    sandbox: Sandbox | None = None
+    window: int | None = None
+    """Tokens of the model's context window, where known."""
+    temperature: float | None = None
+    timeout_s: float = 120.0
+
+
+class Context:
+    """One attempt's view of the world."""
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        request: str,
+        attempt: int,
+        feedback: tuple[str, ...],
+        briefing: Briefing,
+        means: Means,
+        effects: Effects,
+        folder: AttemptFolder,
+        deadline_s: float,
+    ) -> None:
+        self.role = role
+        self.request = request
+        self.attempt = attempt
+        self.feedback = feedback
+        self.briefing = briefing
+        self._means = means
+        self._effects = effects
+        self._folder = folder
+        self._deadline_s = deadline_s
+        self.result_files: tuple[str, ...] | None = None
+
+    # What it was told
+
+    @property
+    def goal(self) -> str:
+        """The goal; for a worker in one line."""
+        return self.briefing.goal
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Results of what this request needs."""
+        return self.briefing.findings
+
+    @property
+    def files(self) -> Mapping[str, FileRef]:
+        """The files that the attempt finds in its folder at the start, by path."""
+        return self.briefing.start
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Names of the tools it was granted."""
+        return tuple(self._means.tools)
+
+    async def folder(self) -> ProjectFolder:
+        """Return the attempt's folder, laid out. What is read from it directly is no effect."""
+        return await self._folder.open()
+
+    # Effects
+
+    async def converse(
+        self,
+        system: str,
+        user: str,
+        *,
+        tools: Iterable[str] | None = None,
+        answer: type[object] | None = None,
+        max_tokens: int | None = None,
+    ) -> Reply:
+        """Talk with the role's model, which may use the tools, until it has an answer.
+
+        `tools` narrows what the role was granted. `answer`: a pydantic model or other type that the answer must fit;
+        it is validated, and repaired once with the error shown. Raises `AnswerUnusable`, `StuckRepeating`,
+        `ModelFailed`, and what ends an attempt from outside.
+        """
+        setup = self.briefing.role
+        granted = self._granted(tools)
+        dialogue = Dialogue(
+            user=user,
+            system=system,
+            tools=[tool.schema for tool in granted.values()],
+            reads=frozenset(name for name, tool in granted.items() if tool.effect == "reads"),
+            pollers=frozenset(name for name, tool in granted.items() if tool.polls),
+            mode=setup.dialogue,
+            answer=Answer.of(answer) if answer is not None else None,
+            window=self._means.window,
+            max_tokens=max_tokens or setup.max_tokens,
+        )
+        temperature = self._means.temperature
+        if self.attempt > 1:
+            temperature = max(temperature or 0.0, OTHER_SAMPLING)
+        thinking = Thinking(
+            self._effects,
+            self._means.model,
+            self.role,
+            setup,
+            self.attempt,
+            max_tokens or setup.max_tokens,
+            temperature,
+            self._means.timeout_s,
+            self._deadline_s,
+        )
+        while True:
+            step = dialogue.next()
+            match step:
+                case Ask():
+                    reply = await thinking.ask(step)
+                    if isinstance(reply, ModelTryFailed):
+                        dialogue.too_long()
+                    else:
+                        dialogue.answered(reply)
+                case Act():
+                    dialogue.returned(await self._act(step.calls, granted))
+                case Finished():
+                    return Reply(step.text, step.data)
+                case Broken(reason, "no_progress"):
+                    raise StuckRepeating(reason)
+                case Broken():
+                    raise AnswerUnusable(step.reason, kind=step.kind)
+
+    async def call_tool(self, name: str, **arguments: JsonValue) -> str:
+        """Use a tool directly. Raises `ToolRefused` if it is not granted, `ToolFailed` with what it says."""
+        tool = self._granted(None).get(name)
+        if tool is None:
+            raise ToolRefused(f"tool {name!r} is not granted to role {self.role!r}")
+        returned = await self._use(self._effects.next_path(), tool, arguments)
+        if returned.error:
+            raise ToolFailed(returned.output)
+        return returned.output
+
+    async def check(self, criterion: Criterion) -> Verdict:
+        """Judge one criterion of `accept` by looking or running. Raises `BadCriterion`."""
+        check = parse(criterion)
+        path = self._effects.next_path()
+        digest = digest_of({"criterion": criterion, "files": sorted((r.path, r.sha256) for r in self.files.values())})
+        entry = self._effects.begin(path, "check", digest)
+        if entry is not None and entry.outcome is not None:
+            ended = cast("CheckEnded", await self._effects.recorded(entry))
+            return Verdict(ended.verdict, ended.shows, ended.named)
+        await self._effects.live()
+        if check.runs_code and entry is None:
+            started = CheckStarted(attempt=self.attempt, path=path, digest=digest, criterion=criterion)
+            await self._effects.ask(started)
+        async with self._folder.changing:
+            context = CheckContext(await self._folder.open(), self._means.sandbox, self.briefing.env)
+            verdict = await check.judge(context)
+        ended = CheckEnded(
+            attempt=self.attempt,
+            path=path,
+            digest=digest,
+            criterion=criterion,
+            verdict=verdict.verdict,
+            shows=verdict.shows,
+            named=verdict.named,
+        )
+        await self._effects.tell(ended)
+        return verdict
+
+    async def now(self) -> float:
+        """Return the time in seconds since 1970 (UTC); the recorded one when the role is run again."""
+        return await self._draw("now", time.time)
+
+    async def random(self) -> float:
+        """Return a random number from 0 to 1; the recorded one when the role is run again."""
+        return await self._draw("random", random.random)
+
+    # Replies
+
+    def result(self, text: str, *, files: Iterable[str] | None = None, data: JsonValue = None) -> ResultSubmitted:
+        """Make the reply to a subtask.
+
+        `files`: paths that belong to the result; left out: all that the attempt made, changed or deleted.
+        """
+        self.result_files = tuple(files) if files is not None else None
+        return ResultSubmitted(text=text, data=data)
+
+    async def changes(self) -> tuple[FileChange, ...]:
+        """Return the files that belong to the result, stored."""
+        return await self._folder.result(self.result_files)
+
+    # How effects are done
+
+    def _granted(self, names: Iterable[str] | None) -> Mapping[str, Tool]:
+        if names is None:
+            return self._means.tools
+        return {name: self._means.tools[name] for name in names if name in self._means.tools}
+
+    async def _act(self, calls: tuple[Call, ...], granted: Mapping[str, Tool]) -> list[Outcome]:
+        """Run the calls of one reply; several only read, and run together."""
+        paths = [self._effects.next_path() for _ in calls]  # before any runs: keys do not hang on who is first
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._use(path, granted[call.name], call.arguments), name=call.name)
+                for path, call in zip(paths, calls, strict=True)
+            ]
+        outcomes = []
+        for call, task in zip(calls, tasks, strict=True):
+            returned = task.result()
+            whole = returned.whole.path if returned.whole else None
+            outcomes.append(Outcome(call.id, returned.output, returned.error, returned.wrong_arguments, whole))
+        return outcomes
+
+    async def _use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
+        digest = digest_of({"arguments": arguments, "tool": tool.name})
+        entry = self._effects.begin(path, "tool", digest)
+        if entry is not None and entry.outcome is not None:
+            returned = cast("ToolReturned", await self._effects.recorded(entry))
+            await self._folder.recorded(returned.files)
+            return returned
+        await self._effects.live()
+        done = ToolReturned(
+            attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments), output=""
+        )
+        try:
+            checked = tool.validate(arguments)
+        except ToolFailed as error:
+            return await self._returned(done, str(error), error=True, wrong_arguments=True)
+        if tool.effect == "outward" and digest in self.briefing.outward:
+            return await self._returned(done, self.briefing.outward[digest])
+        if entry is not None and not tool.idempotent:
+            raise InDoubt(f"{tool.name} was called in {self.request!r}, and nobody knows whether it was done")
+        if tool.effect == "reads":
+            return await self._run(done, tool, checked)
+        if entry is None:
+            intent = ToolCalled(
+                attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments)
+            )
+            await self._effects.ask(intent)
+        async with self._folder.changing:
+            return await self._run(done, tool, checked)
+
+    async def _run(self, done: ToolReturned, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
+        context = ToolContext(
+            await self._folder.open(),
+            self.briefing.permissions,
+            self._means.sandbox,
+            idempotency_key=f"{self.request}:{self.attempt}:{done.digest[:32]}",
+        )
+        try:
+            output, error = await tool.run(arguments, context), False
+        except ToolFailed as failure:
+            output, error = str(failure), True
+        changes = () if tool.effect == "reads" else await self._folder.changes()
+        return await self._returned(done, output, error=error, files=changes)
+
+    async def _returned(
+        self,
+        done: ToolReturned,
+        output: str,
+        *,
+        error: bool = False,
+        wrong_arguments: bool = False,
+        files: tuple[FileChange, ...] = (),
+    ) -> ToolReturned:
+        whole = None
+        if len(output) * 4 > OUTPUT_CAP and len(output.encode()) > OUTPUT_CAP:
+            name = f".swarm/output-{'.'.join(map(str, done.path))}.txt"
+            whole = await self._folder.keep_output(name, output)
+            output = cut_middle(output, OUTPUT_CAP, whole.path)
+        update = {"output": output, "error": error, "wrong_arguments": wrong_arguments, "files": files, "whole": whole}
+        returned = done.model_copy(update=update)
+        await self._effects.tell(returned)
+        return returned
+
+    async def _draw(self, kind: str, draw: Any) -> float:  # noqa: ANN401 - a function without arguments
+        path = self._effects.next_path()
+        entry = self._effects.begin(path, "value")
+        if entry is not None and entry.outcome is not None:
+            return cast("ValueDrawn", await self._effects.recorded(entry)).value
+        await self._effects.live()
+        value: float = draw()
+        await self._effects.tell(ValueDrawn(attempt=self.attempt, path=path, kind=cast("Any", kind), value=value))
+        return value

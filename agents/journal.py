@@ -1,0 +1,197 @@
+"""Effects by key and request digest: answered again instead of done again. Pure.
+
+An effect of a role has the key (request, attempt, path). The journal holds what the log has of one attempt: when the
+role is run again, each effect it begins is looked up by its path. Recorded outcomes go back to the role in the order of
+the log, each only after every effect recorded before it has been begun again, so that a role which acts on the order of
+arrival takes the same way again.
+
+The path is a list of integers. A task counts its effects 0, 1, 2 …; each further asyncio task in which the role has
+effects opens a *lane* under its parent's, numbered like an effect at its first one: (2, 0) is the first effect of the
+task that took number 2 of the role's own.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import orjson
+
+from agents.errors import Diverged
+from bus.events import (
+    CheckEnded,
+    CheckStarted,
+    Effect,
+    Fact,
+    ModelAnswered,
+    ModelAsked,
+    ModelTryFailed,
+    Path,
+    ToolCalled,
+    ToolReturned,
+    ValueDrawn,
+)
+
+KINDS: dict[type[Fact], str] = {
+    ModelAsked: "model",
+    ModelAnswered: "model",
+    ModelTryFailed: "model",
+    ToolCalled: "tool",
+    ToolReturned: "tool",
+    CheckStarted: "check",
+    CheckEnded: "check",
+    ValueDrawn: "value",
+}
+LAST_WHOLE_FLOAT = 1e21
+"""From here on ECMAScript writes whole numbers with an exponent."""
+FIRST_PLAIN_POWER = -6
+"""Down to this power of ten ECMAScript writes fractions without one."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One recorded effect."""
+
+    path: Path
+    kind: str
+    digest: str | None
+    events: list[Effect] = field(default_factory=list)
+    begun: bool = False
+
+    @property
+    def outcome(self) -> Effect | None:
+        """Its outcome; None where the log has only the intent, or a try that was to be followed by another."""
+        last = self.events[-1]
+        if isinstance(last, ModelTryFailed):
+            return last if last.wait_ms is None else None
+        return None if isinstance(last, ModelAsked | ToolCalled | CheckStarted) else last
+
+    @property
+    def tries(self) -> int:
+        """How many tries of a model call are recorded."""
+        return sum(isinstance(event, ModelAsked) for event in self.events)
+
+
+class Journal:
+    """What the log has of one attempt's effects."""
+
+    def __init__(self, records: Sequence[Effect]) -> None:
+        self._records = records
+        self._next = 0
+        self._entries: dict[Path, Entry] = {}
+        for event in records:
+            digest = getattr(event, "digest", None)
+            entry = self._entries.setdefault(event.path, Entry(event.path, KINDS[type(event)], digest))
+            entry.events.append(event)
+
+    @property
+    def drained(self) -> bool:
+        """Whether every recorded outcome has been handed out: from here on the role lives."""
+        return self._next == len(self._records)
+
+    def begin(self, path: Path, kind: str, digest: str | None) -> Entry | None:
+        """Note that the role began an effect; return what the log has of it, None where it is new.
+
+        Raises `Diverged` where the log has another effect there.
+        """
+        entry = self._entries.get(path)
+        if entry is None:
+            return None
+        if entry.kind != kind or (kind != "value" and entry.digest != digest):
+            raise Diverged(
+                f"the role began {kind} effect {_dotted(path)} with digest {digest}, "
+                f"but its log has a {entry.kind} effect there with digest {entry.digest}"
+            )
+        entry.begun = True
+        return entry
+
+    def deliverable(self) -> Entry | None:
+        """Return the next entry whose outcome may go to the role now, and step past it; None where it has to wait."""
+        while self._next < len(self._records):
+            event = self._records[self._next]
+            entry = self._entries[event.path]
+            if not entry.begun:
+                return None
+            self._next += 1
+            if event is entry.outcome:
+                return entry
+        return None
+
+    def missing(self) -> str:
+        """Name the recorded effect that the role has not begun."""
+        if self.drained:
+            return "nothing"
+        event = self._records[self._next]
+        return f"{type(event).__name__} {_dotted(event.path)}"
+
+
+class Lane:
+    """Numbers the effects of one task."""
+
+    __slots__ = ("_count", "path")
+
+    def __init__(self, path: Path = ()) -> None:
+        self.path = path
+        self._count = 0
+
+    def next(self) -> Path:
+        """Return the path of the next effect."""
+        path = (*self.path, self._count)
+        self._count += 1
+        return path
+
+    def open(self) -> "Lane":
+        """Return a lane for a task below this one."""
+        return Lane(self.next())
+
+
+def digest_of(request: Mapping[str, object]) -> str:
+    """Return the SHA-256 (hex) over the canonical JSON of what matters of a request."""
+    return sha256_hex(canonical_json(request))
+
+
+def sha256_hex(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """Return canonical JSON as RFC 8785 wants it: sorted keys, no space, numbers as ECMAScript writes them."""
+    return orjson.dumps(_canonical(value))
+
+
+def _canonical(value: object) -> object:
+    if isinstance(value, Mapping):
+        # RFC 8785, section 3.2.3: keys are sorted by their UTF-16 code units.
+        return {key: _canonical(value[key]) for key in sorted(value, key=_utf16)}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float):
+        return _number(value)
+    return value
+
+
+def _utf16(key: str) -> bytes:
+    return key.encode("utf-16-be")
+
+
+def _number(value: float) -> object:
+    if not math.isfinite(value):
+        raise ValueError("canonical JSON has no infinite numbers")
+    text = repr(value)
+    if value.is_integer() and abs(value) < LAST_WHOLE_FLOAT:
+        return orjson.Fragment(str(int(Decimal(text))))
+    mantissa, _, exponent = text.partition("e")
+    if not exponent:
+        return orjson.Fragment(text)
+    power = int(exponent)
+    if power >= FIRST_PLAIN_POWER:
+        if power < 0:
+            return orjson.Fragment(f"{Decimal(text):f}")
+        return orjson.Fragment(f"{mantissa}e+{power}")
+    return orjson.Fragment(f"{mantissa}e{power}")
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(str(part) for part in path)

@@ -1,0 +1,41 @@
+"""Contract: one kind of request in, one event out, nothing kept in between.
+
+A role is plain async code. Whatever is not deterministic goes through its context (`agents/context.py`), so that the
+same code, run again over its journal, goes on from where it stopped.
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from importlib import resources
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from bus.events import Fact
+
+if TYPE_CHECKING:
+    from agents.context import Context
+
+RequestT = TypeVar("RequestT", bound=Fact)
+ReplyT = TypeVar("ReplyT", bound=Fact)
+
+
+class Role(ABC, Generic[RequestT, ReplyT]):
+    """What an agent can be. Keyword arguments of its own come from `with:` in the scenario."""
+
+    name: ClassVar[str]
+    handles: ClassVar[type[Fact]]
+    tools: ClassVar[tuple[str, ...]] = ()
+    """Tools it is granted where the scenario does not say."""
+
+    @abstractmethod
+    async def handle(self, request: RequestT, ctx: "Context") -> ReplyT:
+        """Answer one request. What it raises becomes a `WorkFailed` with its reason."""
+
+    @classmethod
+    def about(cls) -> str:
+        """Return in one line what the role is for: the first line of its docstring."""
+        return (inspect.getdoc(cls) or cls.__name__).partition("\n")[0]
+
+
+def prompt_of(role: type[Role[Fact, Fact]]) -> str:
+    """Return the prompt that lies beside a role of ours as `NAME.md`."""
+    return resources.files("agents.roles").joinpath(f"{role.name}.md").read_text(encoding="utf-8").strip()

@@ -1,0 +1,80 @@
+"""What a role is told: the attachments of a request, derived from the state as it is sent."""
+
+from agents.briefing import Briefing, Finding, Offer
+from swarm.core import tree
+from swarm.core.plan import NOT_WORKERS
+from swarm.core.state import RunState, SubtaskState, Work
+
+ONE_LINE = 240
+"""Characters of the goal that a worker is told; planners and critics are told all of it."""
+
+
+def brief(state: RunState, work: Work) -> Briefing:
+    """Return what the agent that works on a request must know besides the request itself."""
+    setup = state.setup
+    if setup is None:
+        raise AssertionError("no request comes before the goal")
+    role = setup.roles[work.role]
+    journal = tuple(work.journal)
+    env = {f"INPUT_{name.upper().replace('-', '_')}": value for name, value in setup.inputs.items()}
+    match work.kind:
+        case "subtask":
+            subtask = state.subtasks[work.subtask or ""]
+            return Briefing(
+                one_line(setup.goal),
+                role,
+                setup.permissions,
+                journal,
+                subtask.outward,
+                tree.base_of(state, subtask),
+                tree.start_of(state, subtask),
+                tuple(_finding(state.subtasks[need]) for need in subtask.spec.needs),
+                env=env,
+            )
+        case "review":
+            if work.subtask is None:
+                files = state.tree
+                findings = tuple(_finding(subtask) for subtask in state.subtasks.values())
+            else:
+                subtask = state.subtasks[work.subtask]
+                files = tree.base_of(state, subtask)
+                if subtask.result is not None:
+                    tree.overlay(files, subtask.result.files)
+                findings = (_finding(subtask),)
+            return Briefing(
+                setup.goal, role, setup.permissions, journal, base=files, start=files, findings=findings, env=env
+            )
+        case "plan":
+            offers = tuple(
+                Offer(name, offered.about, offered.tools)
+                for name, offered in setup.roles.items()
+                if name not in NOT_WORKERS
+            )
+            findings = tuple(_finding(subtask) for subtask in state.subtasks.values())
+            left = state.limits.subtasks - len(state.assigned - set(state.subtasks))
+            return Briefing(
+                setup.goal,
+                role,
+                setup.permissions,
+                journal,
+                base=state.workspace,
+                start=state.tree,
+                findings=findings,
+                offers=offers,
+                most_subtasks=left,
+                env=env,
+            )
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line, cut to `ONE_LINE` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= ONE_LINE else line[: ONE_LINE - 1] + "…"
+
+
+def _finding(subtask: SubtaskState) -> Finding:
+    result = subtask.result or subtask.rejected
+    spec = subtask.spec
+    text = result.text if result else ""
+    files = tuple(change.path for change in result.files if change.sha256) if result else ()
+    return Finding(spec.id, spec.role, spec.instruction, text, files, subtask.status.value, subtask.feedback)
