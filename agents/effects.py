@@ -23,10 +23,7 @@ class Reporter(Protocol):
     """The way to the run's orchestrator."""
 
     async def ask(self, event: Effect) -> int:
-        """Send an intent; return once it is recorded (and granted: then the `max_tokens` granted).
-
-        Raises `LimitReached`, `LeaseLost`.
-        """
+        """Send an intent; return once it is recorded (and granted: then the `max_tokens` granted)."""
         ...
 
     async def tell(self, event: Effect) -> None:
@@ -53,7 +50,7 @@ class Effects:
         _lane.set((Lane(), asyncio.current_task()))
 
     def next_path(self) -> Path:
-        """Return the path of the next effect of the running task, in a lane of its own if it is another task's child."""
+        """Return the path of the running task's next effect; a child of the role's own task has a lane of its own."""
         return self._own_lane().next()
 
     def begin(self, path: Path, kind: str, digest: str | None = None) -> Entry | None:

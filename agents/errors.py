@@ -45,6 +45,10 @@ class BadCriterion(AgentsError):
         self.field = field
 
 
+class CheckBroken(AgentsError):
+    """A check could not be made: no fault of what was checked."""
+
+
 class ModelUnavailable(AgentsError):
     """A model cannot be had at all. `remedy` says what to do."""
 
@@ -56,10 +60,6 @@ class ModelUnavailable(AgentsError):
 
 class WorkEnded(AgentsError):
     """Ends an attempt from within `ctx`."""
-
-
-class LimitReached(WorkEnded):
-    """The run's limits leave no room for a call."""
 
 
 class AnswerUnusable(WorkEnded):
@@ -88,10 +88,6 @@ class InDoubt(RunMustPause):
 
 class StuckRepeating(WorkEnded):
     """The same call with the same answer again."""
-
-
-class LeaseLost(WorkEnded):
-    """Somebody else has this attempt by now."""
 
 
 class Diverged(AgentsError):

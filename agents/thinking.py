@@ -39,7 +39,7 @@ class Thinking:
     async def ask(self, ask: Ask) -> ModelReply | ModelTryFailed:
         """Return the reply to one ask, or the failure of its last try that the dialogue may mend (`too_long`).
 
-        Raises `ModelFailed`, `RunMustPause`, and what ends the attempt: `LimitReached`, `LeaseLost`, `Diverged`.
+        Raises `ModelFailed`, `RunMustPause`, `Diverged`.
         """
         path = self.effects.next_path()
         messages = self._canonical(ask)

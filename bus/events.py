@@ -155,7 +155,7 @@ class WorkFailed(Fact):
     """An attempt ended without a result. Not `retryable`: another attempt would fail the same way."""
 
     reason: str
-    kind: Literal["error", "deadline", "answer", "model", "limit", "no_progress", "tool", "sandbox"]
+    kind: Literal["error", "deadline", "answer", "model", "no_progress", "tool", "sandbox"]
     retryable: bool = True
     effects: int = 0
 

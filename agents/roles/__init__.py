@@ -1,1 +1,8 @@
-"""The four roles that are always there."""
+"""The four roles that are always there, by name. Each has its prompt beside it as `NAME.md`."""
+
+TABLE = {
+    "planner": "agents.roles.planner:Planner",
+    "researcher": "agents.roles.researcher:Researcher",
+    "coder": "agents.roles.coder:Coder",
+    "critic": "agents.roles.critic:Critic",
+}

@@ -21,7 +21,6 @@ from bus.events import (
 from swarm.core import tree
 from swarm.core.state import RunState, Status, Work
 
-
 FailureKind = Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill"]
 
 

@@ -1,0 +1,45 @@
+"""How a request is put into words: what is stable first, so that a prompt's beginning can be cached. Pure."""
+
+from collections.abc import Iterable
+
+from agents.briefing import Finding
+
+MOST_FILES = 40
+"""Files named in a prompt; the rest can be listed with a tool."""
+
+
+def section(title: str, body: str) -> str:
+    """Return a titled part of a prompt, or nothing for an empty one."""
+    return f"{title}:\n{body}\n\n" if body else ""
+
+
+def task(
+    goal: str, instruction: str, findings: Iterable[Finding], files: Iterable[str], feedback: Iterable[str]
+) -> str:
+    """Return what a worker is told of its subtask."""
+    told = (
+        section("The goal that your subtask serves", goal)
+        + section("Your subtask", instruction)
+        + section("Results you build on", "\n\n".join(map(result, findings)))
+        + section("Files in the project", file_list(files))
+        + section("An earlier attempt was not accepted. Do it differently this time. What was wrong", bullets(feedback))
+    )
+    return told.rstrip()
+
+
+def result(finding: Finding) -> str:
+    """Return one result in words."""
+    files = f"\nfiles: {', '.join(finding.files)}" if finding.files else ""
+    return f"[{finding.subtask}] {finding.text}{files}"
+
+
+def file_list(paths: Iterable[str]) -> str:
+    """Return names of files, one a line, not too many."""
+    names = sorted(paths)
+    more = f"\n… and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
+    return "\n".join(names[:MOST_FILES]) + more
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return lines as a list."""
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,29 @@
+"""Instruction in, files out."""
+
+from typing import ClassVar
+
+from agents.context import Context
+from agents.prompts import task
+from agents.role import Role, prompt_of
+from bus.events import Fact, ResultSubmitted, SubtaskAssigned
+
+
+class Coder(Role[SubtaskAssigned, ResultSubmitted]):
+    """Writes and changes files, programs and texts alike, and runs them to see whether they work."""
+
+    name: ClassVar[str] = "coder"
+    handles: ClassVar[type[Fact]] = SubtaskAssigned
+    tools: ClassVar[tuple[str, ...]] = (
+        "read_file",
+        "list_files",
+        "search_files",
+        "write_file",
+        "edit_file",
+        "run_python",
+    )
+
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        """Let the model work until it says what it did; the files are the result."""
+        user = task(ctx.goal, request.subtask.instruction, ctx.findings, ctx.files, request.feedback)
+        reply = await ctx.converse(ctx.briefing.role.prompt or prompt_of(type(self)), user)
+        return ctx.result(reply.text)

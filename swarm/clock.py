@@ -1,0 +1,21 @@
+"""A run's own clock: seconds of running time from a monotonic source, continued from the last record."""
+
+import datetime as dt
+import time
+
+
+class RunClock:
+    """Counts running time from `elapsed_ms`; pauses, and the time between two processes, do not count."""
+
+    def __init__(self, elapsed_ms: int = 0) -> None:
+        self._zero = time.monotonic() - elapsed_ms / 1000
+
+    @property
+    def elapsed_ms(self) -> int:
+        """Running time so far, in whole milliseconds."""
+        return int((time.monotonic() - self._zero) * 1000)
+
+
+def utc_now() -> str:
+    """Return the time as RFC 3339 wants it, in UTC, to the millisecond."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

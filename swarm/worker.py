@@ -1,0 +1,210 @@
+"""Edge of one role: requests in, effects and a reply out, each attempt in a folder of its own."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from agents.attempt_folder import AttemptFolder
+from agents.briefing import Briefing
+from agents.context import Context, Means
+from agents.effects import Effects
+from agents.errors import (
+    AnswerUnusable,
+    CheckBroken,
+    Diverged,
+    ModelFailed,
+    RunMustPause,
+    SandboxUnavailable,
+    StuckRepeating,
+    ToolFailed,
+)
+from agents.role import Role
+from bus import topics
+from bus.envelope import Envelope, Stamp
+from bus.event_log import FileStore
+from bus.events import (
+    AssignmentEnded,
+    Effect,
+    Fact,
+    PlanProposed,
+    PlanRequested,
+    ResultSubmitted,
+    ReviewGiven,
+    ReviewRequested,
+    SubtaskAssigned,
+    WorkFailed,
+)
+from bus.pubsub import Bus, Note, Received
+
+REPLIES: dict[type[Fact], type[Fact]] = {
+    SubtaskAssigned: ResultSubmitted,
+    PlanRequested: PlanProposed,
+    ReviewRequested: ReviewGiven,
+}
+LONGEST_TEXT = 65_536
+"""Characters of a result's text; longer ones belong into a file."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Assignment:
+    """One attempt in this worker's hands: the reporter of its effects."""
+
+    envelope: Envelope
+    reply_to: str
+    bus: Bus
+    stamp: Stamp
+    waiting: dict[tuple[tuple[int, ...], int], asyncio.Future[int]] = field(default_factory=dict)
+
+    async def tell(self, event: Effect) -> None:
+        """Send an outcome."""
+        await self.send(event)
+
+    async def ask(self, event: Effect) -> int:
+        """Send an intent and wait until it is recorded, and granted."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.waiting[event.path, getattr(event, "number", 0)] = future
+        await self.send(event)
+        return await future
+
+    async def send(self, event: Fact) -> None:
+        """Send any event in answer to the request."""
+        envelope = self.stamp(
+            self.envelope.correlation_id, event, subject=self.envelope.subject, causation_id=self.envelope.id
+        )
+        await self.bus.publish(self.reply_to, envelope)
+
+    def confirmed(self, path: tuple[int, ...], number: int, max_tokens: int) -> None:
+        """Take the orchestrator's word that an intent is recorded."""
+        future = self.waiting.pop((path, number), None)
+        if future is not None and not future.done():
+            future.set_result(max_tokens)
+
+
+@dataclass(slots=True)
+class Worker:
+    """One agent: a role at work, on up to `slots` requests at once."""
+
+    agent: str
+    role: str
+    make_role: Callable[[], Role[Any, Any]]
+    means: Callable[[str], Means]
+    bus: Bus
+    stamp: Stamp
+    files: FileStore
+    work: Path
+    """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT`."""
+    clock: Callable[[], int]
+    """The running time of the run, in milliseconds: bounds a model call by what its attempt has left."""
+    slots: int = 8
+    keep_folders: bool = False
+    _leases: dict[str, tuple[Assignment, asyncio.Task[None]]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Announce the agent and work until cancelled."""
+        requests, control = topics.agent_requests(self.agent), topics.agent_control(self.agent)
+        async with (
+            self.bus.subscribe(requests, control, capacity=4 * self.slots + 1024) as inbox,
+            asyncio.TaskGroup() as group,
+        ):
+            card = Note("card", {"roles": (self.role,), "slots": self.slots})
+            await self.bus.publish_note(topics.agent_card(self.agent), card, retain=True)
+            try:
+                async for received in inbox:
+                    self._take(received, group)
+                    received.acknowledge()
+            finally:
+                await self.bus.clear(topics.agent_card(self.agent))
+
+    def _take(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
+        content = received.content
+        if not isinstance(content, Note):
+            attachments = received.attachments
+            assignment = Assignment(received.envelope, attachments["reply_to"], self.bus, self.stamp)
+            task = group.create_task(
+                self._work(assignment, attachments["briefing"]), name=f"{self.agent} {received.envelope.subject}"
+            )
+            self._leases[received.envelope.id] = assignment, task
+            return
+        held = self._leases.get(content.fields.get("lease", ""))
+        if held is None:
+            return
+        if content.kind == "recorded":
+            fields = content.fields
+            held[0].confirmed(tuple(fields["path"]), fields["number"], fields.get("max_tokens", 0))
+        elif content.kind == "cancel":
+            held[1].cancel()
+
+    async def _work(self, assignment: Assignment, briefing: Briefing) -> None:
+        """Bring one attempt to its reply, whatever happens in it."""
+        envelope = assignment.envelope
+        request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
+        name = envelope.subject or ""
+        recorded = [cast("Effect", one.event) for one in briefing.journal]
+        effects = Effects(recorded, assignment)
+        root = self.work / envelope.correlation_id / f"{name}-{request.attempt}"
+        folder = AttemptFolder(root, self.files, briefing.base, briefing.start)
+        context = Context(
+            role=self.role,
+            request=name,
+            attempt=request.attempt,
+            feedback=getattr(request, "feedback", ()),
+            briefing=briefing,
+            means=self.means(self.role),
+            effects=effects,
+            folder=folder,
+            deadline_s=max(1.0, (request.deadline_ms - self.clock()) / 1000),
+        )
+        try:
+            effects.enter()
+            reply = await self._reply(request, context)
+            await assignment.send(reply.model_copy(update={"effects": effects.count}))
+        except RunMustPause as error:
+            ended = AssignmentEnded(lease=envelope.id, why=str(error), pause=str(error))
+            await assignment.send(ended)
+        except Exception as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
+            await assignment.send(failure(error, effects.count))
+        finally:
+            del self._leases[envelope.id]
+            if not self.keep_folders:
+                await folder.remove()
+
+    async def _reply(self, request: Fact, context: Context) -> Any:  # noqa: ANN401 - checked here
+        reply = await self.make_role().handle(request, context)
+        wanted = REPLIES[type(request)]
+        if not isinstance(reply, wanted):
+            raise ToolFailed(f"role {self.role!r} answered {type(reply).__name__} where {wanted.__name__} is wanted")
+        if isinstance(reply, ResultSubmitted):
+            if len(reply.text) > LONGEST_TEXT:
+                raise ToolFailed(f"the result's text has {len(reply.text)} characters; put long results into a file")
+            return reply.model_copy(update={"files": await context.changes()})
+        return reply
+
+
+KINDS: Mapping[type[Exception], str] = {
+    AnswerUnusable: "answer",
+    ModelFailed: "model",
+    StuckRepeating: "no_progress",
+    ToolFailed: "tool",
+    SandboxUnavailable: "sandbox",
+    CheckBroken: "tool",
+}
+NOT_RETRYABLE = (CheckBroken, SandboxUnavailable, Diverged)
+
+
+def failure(error: Exception, effects: int) -> WorkFailed:
+    """Return what a role's exception means for its attempt."""
+    kind = next((name for base, name in KINDS.items() if isinstance(error, base)), "error")
+    reason = str(error) or type(error).__name__
+    if kind == "error":
+        reason = f"{type(error).__name__}: {reason}"
+        log.warning("role raised", error=reason, exc_info=error)
+    retryable = getattr(error, "retryable", not isinstance(error, NOT_RETRYABLE))
+    if isinstance(error, AnswerUnusable) and error.kind == "refused":
+        retryable = False  # not repeated as it was: the planner is told
+    return WorkFailed(reason=reason[:4000], kind=cast("Any", kind), retryable=retryable, effects=effects)
