@@ -7,11 +7,13 @@ AgentsError
 ├── TryFailed           one try of a model call came to nothing (`agents/model.py`)
 ├── ModelUnavailable    a model cannot be had at all: key, name, endpoint; the run pauses
 ├── BadCriterion        an `accept` entry that no check understands
+├── CheckBroken         a check could not be made: no fault of what was checked
 ├── WorkEnded           base of what ends an attempt from within `ctx`
-│   ├── LimitReached    the run's limits leave no room for a call
 │   ├── AnswerUnusable  the model's answer could not be used, also after the repair
+│   ├── ModelFailed     the tries of a model call are used up
 │   ├── StuckRepeating  the same call with the same answer again, after it was told
-│   └── LeaseLost       somebody else has this attempt by now
+│   └── RunMustPause    a part is missing without which nothing goes on; a person must act
+│       └── InDoubt     nobody knows whether an outward call was done; a person decides
 └── Diverged            the role did something else than its journal says
 """
 
