@@ -63,7 +63,7 @@ class Effects:
 
     async def recorded(self, entry: Entry) -> Effect:
         """Wait until a recorded outcome is its role's to know."""
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Effect] = asyncio.get_running_loop().create_future()
         self._awaited[entry.path] = future
         return await future
 

@@ -7,7 +7,7 @@ same code, run again over its journal, goes on from where it stopped.
 import inspect
 from abc import ABC, abstractmethod
 from importlib import resources
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from bus.events import Fact
 
@@ -36,6 +36,6 @@ class Role(ABC, Generic[RequestT, ReplyT]):
         return (inspect.getdoc(cls) or cls.__name__).partition("\n")[0]
 
 
-def prompt_of(role: type[Role[Fact, Fact]]) -> str:
+def prompt_of(role: type[Role[Any, Any]]) -> str:
     """Return the prompt that lies beside a role of ours as `NAME.md`."""
     return resources.files("agents.roles").joinpath(f"{role.name}.md").read_text(encoding="utf-8").strip()

@@ -150,10 +150,14 @@ class Thinking:
 
 
 def _failed(asked: ModelAsked, failure: TryFailed, verdict: tries.Again | tries.GiveUp | tries.Pause) -> ModelTryFailed:
-    # After a pause the same ask goes on with another try, so that is no end of it.
-    wait_ms = {tries.Again: lambda: int(getattr(verdict, "wait_s", 0) * 1000), tries.Pause: lambda: 0}.get(
-        type(verdict)
-    )
+    wait_ms: int | None
+    match verdict:
+        case tries.Again(wait_s):
+            wait_ms = int(wait_s * 1000)
+        case tries.Pause():
+            wait_ms = 0  # after the pause the same ask goes on with another try
+        case tries.GiveUp():
+            wait_ms = None
     return ModelTryFailed(
         attempt=asked.attempt,
         path=asked.path,
@@ -161,5 +165,5 @@ def _failed(asked: ModelAsked, failure: TryFailed, verdict: tries.Again | tries.
         kind=failure.kind,
         reason=str(failure),
         unproven=failure.unproven,
-        wait_ms=wait_ms() if wait_ms else None,
+        wait_ms=wait_ms,
     )

@@ -68,6 +68,11 @@ class RoleSetup(Value):
     uses: str | None = None
     options: dict[str, JsonValue] = {}
     """Keyword arguments of the role's class (`with:` in the file)."""
+    window: int | None = None
+    """Tokens of the model's context window, where known."""
+    temperature: float | None = None
+    timeout_ms: int = 120_000
+    """How long one try of a model call may take."""
     deadline_ms: int = 600_000
     """Running time one attempt may take."""
     price: Price | None = None

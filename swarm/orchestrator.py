@@ -6,9 +6,9 @@ loses nothing that anybody knows of, and a crash after it is made good by `resum
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from bus import topics
 from bus.envelope import Envelope, Stamp
@@ -80,7 +80,7 @@ class Orchestrator:
             await self._take((self._own(event), None) for event in first)
             while self.state.running:
                 received = await self._wait(inbox.get)
-                batch = [] if received is None else [received]
+                batch: list[Received[Any]] = [] if received is None else [received]
                 while batch and len(batch) < BATCH and (more := inbox.get_nowait()) is not None:
                     batch.append(more)
                 arrivals = [arrival for item in batch if (arrival := self._open(item, run)) is not None]
@@ -98,7 +98,7 @@ class Orchestrator:
         if self._nap is not None:
             self._nap.reschedule(0)
 
-    async def _wait(self, get: Callable[[], object]) -> Received[object] | None:
+    async def _wait(self, get: Callable[[], Awaitable[Received[Any]]]) -> Received[Any] | None:
         """Wait for a message, for a local event, or until the next deadline."""
         if self._local:
             return None
@@ -106,7 +106,7 @@ class Orchestrator:
         wait_s = None if due is None else max(0.0, (due - self.clock.elapsed_ms) / 1000) + 0.001
         try:
             async with asyncio.timeout(wait_s) as self._nap:
-                return await get()  # type: ignore[no-any-return, misc]
+                return await get()
         except TimeoutError:
             return None
         finally:
@@ -115,7 +115,7 @@ class Orchestrator:
     def _own(self, event: Event) -> Envelope:
         return self.stamp(self.state.run, event, elapsed_ms=self.clock.elapsed_ms)
 
-    def _open(self, item: Received[object], run: str) -> Arrival | None:
+    def _open(self, item: Received[Any], run: str) -> Arrival | None:
         """Return what a message says, and who said it by the topic it came on."""
         address = topics.parse(item.topic)
         if isinstance(item.content, Note):

@@ -10,19 +10,19 @@ import structlog
 
 from agents.attempt_folder import AttemptFolder
 from agents.briefing import Briefing
-from agents.context import Context, Means
+from agents.context import Context
 from agents.effects import Effects
 from agents.errors import (
     AnswerUnusable,
     CheckBroken,
     Diverged,
     ModelFailed,
+    ModelUnavailable,
     RunMustPause,
     SandboxUnavailable,
     StuckRepeating,
     ToolFailed,
 )
-from agents.role import Role
 from bus import topics
 from bus.envelope import Envelope, Stamp
 from bus.event_log import FileStore
@@ -92,17 +92,15 @@ class Worker:
 
     agent: str
     role: str
-    make_role: Callable[[], Role[Any, Any]]
-    means: Callable[[str], Means]
+    parts: Parts
     bus: Bus
     stamp: Stamp
     files: FileStore
     work: Path
     """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT`."""
-    clock: Callable[[], int]
-    """The running time of the run, in milliseconds: bounds a model call by what its attempt has left."""
+    elapsed_ms: Callable[[], int]
+    """The running time of the run: bounds a model call by what its attempt has left."""
     slots: int = 8
-    keep_folders: bool = False
     _leases: dict[str, tuple[Assignment, asyncio.Task[None]]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -147,35 +145,33 @@ class Worker:
         name = envelope.subject or ""
         recorded = [cast("Effect", one.event) for one in briefing.journal]
         effects = Effects(recorded, assignment)
-        root = self.work / envelope.correlation_id / f"{name}-{request.attempt}"
+        root = self.work / f"{name}-{request.attempt}"
         folder = AttemptFolder(root, self.files, briefing.base, briefing.start)
-        context = Context(
-            role=self.role,
-            request=name,
-            attempt=request.attempt,
-            feedback=getattr(request, "feedback", ()),
-            briefing=briefing,
-            means=self.means(self.role),
-            effects=effects,
-            folder=folder,
-            deadline_s=max(1.0, (request.deadline_ms - self.clock()) / 1000),
-        )
         try:
+            context = Context(
+                role=self.role,
+                request=name,
+                attempt=request.attempt,
+                feedback=getattr(request, "feedback", ()),
+                briefing=briefing,
+                means=self.parts.means(self.role),
+                effects=effects,
+                folder=folder,
+                deadline_s=max(1.0, (request.deadline_ms - self.elapsed_ms()) / 1000),
+            )
             effects.enter()
             reply = await self._reply(request, context)
             await assignment.send(reply.model_copy(update={"effects": effects.count}))
-        except RunMustPause as error:
-            ended = AssignmentEnded(lease=envelope.id, why=str(error), pause=str(error))
-            await assignment.send(ended)
+        except (RunMustPause, ModelUnavailable) as error:
+            await assignment.send(AssignmentEnded(lease=envelope.id, why=str(error), pause=str(error)))
         except Exception as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
             await assignment.send(failure(error, effects.count))
         finally:
             del self._leases[envelope.id]
-            if not self.keep_folders:
-                await folder.remove()
+            await folder.remove()
 
     async def _reply(self, request: Fact, context: Context) -> Any:  # noqa: ANN401 - checked here
-        reply = await self.make_role().handle(request, context)
+        reply = await self.parts.role(self.role).handle(request, context)
         wanted = REPLIES[type(request)]
         if not isinstance(reply, wanted):
             raise ToolFailed(f"role {self.role!r} answered {type(reply).__name__} where {wanted.__name__} is wanted")

@@ -1,0 +1,88 @@
+"""What a run came to, as programs read it: the object that `--json` prints and `swarm.run` returns."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bus.setup import FileRef
+from swarm.core import tree
+from swarm.core.state import RunState, Status
+
+PICO = 1e12
+"""Picodollars a dollar."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class SubtaskReport(_Frozen):
+    """One subtask of the present plan."""
+
+    id: str
+    role: str
+    attempts: int
+    status: Status
+
+
+class Tokens(_Frozen):
+    """Tokens used; `input` holds `cached`. `unproven`: counted in full because no answer came."""
+
+    input: int
+    output: int
+    cached: int
+    unproven: int = 0
+
+
+class Outcome(_Frozen):
+    """What a run came to. `cost_usd` is None where a price is not known, 0 for local models."""
+
+    run: str
+    scenario: str
+    outcome: Literal["accepted", "failed", "paused", "running"]
+    reason: str
+    folder: str | None
+    files: tuple[FileRef, ...]
+    subtasks: tuple[SubtaskReport, ...]
+    model_calls: int
+    tokens: Tokens
+    cost_usd: float | None
+    tool_calls: int
+    events: int
+    seconds: float
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status that belongs to it."""
+        return {"accepted": 0, "failed": 1, "paused": 3, "running": 0}[self.outcome]
+
+
+def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
+    """Return the outcome of a run in any state."""
+    spent = state.ledger.spent
+    status = state.status if state.status in {"accepted", "failed", "paused"} else "running"
+    return Outcome(
+        run=state.run,
+        scenario=state.setup.name if state.setup else "",
+        outcome=status,  # type: ignore[arg-type]
+        reason=reason_of(state),
+        folder=folder,
+        files=state.ended.files if state.ended else tree.outcome_files(state),
+        subtasks=tuple(
+            SubtaskReport(id=name, role=one.spec.role, attempts=one.attempts, status=one.status)
+            for name, one in state.subtasks.items()
+        ),
+        model_calls=spent.calls,
+        tokens=Tokens(input=spent.input, output=spent.output, cached=spent.cached, unproven=spent.unproven),
+        cost_usd=round(spent.money / PICO, 9) if spent.price_known else None,
+        tool_calls=state.tool_calls,
+        events=state.position,
+        seconds=state.elapsed_ms / 1000,
+    )
+
+
+def reason_of(state: RunState) -> str:
+    """Return in words why the run stands where it stands."""
+    if state.status == "paused" and state.paused:
+        return state.paused.reason
+    return state.ended.reason if state.ended else "it is running"

@@ -1,0 +1,109 @@
+"""The parts that a run's roles work with, each made when it is first needed: models, tools, sandbox, role classes."""
+
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self, cast
+
+from agents.context import Means
+from agents.model import Model, ModelPlace
+from agents.models import MODELS
+from agents.role import Role
+from agents.roles import ROLES
+from agents.sandbox import Sandbox
+from agents.sandboxes import SANDBOXES
+from agents.tool import Tool
+from agents.tools import TOOLS
+from bus import lookup
+from bus.setup import Setup
+from swarm.errors import MissingPart
+
+
+class Parts:
+    """What is shared by the workers of one run. Use it with `async with`; it closes what it opened.
+
+    `announce` is told what takes long, such as a download.
+    """
+
+    def __init__(self, setup: Setup, *, announce: Callable[[str], None] = lambda _: None) -> None:
+        self.setup = setup
+        self._announce = announce
+        self._means: dict[str, Means] = {}
+        self._models: dict[str, Model] = {}
+        self._sandbox: Sandbox | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    def role(self, name: str) -> Role[Any, Any]:
+        """Make a role as the scenario says. Raises `NotFound`, `MissingPart`."""
+        spec = self.setup.roles[name]
+        made = role_class(name, spec.uses, Path(self.setup.folder))
+        try:
+            return made(**spec.options)
+        except TypeError as error:
+            raise MissingPart(f"role {name!r} cannot be made with {sorted(spec.options)}: {error}") from error
+
+    def means(self, name: str) -> Means:
+        """Return what a role works with; all its agents share it. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
+        if name not in self._means:
+            spec = self.setup.roles[name]
+            tools = [load_tool(tool, Path(self.setup.folder)) for tool in spec.tools]
+            self._means[name] = Means(
+                model=self.model(spec.model),
+                tools={tool.name: tool for tool in tools},
+                sandbox=self.sandbox,
+                window=spec.window,
+                temperature=spec.temperature,
+                timeout_s=spec.timeout_ms / 1000,
+            )
+        return self._means[name]
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The sandbox to use; whether it works is found when it is first used."""
+        if self._sandbox is None:
+            name = self.setup.sandbox or next(iter(SANDBOXES))
+            self._sandbox = cast("Sandbox", cast("Any", lookup.load(name, SANDBOXES))(python=self.setup.python))
+        return self._sandbox
+
+    def model(self, name: str) -> Model:
+        """Return the model `provider:name`. Raises `ModelUnavailable`."""
+        if name not in self._models:
+            provider, _, model = name.partition(":")
+            endpoint = self.setup.endpoints.get(provider)
+            key_name = endpoint.key if endpoint else None
+            place = ModelPlace(
+                url=endpoint.url if endpoint else None,
+                key=os.environ.get(key_name) if key_name else None,
+                key_name=key_name,
+                calls=self.setup.limits.calls,
+                folder=Path(self.setup.folder),
+                announce=self._announce,
+            )
+            made = cast("Any", lookup.load(provider if provider in MODELS else "openai", MODELS))(model, place)
+            self._stack.push_async_callback(made.close)
+            self._models[name] = made
+        return self._models[name]
+
+
+def role_class(name: str, uses: str | None, base: Path) -> type[Role[Any, Any]]:
+    """Return the class of a role. Raises `NotFound`, `MissingPart` if it is none."""
+    found = lookup.load(uses or name, ROLES, base)
+    if not (isinstance(found, type) and issubclass(found, Role)):
+        raise MissingPart(f"{uses or name!r} is no role: derive the class from `swarm.Role`.")
+    return found
+
+
+def load_tool(name: str, base: Path) -> Tool:
+    """Return a tool. Raises `NotFound`, `MissingPart` if it is none."""
+    found = lookup.load(name, TOOLS, base)
+    if not isinstance(found, Tool):
+        raise MissingPart(f"{name!r} is no tool: put `@swarm.tool(effect=...)` above the function.")
+    return found

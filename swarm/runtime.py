@@ -1,0 +1,77 @@
+"""The composition root: puts the parts of a run together and owns their lifetimes."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bus.envelope import Envelope, Stamp
+from bus.event_log import EventLog
+from bus.events import Event, RunPaused
+from bus.lookup import load
+from bus.pubsub import Bus
+from bus.store import Store
+from bus.transports import TRANSPORTS
+from swarm.clock import RunClock, utc_now
+from swarm.core.apply import apply
+from swarm.core.state import RunState
+from swarm.orchestrator import Orchestrator
+from swarm.parts import Parts
+from swarm.worker import Worker
+
+HUB = "local"
+OnRecord = Callable[[Envelope], None]
+
+
+def new_id() -> str:
+    """Return a random id of 128 bits, in hex."""
+    return secrets.token_hex(16)
+
+
+async def fold(log: EventLog, run: str, *, end: int | None = None) -> RunState:
+    """Return the state of a run at a position of its log, by default the last. Raises what `EventLog.read` does."""
+    state = RunState(run)
+    async for envelope in log.read(run, 1, end):
+        apply(state, envelope)
+    return state
+
+
+async def execute(
+    state: RunState, first: Sequence[Event], *, store: Store, parts: Parts, epoch: int, work: Path, on_record: OnRecord
+) -> None:
+    """Run a run, in one process, until it has ended or is paused; `state` is changed in place.
+
+    Cancelling pauses the run, with the log complete. Raises what the event log raises.
+    """
+    setup = parts.setup
+    clock = RunClock(state.elapsed_ms)
+    async with load(TRANSPORTS["memory"], TRANSPORTS)() as transport, asyncio.TaskGroup() as group:  # type: ignore[operator]
+        bus = Bus(transport)
+        orchestrator = Orchestrator(
+            state, store.log, bus, Stamp(f"/swarm/hub/{HUB}", new_id, utc_now), clock, epoch, HUB, on_record
+        )
+        main = group.create_task(orchestrator.run(*first), name="orchestrator")
+        workers = [
+            Worker(
+                agent=f"{HUB}/{name}",
+                role=name,
+                parts=parts,
+                bus=bus,
+                stamp=Stamp(f"/swarm/agent/{HUB}/{name}", new_id, utc_now),
+                files=store.files,
+                work=work,
+                elapsed_ms=lambda: clock.elapsed_ms,
+                slots=min(role.agents, setup.limits.parallel),
+            )
+            for name, role in setup.roles.items()
+        ]
+        tasks = [group.create_task(worker.run(), name=worker.agent) for worker in workers]
+        try:
+            await asyncio.shield(main)
+        except asyncio.CancelledError:
+            orchestrator.tell(RunPaused(reason="stopped by a person", kind="person"))
+            await main
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
