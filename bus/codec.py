@@ -54,9 +54,7 @@ def encode(envelope: Envelope) -> bytes:
     # Only what looks as if decoding might not undo it pays for the proof.
     suspect = len(data) > _MAX_DIGITS or _REPLACED in data or data.count(b"[") + data.count(b"{") > _MAX_BRACKETS
     if suspect and decode(line) != envelope:
-        raise BadEnvelope(
-            f"event {envelope.id!r} ({envelope.type}) cannot be written: it holds text that is not Unicode"
-        )
+        raise BadEnvelope(f"event {envelope.id!r} ({envelope.type}) cannot be written: bad Unicode")
     return line
 
 
