@@ -15,7 +15,8 @@ Criterion = dict[str, JsonValue]
 class Value(BaseModel):
     """Base of every frozen value that is written to the log."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # JSON has no NaN and no infinity: they are refused here, not written as null.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class FileRef(Value):

@@ -1,0 +1,32 @@
+"""The chain of hashes through a run's log: each record's hash is taken of the one before and of its own line.
+
+So whoever changes, drops or swaps a record must change every hash after it, and the last one can be kept elsewhere.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from bus.codec import encode
+from bus.envelope import Envelope
+from bus.errors import BadEnvelope
+
+START = bytes(32)
+"""What stands before the first record."""
+
+
+def link(previous: bytes, line: bytes) -> bytes:
+    """Return the hash of a record: SHA-256 of the hash before it and its canonical line."""
+    return hashlib.sha256(previous + line).digest()
+
+
+def lines_after(position: int, records: Sequence[Envelope]) -> list[bytes]:
+    """Encode records that are to stand after `position`.
+
+    Raises `BadEnvelope` for one that cannot be written or whose `sequence` says another position.
+    """
+    lines = []
+    for expected, record in enumerate(records, position + 1):
+        if record.sequence != expected:
+            raise BadEnvelope(f"event {record.id!r} says position {record.sequence}, it is to stand at {expected}")
+        lines.append(encode(record))
+    return lines

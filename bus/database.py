@@ -1,0 +1,233 @@
+"""One SQLite file, `log.db`, that event log and file store share: opening it, and writing to it in groups.
+
+All that is to be written within one turn of the event loop, or while a commit is under way, goes into one transaction
+and so waits for the disk once. Nothing here knows of events or files; they hand in functions over the connection.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from bus.database_file import close, is_busy, open_reader, open_writer, translated
+from bus.errors import BusError, StorageFailed
+
+T = TypeVar("T")
+Write = Callable[[sqlite3.Connection], T]
+"""A part of a transaction. What it refuses (`BusError`) it refuses before it writes; it may be called again."""
+
+_MOST_CHANGES = 256
+_MOST_BYTES = 1 << 20
+"""One transaction takes no more than this, so that it does not hold the event loop."""
+_MOST_BYTES_HELD = 4 << 20
+_RETRY_S = 0.004
+
+
+@dataclass(slots=True)
+class _Change:
+    write: Write[object]
+    bytes: int
+    done: "asyncio.Future[object]"
+
+
+@dataclass(slots=True)
+class _Rider:
+    write: Write[object]
+    bytes: int
+    written: Callable[[], object]
+
+
+@dataclass(slots=True)
+class _Group:
+    """What goes into one transaction. `until`: loop time after which another process's lock is waited for no more."""
+
+    changes: list[_Change]
+    riders: list[_Rider]
+    until: float
+
+
+class Database:
+    """One folder's `log.db`, opened and closed by `async with`.
+
+    `commit`: "inline" commits in the event loop (the least delay on a fast disk), "thread" beside it. `patience_s`: how
+    long another process may hold the write lock before `StorageFailed`. After a failed commit nothing more is written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        commit: Literal["inline", "thread"] = "inline",
+        read_only: bool = False,
+        patience_s: float = 30.0,
+    ) -> None:
+        self.folder = folder
+        self.forget: Callable[[], None] = lambda: None
+        """Called where what was remembered of the database's content may no longer be so."""
+        self._read_only = read_only
+        self._patience_s = patience_s
+        self._executor = ThreadPoolExecutor(1, "log-commit") if commit == "thread" else None
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: deque[_Change] = deque()
+        self._riders: list[_Rider] = []
+        self._bytes_held = 0
+        self._at_work = False
+        self._version = -1
+        self._failure: StorageFailed | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the file, made if it is not there. Raises `StorageFailed`, `TooNew`; read-only also `NotFound`."""
+        self._loop = asyncio.get_running_loop()
+        if not self._read_only:
+            self._writer = await asyncio.to_thread(open_writer, self.folder)
+        try:
+            self._reader = await asyncio.to_thread(open_reader, self.folder)
+        except BaseException:
+            await asyncio.to_thread(close, self._writer)
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            if self._writer is not None and self._failure is None and (self._at_work or self._riders):
+                await self.write(lambda _: None)  # what is held goes, and what is under way ends
+        finally:
+            reader, self._reader = self._reader, None
+            writer, self._writer = self._writer, None
+            if self._executor is not None:
+                self._executor.shutdown(wait=False)
+            await asyncio.to_thread(close, reader, writer)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for reading; its errors become `StorageFailed`. Not to be held across an `await`."""
+        if self._reader is None:
+            raise RuntimeError("the store is not open: use it inside `async with`")
+        try:
+            yield self._reader
+        except sqlite3.Error as error:
+            raise translated(error, self.folder) from error
+
+    async def write(self, write: Write[T], size: int = 0) -> T:
+        """Do `write` within the next transaction; return what it returned once that is durable.
+
+        `size`: about how many bytes it writes. A `BusError` it raises is this caller's alone. One cancelled before its
+        transaction has begun is not done. Raises `StorageFailed`.
+        """
+        loop = self.check_writable()
+        done: asyncio.Future[T] = loop.create_future()
+        self._waiting.append(_Change(write, size, done))  # type: ignore[arg-type]
+        self._begin(loop)
+        return await done
+
+    def ride_along(self, write: Write[object], size: int, written: Callable[[], object]) -> None:
+        """Do `write` within the next transaction, whenever that is, and call `written` once it is durable."""
+        loop = self.check_writable()
+        self._riders.append(_Rider(write, size, written))
+        self._bytes_held += size
+        if self._bytes_held > _MOST_BYTES_HELD:
+            self._begin(loop)
+
+    def check_writable(self) -> asyncio.AbstractEventLoop:
+        """Raise `StorageFailed` where writing is over or was never asked for; return the event loop."""
+        if self._failure is not None:
+            raise StorageFailed(f"nothing more is written after a failure; open the store again: {self._failure}")
+        if self._read_only:
+            raise StorageFailed(f"{self.folder} is open for reading only")
+        if self._writer is None or self._loop is None:
+            raise RuntimeError("the store is not open: use it inside `async with`")
+        return self._loop
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._at_work:
+            self._at_work = True
+            loop.call_soon(self._next, loop)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take what waits, at most a group, and commit it."""
+        riders, self._riders, self._bytes_held = self._riders, [], 0
+        changes: list[_Change] = []
+        room = _MOST_BYTES
+        while self._waiting and len(changes) < _MOST_CHANGES and room > 0:
+            change = self._waiting.popleft()
+            if not change.done.cancelled():
+                changes.append(change)
+                room -= change.bytes
+        if changes or riders:
+            self._commit(loop, _Group(changes, riders, loop.time() + self._patience_s))
+        else:
+            self._at_work = False
+
+    def _commit(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
+        if self._executor is None:
+            self._settle(loop, group, self._transact(group))
+        else:
+            job = loop.run_in_executor(self._executor, self._transact, group)
+            job.add_done_callback(lambda job: self._settle(loop, group, job.result()))
+
+    def _transact(self, group: _Group) -> list[object] | Exception:
+        """Write a group in one transaction; return each change's outcome, or what ended the transaction."""
+        connection = self._writer
+        if connection is None:
+            return StorageFailed("the store was closed")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            version = connection.execute("PRAGMA data_version").fetchone()[0]
+            if version != self._version:  # another connection has written since
+                self._version = version
+                self.forget()
+            outcomes: list[object] = []
+            for change in group.changes:
+                try:
+                    outcomes.append(change.write(connection))
+                except BusError as refusal:
+                    outcomes.append(refusal)
+            for rider in group.riders:
+                rider.write(connection)
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - nobody may be left waiting, also not by a bug in a `write`
+            self.forget()
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            return error
+        return outcomes
+
+    def _settle(self, loop: asyncio.AbstractEventLoop, group: _Group, outcomes: list[object] | Exception) -> None:
+        """Tell those that wait; try again where another process held the lock; go on with what came meanwhile."""
+        if isinstance(outcomes, Exception):
+            if is_busy(outcomes) and loop.time() < group.until:
+                loop.call_later(_RETRY_S, self._commit, loop, group)
+            else:
+                self._fail(group, outcomes)
+            return
+        for change, outcome in zip(group.changes, outcomes, strict=True):
+            if change.done.cancelled():
+                continue
+            if isinstance(outcome, BusError):
+                change.done.set_exception(outcome)
+            else:
+                change.done.set_result(outcome)
+        for rider in group.riders:
+            rider.written()
+        if self._waiting:
+            loop.call_soon(self._next, loop)
+        else:
+            self._at_work = False
+
+    def _fail(self, group: _Group, error: Exception) -> None:
+        self._failure = translated(error, self.folder)
+        self._at_work = False
+        waiting = [*group.changes, *self._waiting]
+        self._waiting.clear()
+        for change in waiting:
+            if not change.done.done():
+                failure = StorageFailed(str(self._failure))
+                failure.__cause__ = error
+                change.done.set_exception(failure)

@@ -1,0 +1,165 @@
+"""The file `log.db` itself: where it lies, its tables, how its connections are set, what its errors mean.
+
+All of it may wait for the disk, and is called in a thread.
+"""
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from bus.errors import NotFound, StorageFailed, TooNew
+
+NAME = "log.db"
+SCHEMA_VERSION = 1
+
+# `events` is kept in the order of arrival, whatever the run: every append goes to the last page, and only the small
+# index is written in many places. A WITHOUT ROWID table over (run, position) was a tenth larger and twice as slow
+# where many runs write at once. `total`: bytes of the run's own lines up to this one.
+_SCHEMA = f"""
+CREATE TABLE runs (
+  number INTEGER PRIMARY KEY, run TEXT NOT NULL UNIQUE, epoch INTEGER NOT NULL, created TEXT NOT NULL DEFAULT '',
+  host TEXT, pid INTEGER, started TEXT,
+  parent INTEGER REFERENCES runs (number), parent_position INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE events (
+  number INTEGER PRIMARY KEY, run INTEGER NOT NULL, position INTEGER NOT NULL, total INTEGER NOT NULL,
+  hash BLOB NOT NULL, line BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX events_of_run ON events (run, position);
+CREATE TABLE files (sha256 BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+_PAGE_BYTES = 8192
+_OPENING_S = 10.0
+
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "the disk is full: free some space, then resume",
+    sqlite3.SQLITE_IOERR: "the disk gave an error: look at its health and free space before resuming",
+    sqlite3.SQLITE_READONLY: "it may not be written: change its permissions, or name another folder in SWARM_HOME",
+    sqlite3.SQLITE_BUSY: "another process has been writing to it for too long: look for one that hangs",
+    sqlite3.SQLITE_NOTADB: "it is not a database of ours: move it away, or name another folder in SWARM_HOME",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: copy the folder, then try `sqlite3 log.db .recover`",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: look at the permissions of the folder and of the files in it",
+}
+
+
+def open_writer(folder: Path) -> sqlite3.Connection:
+    """Open for writing; make folder, file and tables that are not there. Raises `StorageFailed`, `TooNew`."""
+    try:
+        _make_folder(folder)
+    except OSError as error:
+        raise StorageFailed(f"{folder} cannot be used: {error.strerror}. Name another folder in SWARM_HOME.") from error
+    try:
+        connection = sqlite3.connect(
+            folder / NAME, timeout=_OPENING_S, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+    except sqlite3.Error as error:
+        raise translated(error, folder) from error
+    try:
+        _prepare(connection, folder)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise translated(error, folder) from error
+        raise
+    return connection
+
+
+def open_reader(folder: Path) -> sqlite3.Connection:
+    """Open for reading, also in a folder that may not be written. Raises `NotFound`, `StorageFailed`, `TooNew`."""
+    path = (folder / NAME).absolute()
+    if not path.exists():
+        raise NotFound(f"there is no {NAME} in {folder}: nothing has been run there")
+    way = "mode=ro"
+    if not os.access(folder, os.W_OK) and not path.with_name(f"{NAME}-wal").exists():
+        way = "immutable=1"  # nobody writes, and SQLite could not make the file it shares with writers
+    try:
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?{way}", uri=True, timeout=_OPENING_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _check_version(connection, folder)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise translated(error, folder) from error
+    return connection
+
+
+def close(*connections: sqlite3.Connection | None) -> None:
+    """Close connections; the last one on a file moves what is in its write-ahead log into it."""
+    for connection in connections:
+        if connection is not None:
+            connection.close()
+
+
+def is_busy(error: Exception) -> bool:
+    """Tell whether the error is another's lock, so that trying again may help."""
+    return isinstance(error, sqlite3.OperationalError) and _code(error) == sqlite3.SQLITE_BUSY
+
+
+def translated(error: Exception, folder: Path) -> StorageFailed:
+    """Return what went wrong as an error that says what to do."""
+    if not isinstance(error, sqlite3.Error):
+        return error if isinstance(error, StorageFailed) else StorageFailed(f"writing to {folder / NAME}: {error!r}")
+    remedy = _REMEDIES.get(_code(error))
+    return StorageFailed(f"{folder / NAME}: {error}" + (f"; {remedy}." if remedy else "."))
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists() and not (folder / NAME).exists():
+        ignore.write_text("*\n", encoding="utf-8")
+
+
+def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
+    is_new = _check_version(connection, folder) == 0
+    if is_new:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    _use_write_ahead_log(connection, folder)
+    connection.execute("PRAGMA synchronous = FULL")
+    if is_new:
+        connection.execute("BEGIN IMMEDIATE")
+        if not _check_version(connection, folder):  # asked again: now nobody else can be making them
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+    # From here on waiting for another process is the event loop's matter, which has better to do than sleep in SQLite.
+    connection.execute("PRAGMA busy_timeout = 2")
+
+
+def _check_version(connection: sqlite3.Connection, folder: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise TooNew(
+            f"{folder / NAME} was written by a newer version of eventswarm (schema {version}); upgrade to use it"
+        )
+    return version
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, folder: Path) -> None:
+    """Switch to WAL. Two processes that do so at once are told "locked" without any waiting, so we do the waiting."""
+    until = time.monotonic() + _OPENING_S
+    while True:
+        try:
+            with closing(connection.execute("PRAGMA journal_mode = WAL")) as cursor:
+                mode = cursor.fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            break
+    if mode != "wal":
+        raise StorageFailed(
+            f"{folder / NAME}: this file system cannot hold a write-ahead log (mode {mode}); use a local disk."
+        )

@@ -1,0 +1,158 @@
+"""The bytes of files by their SHA-256, written once. The contract is `FileStore` in `bus/event_log.py`.
+
+In a folder, small files lie in the database of the event log and become durable with the event that names them; larger
+ones lie beside it as `files/ab/cdef…`, each complete and durable before its hash is told.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bus.errors import Damaged, NotFound, StorageFailed
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from bus.database import Database
+
+SMALL_BYTES = 64 << 10
+"""Up to this size a file is a row of the database."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class MemoryFileStore:
+    """Meets `bus.event_log.FileStore`; what it holds is gone with it."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+
+    async def put(self, data: bytes) -> str:
+        """Store bytes and return their SHA-256."""
+        sha256 = _sha256(data)
+        self._files.setdefault(sha256, bytes(data))
+        return sha256
+
+    async def get(self, sha256: str) -> bytes:
+        """Return the bytes. Raises `NotFound`."""
+        if sha256 not in self._files:
+            raise _missing(sha256)
+        return self._files[sha256]
+
+    async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
+        """Tell which are there."""
+        return {sha256: sha256 in self._files for sha256 in sha256s}
+
+
+class SqliteFileStore:
+    """Meets `bus.event_log.FileStore` in the folder of a `Database`, which whoever made it opens and closes."""
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+        self._folder = database.folder / "files"
+        self._held: dict[str, bytes] = {}
+        """Small files that are not in the database yet."""
+
+    async def put(self, data: bytes) -> str:
+        """Store bytes and return their SHA-256. Raises `StorageFailed`."""
+        if len(data) > SMALL_BYTES:
+            self._database.check_writable()
+            return await asyncio.to_thread(_write, self._folder, data)
+        sha256 = _sha256(data)
+        if sha256 not in self._held:
+            held = bytes(data)
+            self._database.ride_along(
+                partial(_insert, sha256, held), len(held), written=lambda: self._held.pop(sha256, None)
+            )
+            self._held[sha256] = held
+        return sha256
+
+    async def get(self, sha256: str) -> bytes:
+        """Return the bytes. Raises `NotFound`; `Damaged` where they do not have that hash; `StorageFailed`."""
+        if sha256 in self._held:
+            return self._held[sha256]
+        if not _SHA256.fullmatch(sha256):
+            raise _missing(sha256)
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT data FROM files WHERE sha256 = ?", (bytes.fromhex(sha256),)).fetchone()
+        data = bytes(row[0]) if row else await asyncio.to_thread(_read, self._path(sha256))
+        if _sha256(data) != sha256:
+            raise Damaged(f"the stored file {sha256} has other bytes by now")
+        return data
+
+    async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
+        """Tell which are there."""
+        return {sha256: sha256 in self._held or self._has(sha256) for sha256 in sha256s}
+
+    def _has(self, sha256: str) -> bool:
+        if not _SHA256.fullmatch(sha256):
+            return False
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT 1 FROM files WHERE sha256 = ?", (bytes.fromhex(sha256),)).fetchone()
+        return row is not None or self._path(sha256).exists()
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / sha256[2:]
+
+
+def _insert(sha256: str, data: bytes, connection: "sqlite3.Connection") -> None:
+    connection.execute("INSERT OR IGNORE INTO files (sha256, data) VALUES (?, ?)", (bytes.fromhex(sha256), data))
+
+
+def _write(folder: Path, data: bytes) -> str:
+    """Write under another name, then rename: under its own name a file is always whole."""
+    sha256 = _sha256(data)
+    place = folder / sha256[:2]
+    path = place / sha256[2:]
+    try:
+        if path.exists():
+            return sha256
+        for needed in (folder, place):
+            if not needed.is_dir():
+                needed.mkdir(exist_ok=True)
+                _sync_folder(needed.parent)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+        _sync_folder(place)
+    except OSError as error:
+        raise StorageFailed(f"a file of {len(data)} bytes could not be kept in {folder}: {error.strerror}") from error
+    return sha256
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _missing(path.parent.name + path.name) from None
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _missing(sha256: str) -> NotFound:
+    return NotFound(f"there is no file {sha256!r} in the store")
