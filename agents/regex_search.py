@@ -14,6 +14,8 @@ FLAGS = re.MULTILINE
 
 def fault(pattern: str) -> str | None:
     """Return why this is no usable regular expression, None where it is one."""
+    if not pattern:
+        return "it is empty"
     if len(pattern) > LENGTH:
         return f"it is longer than {LENGTH:,} characters"
     try:
