@@ -5,6 +5,7 @@ argument annotated `ToolContext` is filled by us and not shown to the model.
 """
 
 import inspect
+import re
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Literal
 
 import pydantic
 from pydantic import JsonValue
+from pydantic_core import ErrorDetails
 
 from agents.errors import ToolFailed
 from agents.model import ToolSchema
@@ -21,6 +23,10 @@ from bus.setup import Permissions
 
 EffectKind = Literal["reads", "folder", "outward"]
 """`reads` looks only; `folder` changes only the attempt's folder; `outward` acts on the outside world."""
+
+FAULTS = 10
+"""How many faults of a call's arguments are named."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +67,26 @@ class Tool:
 
         Raises `ToolFailed` with each fault, in words that a model can act on.
         """
-        try:
-            return self.arguments.model_validate(dict(arguments)).model_dump(mode="json", exclude_unset=True)
-        except pydantic.ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'arguments'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_input=False)
-            )
-            raise ToolFailed(f"{self.name} was not run, its arguments are wrong: {faults}") from error
+        return self._checked(arguments).model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     async def run(self, arguments: Mapping[str, JsonValue], context: ToolContext) -> str:
-        """Run the tool and return its answer as text. Raises `ToolFailed`."""
-        checked = self.arguments.model_validate(dict(arguments))
-        values = {name: getattr(checked, name) for name in type(checked).model_fields}
+        """Run the tool and return its answer as text, which is JSON unless it is text. Raises `ToolFailed`."""
+        checked = self._checked(arguments)
+        values = {str(field.alias): getattr(checked, name) for name, field in type(checked).model_fields.items()}
         if self.context_argument:
             values[self.context_argument] = context
         result = await self.function(**values)
-        return result if isinstance(result, str) else pydantic.TypeAdapter(type(result)).dump_json(result).decode()
+        return result if isinstance(result, str) else pydantic.TypeAdapter(object).dump_json(result).decode()
+
+    def _checked(self, arguments: Mapping[str, JsonValue]) -> pydantic.BaseModel:
+        try:
+            return self.arguments.model_validate(dict(arguments))
+        except pydantic.ValidationError as error:
+            known = [str(field.alias) for field in self.arguments.model_fields.values()]
+            faults = [_in_words(fault, known) for fault in error.errors(include_url=False, include_input=False)]
+            more = [f"and {len(faults) - FAULTS} more"] if len(faults) > FAULTS else []
+            text = "; ".join([*faults[:FAULTS], *more])
+            raise ToolFailed(f"{self.name} was not run, its arguments are wrong: {text}") from error
 
 
 def tool(
@@ -98,22 +107,16 @@ def tool(
 
     def make(function: Callable[..., Awaitable[object]]) -> Tool:
         if not inspect.iscoroutinefunction(function):
-            raise TypeError(f"@tool wants an async function; {function.__qualname__} is not one")
-        hints = typing.get_type_hints(function, include_extras=True)
-        context_argument = None
-        fields: dict[str, typing.Any] = {}
-        for parameter in inspect.signature(function).parameters.values():
-            hint = hints.get(parameter.name, str)
-            if hint is ToolContext:
-                context_argument = parameter.name
-                continue
-            fields[parameter.name] = (hint, ... if parameter.default is parameter.empty else parameter.default)
-        arguments = pydantic.create_model(
-            function.__name__, __config__=pydantic.ConfigDict(extra="forbid", frozen=True), **fields
-        )
+            raise TypeError(f"@tool wants an async function; {_name(function)} is not one")
+        shown = name or function.__name__
+        if not _NAME.fullmatch(shown):
+            raise TypeError(f"{shown!r} is no name that models take: 1 to 64 of A-Z a-z 0-9 _ -; use @tool(name=…)")
+        if not (description := inspect.getdoc(function)):
+            raise TypeError(f"{_name(function)} has no docstring: it is what the model is told about the tool")
+        arguments, context_argument = _arguments(function)
         return Tool(
-            name=name or function.__name__,
-            description=inspect.getdoc(function) or "",
+            name=shown,
+            description=description,
             effect=kind,
             arguments=arguments,
             function=function,
@@ -127,9 +130,71 @@ def tool(
     return make
 
 
+def _arguments(function: Callable[..., Awaitable[object]]) -> tuple[type[pydantic.BaseModel], str | None]:
+    """Return the model of a function's arguments, and the name of the one that we fill.
+
+    A field is named by its position and known by its alias: an argument may then have any name, also one that pydantic
+    uses itself (`schema`, `model_config`) or hides (`_x`).
+    """
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"{_name(function)}: {error}. Types of a tool's arguments are names of its module, imported at run time "
+            "(not under TYPE_CHECKING)"
+        ) from error
+    context_argument = None
+    fields: dict[str, typing.Any] = {}
+    for position, parameter in enumerate(inspect.signature(function).parameters.values()):
+        where = f"argument {parameter.name!r} of {_name(function)}"
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"{where}: a tool is called by keywords, so `/`, `*args` and `**kwargs` are of no use")
+        if parameter.name not in hints:
+            raise TypeError(f"{where} has no type: models are told by it what to give")
+        hint = hints[parameter.name]
+        if hint is ToolContext:
+            context_argument = parameter.name
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[f"argument_{position}"] = (typing.Annotated[hint, pydantic.Field(alias=parameter.name)], default)
+        _refuse_strange(hint, where)
+    config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    return pydantic.create_model(function.__name__, __config__=config, **fields), context_argument
+
+
+def _refuse_strange(hint: typing.Any, where: str) -> None:  # noqa: ANN401 - any type
+    """Refuse a type that JSON cannot spell, when the tool is made and not when a model first meets it."""
+    try:
+        pydantic.TypeAdapter(hint).json_schema()
+    except pydantic.errors.PydanticUserError as error:
+        raise TypeError(f"{where}: {hint!r} cannot be given as JSON; take a type that can") from error
+
+
+def _in_words(fault: ErrorDetails, known: list[str]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])[:100] or "arguments"
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+        return f"{where!r}: there is no such argument (known: {', '.join(known) or 'none'})"
+    if fault["type"] == "missing":
+        return f"{where!r} is missing"
+    return f"{where!r}: {fault['msg'][:300]}"
+
+
 def _bare(schema: dict[str, typing.Any]) -> dict[str, typing.Any]:
     """Drop the titles that pydantic adds: a model pays for them in tokens and learns nothing."""
-    schema.pop("title", None)
-    for value in schema.get("properties", {}).values():
-        value.pop("title", None)
-    return schema
+    bare: dict[str, typing.Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):  # their keys are names, of which one may be `title`
+            bare[key] = {name: _bare(inner) for name, inner in value.items()}
+        elif key in ("default", "const", "enum", "examples"):  # values, not schemas
+            bare[key] = value
+        elif isinstance(value, dict):
+            bare[key] = _bare(value)
+        elif isinstance(value, list):
+            bare[key] = [_bare(inner) if isinstance(inner, dict) else inner for inner in value]
+        elif key != "title":
+            bare[key] = value
+    return bare
+
+
+def _name(function: Callable[..., object]) -> str:
+    return getattr(function, "__qualname__", repr(function))

@@ -1,0 +1,49 @@
+import os
+import re
+import time
+
+import pytest
+
+from agents import bounded, regex_search
+
+
+def test_a_function_of_another_process_answers() -> None:
+    assert bounded.call("agents.regex_search:found", "b$", ["a", "b", "ab"], 9, timeout_s=20) == [1, 2]
+    assert bounded.call("os:getpid", timeout_s=20) != os.getpid()
+
+
+def test_the_child_sees_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_KEY", "secret")
+    assert bounded.call("os:getenv", "LAB_KEY", timeout_s=20) is None
+
+
+def test_a_function_that_takes_too_long_is_killed() -> None:
+    begun = time.monotonic()
+    with pytest.raises(bounded.NoAnswer, match=r"longer than 0\.2 s"):
+        bounded.call("time:sleep", 60, timeout_s=0.2)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_function_that_takes_too_much_memory_or_fails_gives_its_reason() -> None:
+    with pytest.raises(bounded.NoAnswer, match="MemoryError"):
+        bounded.call("operator:mul", [0], 10**10, timeout_s=20)
+    with pytest.raises(bounded.NoAnswer, match="ZeroDivisionError"):
+        bounded.call("operator:truediv", 1, 0, timeout_s=20)
+    with pytest.raises(bounded.NoAnswer, match="status 3"):
+        bounded.call("os:_exit", 3, timeout_s=20)
+
+
+def test_the_first_matches_are_found_and_no_more() -> None:
+    assert regex_search.search("a", ["a", "b", "a", "a"], limit=2) == [0, 2]
+    assert regex_search.search("^b", ["a\nb", "ab"], limit=2) == [0]
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 900, "x" * 1_001, "", "(?<=a*)b"])
+def test_what_is_no_usable_expression_is_said(pattern: str) -> None:
+    assert regex_search.fault(pattern)
+
+
+def test_an_expression_that_python_warns_about_is_usable() -> None:
+    assert regex_search.fault("[[a]") is None
+    with pytest.warns(FutureWarning):
+        re.compile("[[a]")

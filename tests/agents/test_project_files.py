@@ -1,0 +1,236 @@
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.errors import ToolFailed, ToolRefused
+from agents.project_folder import ProjectFolder
+from agents.tool import Tool, ToolContext
+from agents.tools import TOOLS
+from agents.tools.project_files import SHOWN, edit_file, list_files, read_file, search_files, write_file
+from bus.setup import Permissions
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> ToolContext:
+    return ToolContext(ProjectFolder(tmp_path), Permissions())
+
+
+async def run(tool: Tool, context: ToolContext, **arguments: Any) -> str:
+    return await tool.run(arguments, context)
+
+
+def test_the_table_names_each_tool_as_it_names_itself() -> None:
+    for tool in (read_file, write_file, edit_file, list_files, search_files):
+        assert TOOLS[tool.name] == f"agents.tools.project_files:{tool.name}"
+        assert (tool.network, tool.needs_approval) == (False, False)
+        assert tool.effect == ("folder" if tool in (write_file, edit_file) else "reads")
+        assert len(tool.description) < 200
+
+
+async def test_every_tool_refuses_a_path_out_of_the_folder(context: ToolContext) -> None:
+    (context.folder.root / "link").symlink_to("/etc")
+    for path in ("/etc/passwd", "../x", "link/passwd"):
+        for tool, more in ((read_file, {}), (write_file, {"content": "x"}), (edit_file, {"old": "a", "new": "b"})):
+            with pytest.raises(ToolRefused):
+                await run(tool, context, path=path, **more)
+
+
+# read_file
+
+
+async def test_a_file_is_read_as_it_is(context: ToolContext) -> None:
+    context.folder.write("a", "één\n  zwei\r\nthree".encode())
+    assert await run(read_file, context, path="a") == "één\n  zwei\r\nthree"
+    context.folder.write("a", b"")
+    assert await run(read_file, context, path="a") == "[the file is empty]"
+
+
+async def test_some_lines_are_read_and_said_to_be_some(context: ToolContext) -> None:
+    context.folder.write("a", b"1\n2\n3\n4\n")
+    assert await run(read_file, context, path="a", first_line=2, lines=2) == "2\n3\n[lines 2 to 3 of 4]"
+    assert await run(read_file, context, path="a", first_line=4) == "4\n[lines 4 to 4 of 4]"
+    assert await run(read_file, context, path="a", lines=9) == "1\n2\n3\n4\n"
+    with pytest.raises(ToolFailed, match=r"has 4 lines; there is no line 5"):
+        await run(read_file, context, path="a", first_line=5)
+    with pytest.raises(ToolFailed, match="'first_line'"):
+        await run(read_file, context, path="a", first_line=0)
+
+
+async def test_a_long_file_is_shown_in_parts_that_say_how_to_go_on(context: ToolContext) -> None:
+    whole = "".join(f"line {number}\n" for number in range(20_000))
+    context.folder.write("a", whole.encode())
+    seen, first = "", 1
+    while True:
+        text = await run(read_file, context, path="a", first_line=first)
+        assert len(text) < SHOWN + 200
+        shown, _, note = text.rpartition("[go on with first_line=")
+        if not note or not shown:
+            seen += text.partition("[lines")[0]
+            break
+        seen += shown.partition("[lines")[0]
+        first = int(note.removesuffix("]"))
+    assert seen == whole
+
+
+async def test_a_line_that_is_too_long_is_cut_and_said(context: ToolContext) -> None:
+    context.folder.write("a", b"x" * (SHOWN + 5) + b"\nnext\n")
+    text = await run(read_file, context, path="a")
+    assert "[line 1 is cut: it has 50,006 characters]" in text
+    assert text.endswith("[go on with first_line=2]")
+
+
+async def test_bytes_that_are_no_text_are_replaced_and_said(context: ToolContext) -> None:
+    context.folder.write("a", b"ab\xffc\n")
+    text = await run(read_file, context, path="a")
+    assert text == "ab\ufffdc\n[bytes that are not UTF-8 are shown as \ufffd, the first is byte 2]"
+
+
+# write_file, edit_file
+
+
+async def test_a_file_is_written_with_its_folders(context: ToolContext) -> None:
+    assert await run(write_file, context, path="src/a.py", content="x = 1\ny = 2\n") == (
+        "Wrote 'src/a.py': 2 lines, 12 bytes."
+    )
+    assert context.folder.read("src/a.py") == b"x = 1\ny = 2\n"
+    with pytest.raises(ToolFailed, match="surrogate"):
+        await run(write_file, context, path="b", content="\ud800")
+
+
+async def test_the_one_place_is_replaced_and_nothing_else(context: ToolContext) -> None:
+    context.folder.write("a", b"one\ntwo\nthree\n")
+    assert await run(edit_file, context, path="a", old="two\n", new="2\n2\n") == (
+        "Changed 'a' from line 2: 1 lines became 2."
+    )
+    assert context.folder.read("a") == b"one\n2\n2\nthree\n"
+
+
+@given(st.text("ab\n", max_size=12), st.text("ab\n", min_size=1, max_size=4), st.text("ab\n", max_size=3))
+def test_an_edit_is_made_only_where_the_text_occurs_once(
+    tmp_path_factory: pytest.TempPathFactory, text: str, old: str, new: str
+) -> None:
+    folder = ProjectFolder(tmp_path_factory.mktemp("edit"))
+    folder.write("edited", text.encode())
+    places = [begin for begin in range(len(text)) if text.startswith(old, begin)]
+    editing = run(edit_file, ToolContext(folder, Permissions()), path="edited", old=old, new=new)
+    if len(places) == 1 and old != new:
+        asyncio.run(editing)
+        assert folder.read_text("edited") == text[: places[0]] + new + text[places[0] + len(old) :]
+    else:
+        with pytest.raises(ToolFailed):
+            asyncio.run(editing)
+        assert folder.read_text("edited") == text
+
+
+async def test_an_edit_that_fits_several_places_names_their_lines(context: ToolContext) -> None:
+    context.folder.write("a", b"x\ny\nx\n")
+    with pytest.raises(ToolFailed, match=r"occurs 2 times in 'a'.* in the lines 1, 3"):
+        await run(edit_file, context, path="a", old="x", new="z")
+
+
+async def test_an_edit_that_fits_nowhere_shows_the_nearest_lines(context: ToolContext) -> None:
+    context.folder.write("a", b"def add(a, b):\n\treturn a+b\n")
+    with pytest.raises(ToolFailed, match=r"occurs 0 times") as failed:
+        await run(edit_file, context, path="a", old="    return a + b\n", new="z")
+    assert str(failed.value).endswith("with their white space:\n2: \treturn a+b")
+    with pytest.raises(ToolFailed, match="read the file first"):
+        await run(edit_file, context, path="a", old="zzzzzzzz", new="z")
+
+
+async def test_finding_the_nearest_lines_takes_bounded_time(context: ToolContext) -> None:
+    lines = (f"abcdefgh{number:06}" * 20 for number in range(50_000))
+    context.folder.write("a", "\n".join(lines).encode()[: 15 << 20])
+    begun = time.process_time()
+    with pytest.raises(ToolFailed, match="0 times"):
+        await run(edit_file, context, path="a", old="hgfedcba0000x" * 20, new="z")
+    assert time.process_time() - begun < 3
+
+
+async def test_an_edit_keeps_the_line_ends_of_the_file(context: ToolContext) -> None:
+    context.folder.write("a", b"one\r\ntwo\r\nthree\r\n")
+    await run(edit_file, context, path="a", old="one\ntwo\n", new="1\n2\n")
+    assert context.folder.read("a") == b"1\r\n2\r\nthree\r\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"), [("", "x", "'old' is empty"), ("a", "a", "are the same"), ("b", "x", "no UTF-8 text")]
+)
+async def test_an_edit_that_makes_no_sense_changes_nothing(context: ToolContext, old: str, new: str, says: str) -> None:
+    context.folder.write("a", b"ab\xff")
+    with pytest.raises(ToolFailed, match=says):
+        await run(edit_file, context, path="a", old=old, new=new)
+    assert context.folder.read("a") == b"ab\xff"
+
+
+# list_files, search_files
+
+
+async def test_files_are_listed_by_pattern_with_their_sizes(context: ToolContext) -> None:
+    assert await run(list_files, context) == "The project has no files yet."
+    for path in ("a.py", "src/b.py", "src/c.md"):
+        context.folder.write(path, b"12")
+    assert await run(list_files, context) == "a.py (2)\nsrc/b.py (2)\nsrc/c.md (2)"
+    assert await run(list_files, context, pattern="*.py") == "a.py (2)\nsrc/b.py (2)"
+    assert await run(list_files, context, pattern="src/") == "src/b.py (2)\nsrc/c.md (2)"
+    assert await run(list_files, context, pattern="*.txt") == (
+        "No file is meant by '*.txt'. There are: a.py, src/b.py, src/c.md."
+    )
+
+
+async def test_what_is_left_out_of_a_list_is_said(context: ToolContext) -> None:
+    (context.folder.root / "link").symlink_to("/etc")
+    for number in range(501):
+        (context.folder.root / f"{number:03}").touch()
+    text = await run(list_files, context)
+    assert text.count("\n") == 501
+    assert text.endswith("[more than 500 files; use a narrower pattern]\n['link' is left out: it is a link.]")
+
+
+async def test_lines_are_found_by_text_and_by_regular_expression(context: ToolContext) -> None:
+    context.folder.write("a.py", b"import os\n\nprint(os.name)\n")
+    context.folder.write("b.md", b"os\n")
+    assert await run(search_files, context, text="os") == "a.py:1: import os\na.py:3: print(os.name)\nb.md:1: os"
+    assert await run(search_files, context, text="(", pattern="*.py") == "a.py:3: print(os.name)"
+    assert await run(search_files, context, text=r"^os$|^imp", regex=True) == "a.py:1: import os\nb.md:1: os"
+    assert await run(search_files, context, text="OS") == "No line contains it."
+    assert "No file is meant by '*.txt'" in await run(search_files, context, text="os", pattern="*.txt")
+    with pytest.raises(ToolFailed, match="no regular expression"):
+        await run(search_files, context, text="(", regex=True)
+
+
+async def test_what_was_not_searched_is_said(context: ToolContext) -> None:
+    context.folder.write("image.png", b"os\0")
+    context.folder.write("big.txt", b"os" * (1 << 20))
+    context.folder.write("a", b"os\n")
+    assert await run(search_files, context, text="os") == (
+        "a:1: os\n[not searched, since no text or too big: big.txt, image.png]"
+    )
+
+
+async def test_many_and_long_lines_are_bounded(context: ToolContext) -> None:
+    context.folder.write("a", b"\n".join([b"x" * 2_000] * 200))
+    for regex in (False, True):
+        text = await run(search_files, context, text="x", regex=regex)
+        assert text.count("\na:") == 99
+        assert len(text) < 40_000
+        assert text.endswith("[more than 100 lines; search for something rarer]")
+
+
+async def test_a_regular_expression_without_end_is_stopped_while_the_loop_goes_on(
+    context: ToolContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.regex_search.search.__kwdefaults__", {"timeout_s": 0.5})
+    context.folder.write("a", b"a" * 50 + b"b")
+    searching = asyncio.create_task(run(search_files, context, text="(a+)+$", regex=True))
+    turns = 0
+    while not searching.done():
+        await asyncio.wait([searching], timeout=0.01)
+        turns += 1
+    with pytest.raises(ToolFailed, match=r"took longer than 0\.5 s"):
+        searching.result()
+    assert turns > 10
