@@ -21,7 +21,7 @@ from agents.tools import fetch_page as module
 from agents.tools.fetch_page import fetch_page
 from agents.web import Caps, fetch
 from bus.setup import Permissions
-from tests.support.site import Site, drip, endless, gzip_bomb, page, raw, redirect, silent
+from tests.support.site import Site, drip, endless, folder, gzip_bomb, page, raw, redirect, silent
 
 HELLO = (
     "<html><head><title>Ovens &amp; more</title></head><body><h1>Ovens</h1><p>One costs 12,400 EUR.</p></body></html>"
@@ -538,3 +538,26 @@ def test_visible_text_stays_as_it_is(text: str) -> None:
 def test_ordinary_text_is_not_touched() -> None:
     text = "Öfen, 12 400 €\n\tمی\u200cخورم 👩\u200d🍳"
     assert visible(text) == text
+
+
+# The pages that come with the research brief
+
+FACTS = {
+    "index.html": ["autumn 2024", "27,900 EUR", "28,600 EUR", "24,990 EUR", "/tarnwick.html", "/experiences.html"],
+    "tarnwick.html": ["6.2 m²", "38 kW", "118 kWh", "27,900 EUR", "24 months", "1,850 EUR", "8 weeks", "12 weeks"],
+    "ostermoor.html": ["6.4 m²", "36 kW", "104 kWh", "29,400 EUR", "36 months", "9 weeks", "part of the price"],
+    "vellacourt.html": ["44 kW", "131 kWh", "24,990 EUR", "12 months", "2,100 EUR", "900 EUR", "1,400 EUR", "6 weeks"],
+    "experiences.html": ["150 kWh", "PINEAPPLE"],
+}
+
+
+@pytest.mark.parametrize("extra", ["with the extra", "without"])
+async def test_the_facts_of_the_research_brief_can_be_read(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if extra == "without":
+        monkeypatch.setitem(sys.modules, "trafilatura", None)
+    pages = folder(Path(__file__).parents[2] / "scenarios" / "research_brief" / "site")
+    async with Site(pages) as site:
+        for name, facts in FACTS.items():
+            answer = await read(site, f"/{name}")
+            assert [fact for fact in facts if fact not in answer] == []
+        assert await read(site, "/index.html") == (await read(site)).replace(site.url(), site.url("/index.html"), 1)
