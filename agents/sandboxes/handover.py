@@ -31,4 +31,4 @@ def reclaim(folder: Path, owner: tuple[int, int] | None) -> None:
         wanted = mode & 0o777 | (0o700 if stat.S_ISDIR(entry.status.st_mode) else 0o600)
         if mode != wanted and not stat.S_ISLNK(entry.status.st_mode):
             with entry.pinned() as path:
-                os.chmod(path, wanted)
+                path.chmod(wanted)

@@ -12,6 +12,8 @@ from agents.errors import SandboxUnavailable
 ASK = "import json, sys; print(json.dumps([sys.executable, sys.prefix, sys.base_prefix]))"
 ASK_TIMEOUT_S = 20.0
 MOST_LINKS = 16
+SYSTEM = ("/usr", "/bin")
+"""What every program needs and every sandbox shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +60,22 @@ def _laid_out(executable: str, prefix: str, base_prefix: str) -> Interpreter:
     for folder in folders:
         if Path.home().is_relative_to(folder) or Path("/etc").is_relative_to(folder):
             raise _unusable(executable, f"its folder {folder} holds more than an interpreter")
-    links = []
-    place = executable
-    for _ in range(MOST_LINKS):
-        if not os.path.islink(place):
-            break
-        target = os.path.normpath(os.path.join(os.path.dirname(place), os.readlink(place)))
-        if not any(Path(place).is_relative_to(folder) for folder in folders):
-            links.append((place, target))
+    links: list[tuple[Path, Path]] = []
+    place = Path(executable)
+    while place.is_symlink() and len(links) < MOST_LINKS:
+        target = Path(os.path.normpath(place.parent / place.readlink()))
+        links.append((place, target))
         place = target
-    if not any(Path(os.path.realpath(place)).is_relative_to(folder) for folder in folders):
+    seen_anyway = folders | set(SYSTEM)
+    links = [(place, target) for place, target in links if not _inside(place, seen_anyway)]
+    if not _inside(place, seen_anyway):
         raise _unusable(executable, f"its file {place} lies outside its own folders")
-    return Interpreter(executable, tuple(sorted(folders)), tuple(links), is_venv=prefix != base_prefix)
+    shown = tuple((str(place), str(target)) for place, target in links)
+    return Interpreter(executable, tuple(sorted(folders)), shown, is_venv=prefix != base_prefix)
+
+
+def _inside(place: Path, folders: set[str]) -> bool:
+    return any(place.is_relative_to(folder) for folder in folders)
 
 
 def _unusable(python: str, why: str) -> SandboxUnavailable:

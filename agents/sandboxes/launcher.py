@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.errors import SandboxUnavailable
 from agents.sandbox import Bounds, Completed, Ended
 from agents.sandboxes import usage
 from agents.sandboxes.capped_output import CappedOutput
@@ -46,21 +47,15 @@ async def launch(
     """Run bubblewrap with these options and this program to the end.
 
     Call it in a thread that lives as long as the program may: bubblewrap dies with the thread that started it. Raises
-    `OSError` where it cannot be started. A cancellation is passed on when all processes are dead.
+    `SandboxUnavailable` where it cannot be started. A cancellation is passed on when all processes are dead.
     """
     with contextlib.ExitStack() as stack:
         output_end, output_start = _pipe(stack)
         status_end, status_start = _pipe(stack)
         go_end, go_start = _pipe(stack)
         inherited = (status_start.fileno(), go_end.fileno(), *passed)
-        process = subprocess.Popen(  # noqa: ASYNC220, S603 - returns as soon as it has forked; there is no shell
-            [argv[0], "--json-status-fd", str(inherited[0]), "--block-fd", str(inherited[1]), *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=output_start,
-            stderr=output_start,
-            pass_fds=inherited,
-            env={},
-        )
+        line = [argv[0], "--json-status-fd", str(inherited[0]), "--block-fd", str(inherited[1]), *argv[1:]]
+        process = _start(line, output_start, inherited)
         tree = _Tree(process, status_end, go_start)
         stack.callback(tree.close)
         for theirs in (output_start, status_start, go_end):
@@ -71,6 +66,17 @@ async def launch(
             output.add(data)
         text, cut = output.result()
         return Launched(Completed(tree.exit_status, ended, text, cut), tree.began)
+
+
+def _start(argv: Sequence[str], output: io.FileIO, inherited: Sequence[int]) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(  # noqa: S603 - there is no shell
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=inherited, env={}
+        )
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"{argv[0]!r} cannot be started: {error.strerror}.", "Is it executable, and the command not too long?"
+        ) from error
 
 
 async def finish(work: Coroutine[object, object, None]) -> None:

@@ -29,38 +29,40 @@ IOCTL = 16
 TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX type into the terminal of whoever started us."""
 
+# fmt: off
 FORBIDDEN = {
     # a new view of the file system, another root
-    **{"mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "move_mount": 429, "open_tree": 428},
-    **{"fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "open_tree_attr": 467},
+    "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "move_mount": 429, "open_tree": 428,
+    "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "open_tree_attr": 467,
     # new or other namespaces
-    **{"unshare": 272, "setns": 308},
+    "unshare": 272, "setns": 308,
     # other processes
-    **{"ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "process_madvise": 440, "kcmp": 312},
-    **{"pidfd_getfd": 438, "perf_event_open": 298, "lookup_dcookie": 212, "move_pages": 279, "migrate_pages": 256},
+    "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "process_madvise": 440, "kcmp": 312,
+    "pidfd_getfd": 438, "perf_event_open": 298, "lookup_dcookie": 212, "move_pages": 279, "migrate_pages": 256,
     # files by handle, special files, watching a whole mount
-    **{"mknod": 133, "mknodat": 259, "open_by_handle_at": 304, "name_to_handle_at": 303},
-    **{"fanotify_init": 300, "fanotify_mark": 301, "quotactl": 179, "quotactl_fd": 443},
+    "mknod": 133, "mknodat": 259, "open_by_handle_at": 304, "name_to_handle_at": 303,
+    "fanotify_init": 300, "fanotify_mark": 301, "quotactl": 179, "quotactl_fd": 443,
     # large surfaces of the kernel
-    **{"bpf": 321, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "userfaultfd": 323},
-    **{"add_key": 248, "request_key": 249, "keyctl": 250, "personality": 135, "modify_ldt": 154, "uselib": 134},
-    **{"mbind": 237, "set_mempolicy": 238, "set_mempolicy_home_node": 450},
+    "bpf": 321, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "userfaultfd": 323,
+    "add_key": 248, "request_key": 249, "keyctl": 250, "personality": 135, "modify_ldt": 154, "uselib": 134,
+    "mbind": 237, "set_mempolicy": 238, "set_mempolicy_home_node": 450,
     # the machine itself
-    **{"reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "syslog": 103, "vhangup": 153, "_sysctl": 156},
-    **{"kexec_load": 246, "kexec_file_load": 320, "create_module": 174, "init_module": 175, "delete_module": 176},
-    **{"query_module": 178, "finit_module": 313, "nfsservctl": 180, "iopl": 172, "ioperm": 173, "sysfs": 139},
-    **{"sethostname": 170, "setdomainname": 171, "settimeofday": 164, "clock_settime": 227},
-    **{"adjtimex": 159, "clock_adjtime": 305},
+    "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "syslog": 103, "vhangup": 153, "_sysctl": 156,
+    "kexec_load": 246, "kexec_file_load": 320, "create_module": 174, "init_module": 175, "delete_module": 176,
+    "query_module": 178, "finit_module": 313, "nfsservctl": 180, "iopl": 172, "ioperm": 173, "sysfs": 139,
+    "sethostname": 170, "setdomainname": 171, "settimeofday": 164, "clock_settime": 227,
+    "adjtimex": 159, "clock_adjtime": 305,
     # the network; socketpair(2) stays, asyncio needs it
-    **{"socket": 41},
+    "socket": 41,
 }
 
 MISSING = {
     # its flags lie in memory that a filter cannot read; glibc then uses clone(2)
-    **{"clone3": 435},
+    "clone3": 435,
     # memory that belongs to no process and no mount, which the watch would not see
-    **{"memfd_create": 319, "memfd_secret": 447, "shmget": 29, "semget": 64, "msgget": 68},
+    "memfd_create": 319, "memfd_secret": 447, "shmget": 29, "semget": 64, "msgget": 68,
 }
+# fmt: on
 
 # classic BPF, `linux/bpf_common.h`
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS

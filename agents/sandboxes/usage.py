@@ -33,11 +33,11 @@ class Entry:
     """It is a folder whose content is not shown: nobody should have to walk, copy or delete that."""
 
     @contextmanager
-    def pinned(self) -> Iterator[str]:
+    def pinned(self) -> Iterator[Path]:
         """Give a path to this very file, whatever takes its name; links are not followed. Raises `OSError`."""
         descriptor = os.open(self.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.parent)
         try:
-            yield f"/proc/self/fd/{descriptor}"
+            yield Path(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
 
@@ -83,16 +83,15 @@ def _below(folder: int, depth: int) -> Iterator[Entry]:
 def _open(entry: Entry) -> int:
     if entry.status.st_mode & READABLE != READABLE:
         with entry.pinned() as path:
-            os.chmod(path, entry.status.st_mode & 0o777 | stat.S_IRWXU)
+            path.chmod(entry.status.st_mode & 0o777 | stat.S_IRWXU)
     return os.open(entry.name, FOLDER, dir_fd=entry.parent)
 
 
 def exceeds(folder: Path, *, size: int, files: int) -> bool:
     """Tell whether a folder takes more than `size` bytes of disk, holds more than `files` entries, or is too deep."""
-    used = seen = 0
-    for entry in walk(folder):
+    used = 0
+    for seen, entry in enumerate(walk(folder), start=1):
         used += entry.status.st_blocks * BLOCK
-        seen += 1
         if used > size or seen > files or entry.too_deep:
             return True
     return False
@@ -103,8 +102,8 @@ def family(root: int) -> list[int]:
     found = [root]
     for pid in found:  # grows while it is read
         try:
-            for task in os.listdir(f"/proc/{pid}/task"):
-                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text("ascii").split())
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                found += map(int, (task / "children").read_text("ascii").split())
         except OSError:
             continue  # it has ended; its children have another parent, which is in the list or ends them
     return found
