@@ -216,7 +216,7 @@ class _Tree:
             with contextlib.suppress(
                 ChildProcessError
             ):  # ours only where we adopt orphans, as the first of a container
-                os.waitid(os.P_PIDFD, self._first_descriptor, os.WEXITED | os.WNOHANG)
+                os.waitid(os.P_PIDFD, self._first_descriptor, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - it is dead
         self.read_status()
 
     def close(self) -> None:
