@@ -34,6 +34,8 @@ class GoalSubmitted(Fact):
     workspace: tuple[FileRef, ...] = ()
     hashes: dict[str, str] = {}
     software: str = ""
+    out: str = ""
+    """The folder that the outcome's files are handed over in."""
 
 
 class GoalAccepted(Fact):

@@ -39,6 +39,7 @@ from bus.events import (
     WorkFailed,
 )
 from bus.pubsub import Bus, Note, Received
+from swarm.parts import Parts
 
 REPLIES: dict[type[Fact], type[Fact]] = {
     SubtaskAssigned: ResultSubmitted,

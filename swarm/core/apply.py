@@ -118,6 +118,7 @@ def _begin(state: RunState, event: GoalSubmitted) -> None:
     state.status = "running"
     state.setup = event.setup
     state.limits = event.setup.limits
+    state.out = event.out
     state.ledger = Ledger(state.limits)
     state.workspace = {ref.path: ref for ref in event.workspace}
     state.tree = dict(state.workspace)

@@ -111,6 +111,7 @@ class RunState:
     ended: GoalAccepted | GoalFailed | None = None
     paused: RunPaused | None = None
     tool_calls: int = 0
+    out: str = ""
 
     # agents
     agents: dict[str, AgentState] = field(default_factory=dict)

@@ -1,0 +1,242 @@
+"""Start a run, go on with one, look at one: what `swarm.run` and the command line share."""
+
+import asyncio
+import dataclasses
+import datetime as dt
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from bus.envelope import Envelope
+from bus.errors import Conflict, NotFound, StorageFailed
+from bus.event_log import RunInfo
+from bus.events import Event, GoalSubmitted, RunResumed
+from bus.setup import Setup
+from bus.store import Store, open_store
+from swarm import handover, model_choice, workspace
+from swarm.core.state import RunState
+from swarm.errors import Fault, MissingPart, ScenarioError, UsageError
+from swarm.outcome import Outcome, outcome_of
+from swarm.ownership import is_gone, this_process
+from swarm.parts import Parts, load_tool, role_class
+from swarm.runtime import execute, fold
+from swarm.scenario import Scenario
+from swarm.settings import Settings
+from swarm.trust import file_hashes
+from swarm.version import VERSION
+
+OnEvent = Callable[[Envelope], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A scenario with all that a run of it needs to begin."""
+
+    scenario: Scenario
+    setup: Setup
+    choices: Mapping[str, model_choice.Choice]
+
+
+async def prepare(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> Ready:
+    """Choose the models and load the roles and tools of a scenario; nothing is recorded or asked yet.
+
+    `models`: `M` for all roles or `ROLE=M`. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`.
+    """
+    choices = await model_choice.choose(scenario, settings, models)
+    classes = {
+        name: role_class(name, role.uses, scenario.folder) if role.uses or role.tools is None else None
+        for name, role in scenario.roles.items()
+    }
+    declared = {name: tuple(one.tools) for name, one in classes.items() if one is not None}
+    setup = scenario.resolve(choices, declared=declared)
+    roles = {}
+    for name, role in setup.roles.items():
+        about = role_class(name, role.uses, scenario.folder).about()
+        roles[name] = role.model_copy(update={"about": about})
+        for tool in role.tools:
+            _may_be_used(load_tool(tool, scenario.folder).needs_approval, name, tool)
+    setup = setup.model_copy(update={"roles": roles})
+    _price_is_known(setup)
+    return Ready(scenario, setup, choices)
+
+
+async def start(
+    ready: Ready,
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    on_event: OnEvent | None = None,
+    announce: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Run a scenario to its end and hand its files over. Cancelling pauses the run."""
+    setup = ready.setup
+    async with open_store(settings.home) as store, Parts(setup, announce=announce) as parts:
+        await _sandbox_works(setup, parts)
+        files = await workspace.take_in(ready.scenario, store.files, home=settings.home)
+        run = new_run_id(setup.name)
+        epoch = await store.log.create(run, this_process())
+        first = GoalSubmitted(
+            setup=setup,
+            workspace=files,
+            hashes=file_hashes(ready.scenario),
+            software=VERSION,
+            out=str((out or Path.cwd() / run).absolute()),
+        )
+        return await _run(RunState(run), [first], store, parts, epoch, settings, on_event)
+
+
+async def resume(
+    name: str,
+    settings: Settings,
+    *,
+    changes: Mapping[str, JsonValue] | None = None,
+    on_event: OnEvent | None = None,
+    announce: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Go on with a run that was paused, killed, or hit a limit that `changes` raises.
+
+    An ended run only has the hand-over of its files completed. Raises `UsageError` where another process runs it.
+    """
+    async with open_store(settings.home) as store:
+        info = await find(store, name)
+        if info.owner is not None and not is_gone(info.owner):
+            raise UsageError(
+                f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
+                "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
+            )
+        state = await fold(store.log, info.run)
+        if state.setup is None:
+            raise UsageError(f"{info.run} has no event yet: its process ended before the run began. Start it anew.")
+        if state.status in {"accepted", "failed"} and not changes:
+            return await _finish(state, store)
+        async with Parts(state.setup, announce=announce) as parts:
+            try:
+                epoch = await store.log.take(info.run, this_process(), previous=info.owner)
+            except Conflict as error:
+                raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
+            first = RunResumed(changes=dict(changes or {}))
+            return await _run(state, [first], store, parts, epoch, settings, on_event)
+
+
+async def find(store: Store, name: str) -> RunInfo:
+    """Return the run that a person means: an id, a unique beginning of one, or `last`. Raises `UsageError`."""
+    runs = await store.log.runs()
+    if name == "last" and runs:
+        return runs[0]
+    exact = [info for info in runs if info.run == name]
+    found = exact or [info for info in runs if info.run.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if not runs:
+        raise UsageError(f"there is no run {name!r}: nothing has been run here yet. `swarm run SCENARIO` makes one.")
+    names = ", ".join(info.run for info in (found or runs)[:5])
+    what = f"{name!r} could be {len(found)} runs" if found else f"there is no run {name!r}"
+    raise UsageError(f"{what} ({names}{', …' if len(found or runs) > 5 else ''}). `swarm runs` lists them.")  # noqa: PLR2004
+
+
+@asynccontextmanager
+async def reading(settings: Settings) -> AsyncIterator[Store]:
+    """Open the store for looking only. Raises `UsageError` where nothing has been run."""
+    try:
+        async with open_store(settings.home, read_only=True) as store:
+            yield store
+    except NotFound as error:
+        raise UsageError(
+            f"nothing has been run here yet ({settings.home} is not there). `swarm run SCENARIO` makes a run; "
+            "SWARM_HOME names another place."
+        ) from error
+
+
+def new_run_id(name: str) -> str:
+    """Return an id for a run of a scenario: its name, the day, six random characters."""
+    return f"{name}-{dt.datetime.now(dt.UTC):%Y%m%d}-{secrets.token_hex(3)}"
+
+
+async def _run(
+    state: RunState,
+    first: Sequence[Event],
+    store: Store,
+    parts: Parts,
+    epoch: int,
+    settings: Settings,
+    on_event: OnEvent | None,
+) -> Outcome:
+    try:
+        await execute(
+            state,
+            first,
+            store=store,
+            parts=parts,
+            epoch=epoch,
+            work=settings.home / "work" / state.run,
+            on_record=on_event or (lambda _: None),
+        )
+    except* StorageFailed as group:
+        raise MissingPart(
+            f"{state.run} is paused: {group.exceptions[0]}", f"When that is mended: `swarm resume {state.run}`."
+        ) from group
+    finally:
+        await asyncio.shield(_release(store, state.run, epoch))
+    return await _finish(state, store)
+
+
+async def _release(store: Store, run: str, epoch: int) -> None:
+    try:
+        await store.log.release(run, epoch)
+    except StorageFailed:
+        return  # who finds the owner gone may take the run
+
+
+async def _finish(state: RunState, store: Store) -> Outcome:
+    """Hand the files of an ended run over and return its outcome."""
+    if state.ended is None:
+        return outcome_of(state)
+    folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(state.out))
+    return outcome_of(state, folder=str(folder) if folder else None)
+
+
+async def _sandbox_works(setup: Setup, parts: Parts) -> None:
+    """Try the sandbox before the run begins where a check of the scenario cannot do without."""
+    criteria = [*setup.accept, *(entry for subtask in setup.plan or () for entry in subtask.accept)]
+    if any("run" in criterion for criterion in criteria):
+        await parts.sandbox.probe()
+
+
+def _price_is_known(setup: Setup) -> None:
+    if setup.limits.money is None:
+        return
+    unknown = sorted({role.model for role in setup.roles.values() if role.price is None})
+    if unknown:
+        raise ScenarioError(
+            [
+                Fault(
+                    "value",
+                    f"the price of {', '.join(unknown)} is not known, so `money` cannot be kept",
+                    field="limits.money",
+                    hint="Give the price under `endpoints` (USD a million tokens), or leave `money` out.",
+                )
+            ]
+        )
+
+
+def _may_be_used(needs_approval: bool, role: str, tool: str) -> None:  # noqa: FBT001 - one fact
+    if needs_approval:
+        raise ScenarioError(
+            [
+                Fault(
+                    "not_yet",
+                    f"tool {tool!r} asks a person before it acts, and approvals are not in this version",
+                    field=f"roles.{role}.tools",
+                    hint='Declare what it does: @tool(effect="reads"), or effect="outward" with needs_approval=False.',
+                )
+            ]
+        )
+
+
+def with_home(settings: Settings, home: Path | None) -> Settings:
+    """Return settings with another place for the state."""
+    return settings if home is None else dataclasses.replace(settings, home=home)

@@ -1,0 +1,89 @@
+"""A scenario's workspace, taken into the file store: what is copied in, what never is, and how much may be."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from bus.event_log import FileStore
+from bus.setup import FileRef
+from swarm.errors import Fault, ScenarioError
+from swarm.scenario import Scenario
+
+MOST_BYTES = 256 * 1024 * 1024
+MOST_FILES = 10_000
+NEVER = (".swarm", ".git", ".env*", ".swarmignore")
+
+
+async def take_in(scenario: Scenario, store: FileStore, *, home: Path) -> tuple[FileRef, ...]:
+    """Store the workspace's files and return them by their path in the tree.
+
+    `.` gives its contents, any other path itself under its last name. Raises `ScenarioError` where it is too large or
+    a file cannot be read.
+    """
+    refs: dict[str, FileRef] = {}
+    total = 0
+    for written in scenario.workspace:
+        source = scenario.folder / written
+        for path, name in await asyncio.to_thread(_listed, source, written, home):
+            try:
+                data = await asyncio.to_thread(_read, path)
+            except OSError as error:
+                raise _fault(scenario, f"{path} cannot be read: {error.strerror}") from error
+            refs[name] = FileRef(path=name, sha256=await store.put(data), bytes=len(data))
+            total += len(data)
+            if len(refs) > MOST_FILES or total > MOST_BYTES:
+                limit = f"{MOST_FILES:,} files or {MOST_BYTES >> 20} MiB"
+                raise _fault(scenario, f"the workspace is larger than {limit}; name what is needed, or `.swarmignore`")
+    return tuple(refs[name] for name in sorted(refs))
+
+
+def _listed(source: Path, written: str, home: Path) -> list[tuple[Path, str]]:
+    """Return each file to copy with its path in the tree."""
+    if source.is_file() and not source.is_symlink():
+        return [(source, source.name)]
+    prefix = "" if written in {".", "./"} else f"{source.resolve().name}/"
+    return [(path, prefix + path.relative_to(source).as_posix()) for path in _walk(source, _ignored(source), home)]
+
+
+def _walk(root: Path, ignored: tuple[str, ...], home: Path) -> Iterator[Path]:
+    """Yield regular files, sorted; links are never followed, and never copied."""
+    for folder, names, files in os.walk(root):
+        here = Path(folder)
+        names[:] = sorted(
+            name
+            for name in names
+            if not _left_out(here / name, root, ignored) and (here / name).resolve() != home.resolve()
+        )
+        for name in sorted(files):
+            path = here / name
+            if not _left_out(path, root, ignored) and stat.S_ISREG(path.lstat().st_mode):
+                yield path
+
+
+def _ignored(root: Path) -> tuple[str, ...]:
+    """Return the patterns of `.swarmignore`: one a line, `#` begins a comment."""
+    file = root / ".swarmignore"
+    if not file.is_file():
+        return ()
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return tuple(line.rstrip("/") for line in lines if line and not line.startswith("#"))
+
+
+def _left_out(path: Path, root: Path, ignored: tuple[str, ...]) -> bool:
+    if any(fnmatchcase(path.name, pattern) for pattern in NEVER):
+        return True
+    inside = path.relative_to(root).as_posix()
+    return any(fnmatchcase(inside, pattern) or fnmatchcase(path.name, pattern) for pattern in ignored)
+
+
+def _read(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor: no link can come between
+        return file.read()
+
+
+def _fault(scenario: Scenario, message: str) -> ScenarioError:
+    return ScenarioError([Fault("file", message, str(scenario.file) if scenario.file else None, field="workspace")])
