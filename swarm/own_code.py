@@ -26,10 +26,11 @@ class CodeFault(SwarmError):
 
 @dataclass(frozen=True, slots=True)
 class ToolFacts:
-    """What the source says of a tool; `effect` is None where it is not declared."""
+    """What the source says of a tool; `effect` is None where it is not declared, what is unclear counts as yes."""
 
     effect: str | None
     needs_approval: bool
+    network: bool
 
 
 def is_reference(text: str) -> bool:
@@ -77,10 +78,11 @@ def tool_facts(file: Path, name: str) -> ToolFacts:
     for decorator in node.decorator_list:
         if isinstance(decorator, ast.Call) and _last_name(decorator.func) == "tool":
             said = {word.arg: word.value for word in decorator.keywords}
-            effect, approval = said.get("effect"), said.get("needs_approval")
-            declared = effect.value if isinstance(effect, ast.Constant) else None
-            asks = approval is not None and not (isinstance(approval, ast.Constant) and approval.value is False)
-            return ToolFacts(declared if isinstance(declared, str) else None, asks)
+            effect = _constant(said.get("effect"))
+            unclear = None in said  # `**options`: only running would show
+            network = unclear or ("network" in said and _constant(said["network"]) is not False)
+            approval = unclear or ("needs_approval" in said and _constant(said["needs_approval"]) is not False)
+            return ToolFacts(effect if isinstance(effect, str) else None, approval, network or effect == "outward")
     raise CodeFault(f"{quote(name)} is not under @tool(…)", 'Write @tool(effect="reads") above it.')
 
 
@@ -166,3 +168,7 @@ def _parse(file: Path) -> ast.Module:
 
 def _last_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _constant(node: ast.expr | None) -> object:
+    return node.value if isinstance(node, ast.Constant) else None

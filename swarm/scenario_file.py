@@ -4,151 +4,33 @@ Here stands only what can be said of one value by itself; what must fit together
 `swarm/scenario_rules.py`, and what a run is made of is `swarm/scenario.py`.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from bus.setup import Criterion
-from swarm import units
-from swarm.errors import quote
-
-_INSERTED = r"|.*\$\{\{.*"
-"""A text that gets its value by `${{ … }}` may stand where a quantity does."""
-
-
-def _shorthand(pattern: str, *, number: str = "", examples: list[str]) -> WithJsonSchema:
-    text: dict[str, JsonValue] = {"type": "string", "pattern": f"^(?:{pattern}{_INSERTED})$", "examples": [*examples]}
-    if not number:
-        return WithJsonSchema(text)
-    return WithJsonSchema({"anyOf": [{"type": number, "minimum": int(number == "integer")}, text]})
-
-
-def _name(pattern: str, what: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"{quote(value)} is no {what}")
-        return value
-
-    return check
-
-
-def _at_most(bound: int) -> Callable[[int], int]:
-    def check(value: int) -> int:
-        if value > bound:
-            raise ValueError(f"{value} is too large; at most {bound}")
-        return value
-
-    return check
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _environment_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):  # the value may be the secret itself: never shown
-        raise ValueError("this is not the name of an environment variable; never write a key itself here")
-    return value
-
-
-def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        fits = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        fits = None
-    if not fits or re.search(r"\s", value):
-        raise ValueError(f"{quote(value)} is no address; write it as https://host/v1")
-    if "@" in parts.netloc or parts.query or parts.fragment:  # it may hold a secret: never shown
-        raise ValueError("an address has no user, password, query or fragment; the key goes into `key`, by its name")
-    return value
-
-
-_HOST = (
-    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]"
+from swarm.scenario_values import (
+    Count,
+    Duration,
+    EnvironmentName,
+    Fetch,
+    Globs,
+    HostAndPort,
+    Model,
+    Money,
+    Paths,
+    PerToken,
+    Slug,
+    SmallCount,
+    SubtaskId,
+    Text,
+    TokenCount,
+    Url,
 )
-
-
-def _host(value: str) -> str:
-    match = re.fullmatch(rf"(?:\*\.)?(?:{_HOST})(?::([0-9]{{1,5}}))?", value)
-    if not match or not 0 < int(match[1] or 443) < 65_536:  # noqa: PLR2004
-        raise ValueError(f"{quote(value)} is no host; write example.org, *.example.org or example.org:8080")
-    return value.lower()
-
-
-def _host_and_port(value: str) -> str:
-    if not re.fullmatch(rf"(?:{_HOST}):[0-9]{{1,5}}", value):
-        raise ValueError(f"{quote(value)} is no host with its port; write it as 127.0.0.1:8080")
-    return _host(value)
-
-
-def _fetch(value: object) -> object:
-    if isinstance(value, str) and value not in {"public", "none"}:
-        raise ValueError(f"{quote(value)} is not one of public, none, or a list of hosts")
-    return value if isinstance(value, list) else _listed(value)
-
-
-def _glob(value: str) -> str:
-    if not value or value.startswith("/") or ".." in value.split("/"):
-        raise ValueError(f"{quote(value)} leads out of the project; write a path in it, such as report.md or *.png")
-    return value
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("this is empty; say in words what is wanted")
-    return value
-
-
-Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1)]
-Slug = Annotated[
-    str,
-    AfterValidator(_name(r"[a-z0-9][a-z0-9_-]{0,62}", "name here; use a to z, 0 to 9, - and _, at most 63")),
-    WithJsonSchema({"type": "string", "pattern": f"^(?:[a-z0-9][a-z0-9_-]{{0,62}}{_INSERTED})$"}),
-]
-SubtaskId = Annotated[
-    str,
-    AfterValidator(_name(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "id; use letters, digits, - _ and ., at most 63")),
-    WithJsonSchema({"type": "string", "pattern": f"^(?:[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}{_INSERTED})$"}),
-]
-EnvironmentName = Annotated[str, AfterValidator(_environment_name), Field(json_schema_extra={"examples": ["LAB_KEY"]})]
-Duration = Annotated[
-    int, BeforeValidator(units.parse_duration), _shorthand(units.DURATION, examples=["30s", "10m", "2h"])
-]
-Count = Annotated[
-    int,
-    BeforeValidator(units.parse_count),
-    _shorthand(units.COUNT, number="integer", examples=["24", "200k", "1.5M"]),
-]
-SmallCount = Annotated[Count, AfterValidator(_at_most(10_000))]
-Money = Annotated[int, BeforeValidator(units.parse_money), _shorthand(units.MONEY, examples=["0.50 USD"])]
-PerToken = Annotated[
-    int,
-    BeforeValidator(units.picodollars_per_token),
-    _shorthand(r"[0-9]+(?:\.[0-9]{1,6})?", number="number", examples=["0.10"]),
-]
-Model = Annotated[Text, Field(json_schema_extra={"examples": ["openai:gpt-5-mini", "local:qwen2.5-coder-1.5b"]})]
-_ONE_OR_MANY: JsonSchemaValue = {
-    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
-}
-Paths = Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1), WithJsonSchema(_ONE_OR_MANY)]
-Globs = Annotated[
-    list[Annotated[str, AfterValidator(_glob)]],
-    BeforeValidator(_listed),
-    Field(min_length=1),
-    WithJsonSchema(_ONE_OR_MANY),
-]
-Fetch = Annotated[
-    list[Annotated[str, AfterValidator(_host)]],
-    BeforeValidator(_fetch),
-    WithJsonSchema({"anyOf": [{"enum": ["public", "none"]}, {"type": "array", "items": {"type": "string"}}]}),
-]
 
 
 class Section(BaseModel):
@@ -175,7 +57,7 @@ class PriceSection(Section):
 class EndpointSection(Section):
     """Something that speaks Chat Completions; its models are called `NAME:model`."""
 
-    url: Annotated[str, AfterValidator(_url)] = Field(description="Base address, such as https://lab.example/v1.")
+    url: Url = Field(description="Base address, such as https://lab.example/v1.")
     key: EnvironmentName | None = Field(None, description="Name of the environment variable that holds the key.")
     price: PriceSection | None = Field(None, description="What its tokens cost; left out: not known.")
 
@@ -231,9 +113,7 @@ class RoleSection(Section):
         None,
         description="Tools it may use, in place of the role's own: short names, ./file.py:name or package.module:name.",
     )
-    max_tokens: Annotated[Count, AfterValidator(_at_most(1_000_000))] | None = Field(
-        None, description="Tokens one answer may have; left out: 4096."
-    )
+    max_tokens: TokenCount | None = Field(None, description="Tokens one answer may have; left out: 4096.")
     dialogue: Literal["native", "json"] | None = Field(
         None, description="How tools are called: by the endpoint's own means, or as JSON in the text."
     )
@@ -270,7 +150,7 @@ class PermissionsSection(Section):
     """Where the run may reach."""
 
     fetch: Fetch = Field(["public"], description="What `fetch_page` may read: public, none, or a list of hosts.")
-    private_hosts: list[Annotated[str, AfterValidator(_host_and_port)]] = Field(
+    private_hosts: list[HostAndPort] = Field(
         [], description="Hosts of the private network that may be read, each exactly as host:port."
     )
 
