@@ -49,10 +49,18 @@ def shared_endpoint(url: str, key: str | None = None, *, key_name: str | None = 
 class Endpoint:
     """A base URL that speaks Chat Completions, such as `https://api.openai.com/v1`, and the key for it."""
 
-    def __init__(self, url: str, key: str | None = None, *, key_name: str | None = None, calls: int = 64) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        key_name: str | None = None,
+        calls: int = 64,
+        health: EndpointHealth | None = None,
+    ) -> None:
         self.url = url
         self.users = 0
-        self.health = EndpointHealth()
+        self.health = health or EndpointHealth()
         self.gate = CallGate(calls, self.health)
         self.given_up: dict[str, set[str]] = {}
         """By model: parameters that this endpoint has refused, and that are left out from then on."""
