@@ -3,8 +3,9 @@
 What follows a failed try (wait, ask again, give up, pause the run) is the caller's, by `agents/tries.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from pydantic import JsonValue
@@ -95,6 +96,25 @@ class EndpointHealth:
     blocked_until: float = 0.0
     """Monotonic time before which no call goes out (429)."""
     notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlace:
+    """Where and how a model is reached; every model class is made with `(name, place)`, in a running event loop."""
+
+    url: str | None = None
+    """Base URL of a Chat Completions endpoint, such as `https://api.openai.com/v1`."""
+    key: str | None = field(default=None, repr=False)
+    key_name: str | None = None
+    """The environment variable that the key came from, or should come from."""
+    calls: int = 64
+    """Model calls in flight at once to one endpoint."""
+    folder: Path = Path()
+    """Relative files are found from here."""
+    cache: Path | None = None
+    """Where downloaded weights are kept; None: the user's cache."""
+    announce: Callable[[str], None] = lambda _: None
+    """Takes lines for people, such as the progress of a download."""
 
 
 class Model(Protocol):

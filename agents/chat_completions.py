@@ -1,0 +1,265 @@
+"""Chat Completions without a network: a request as a body, an answer as a reply, a refusal as a failed try.
+
+Endpoints differ in what they understand and in how they say no. What is known of that stands here; `endpoint.py` sends
+and remembers.
+"""
+
+import email.utils
+import math
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from typing import Literal
+
+import orjson
+from pydantic import JsonValue
+
+from agents.model import ModelReply, ModelRequest, TryFailed
+from bus.events import CallRequest, Usage
+
+OPTIONAL = ("max_completion_tokens", "max_tokens", "temperature", "response_format")
+"""Parameters that we can do without, each left out once an endpoint has refused it by name."""
+
+ABSURD_TOKENS = 1_000_000_000
+"""No context window comes near it: a larger figure is no figure."""
+
+_MOST_BYTES_A_TOKEN = 32
+_ALIASES = {"response_format": re.compile(r"response[_ ]format|json_schema", re.IGNORECASE)}
+_TOO_LONG = re.compile(
+    r"context[ _](length|window|size)|maximum context|too many tokens|prompt is too long|input is too long",
+    re.IGNORECASE,
+)
+_CONTEXT_SIZE = re.compile(r"(?:context[ _](?:length|window|size)|at most|maximum)\D{0,40}?(\d{3,})", re.IGNORECASE)
+
+_Finish = Literal["stop", "length", "tool_calls", "content_filter"]
+_FINISH: dict[str, _Finish] = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+def body(request: ModelRequest, given_up: AbstractSet[str]) -> dict[str, JsonValue]:
+    """Return what is posted to `/chat/completions`, without the parameters that are given up."""
+    made: dict[str, JsonValue] = {"model": request.model, "messages": list(request.messages)}
+    for name in ("max_completion_tokens", "max_tokens"):
+        if name not in given_up:
+            made[name] = request.max_tokens
+            break
+    if request.temperature is not None and "temperature" not in given_up:
+        made["temperature"] = request.temperature
+    if request.tools:
+        made["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            }
+            for tool in request.tools
+        ]
+    if request.answer_schema is not None:
+        schema = dict(request.answer_schema)
+        if "response_format" not in given_up:
+            made["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        else:  # the model must learn the shape from somewhere
+            wish = f"Answer with JSON alone, fitting this JSON schema: {orjson.dumps(schema).decode()}"
+            made["messages"] = [*request.messages, {"role": "user", "content": wish}]
+    return made
+
+
+def read(content: bytes, request: ModelRequest, sent_bytes: int) -> ModelReply:
+    """Return the reply that an answer holds. Raises `TryFailed` of kind `nonsense`.
+
+    `sent_bytes`: size of the request as sent; the usage is judged by it.
+    """
+    try:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise _nonsense("no JSON", content) from error
+    choice = _first_choice(answer)
+    message = choice.get("message") if choice else None
+    if choice is None or not isinstance(message, dict):
+        raise _nonsense("no choices with a message", content)
+    text, refusal = _text(message.get("content")), message.get("refusal")
+    calls = _calls(message.get("tool_calls"))
+    if calls is None or (refusal is not None and not isinstance(refusal, str)):
+        raise _nonsense("a message of an unknown shape", content)
+    finish = "tool_calls" if calls else _FINISH.get(str(choice.get("finish_reason")), "stop")
+    if finish == "tool_calls" and not calls:
+        finish = "stop"
+    if text is None and not calls and not refusal and finish == "stop":
+        raise _nonsense("neither text nor tool calls", content)
+    answered = len((text or refusal or "").encode(errors="replace")) + sum(
+        len(call.name) + len(call.arguments.encode(errors="replace")) for call in calls
+    )
+    usage = _usage(answer.get("usage"), sent_bytes, answered, request.max_tokens)
+    return ModelReply(text, usage, calls, finish, refusal or None)
+
+
+def parameter_named(status: int, content: bytes, sent: Mapping[str, JsonValue]) -> str | None:
+    """Return the optional parameter of ours that a refusal names, None where it is about something else."""
+    if status not in {400, 422}:
+        return None
+    message, param, code = error_of(content)
+    if _is_too_long(message, code):
+        return None
+    ours = [name for name in OPTIONAL if name in sent]
+    if param in ours:
+        return param
+    found = {name: match.start() for name in ours if (match := _pattern(name).search(message))}
+    return min(found, key=lambda name: found[name]) if found else None
+
+
+def failure(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> TryFailed:
+    """Return what an answer with an error status comes to; parameters are `parameter_named`'s.
+
+    `now` (with a zone) is for a `Retry-After` that is a date.
+    """
+    message, _, code = error_of(content)
+    words = f"HTTP {status}: {message}"
+    wait = retry_after(headers, now)
+    if code in {"insufficient_quota", "billing_not_active"} or status == 402:  # noqa: PLR2004
+        return TryFailed("unavailable", words, status=status, remedy="The account behind the key has no credit left.")
+    if status == 429:  # noqa: PLR2004
+        return TryFailed("rate_limited", words, status=status, retry_after_s=wait)
+    if status >= 500 or status == 408:  # noqa: PLR2004
+        return TryFailed("server", words, status=status, retry_after_s=wait)
+    if status in {401, 403, 404} or code == "model_not_found":
+        return TryFailed("unavailable", words, status=status)
+    if status == 413 or (status in {400, 422} and _is_too_long(message, code)):  # noqa: PLR2004
+        size = _CONTEXT_SIZE.search(message)
+        window = f" (context window: {size.group(1)} tokens)" if size else ""
+        return TryFailed("too_long", f"the messages do not fit the model{window}: {words}", status=status)
+    remedy = "Set `dialogue: json` for this role." if "tool" in message.lower() else ""
+    return TryFailed("refused", words, status=status, remedy=remedy)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Return the seconds that `Retry-After` (RFC 9110, section 10.2.3) or `retry-after-ms` asks for, or None."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
+    try:
+        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return max((date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds(), 0.0)
+
+
+def error_of(content: bytes) -> tuple[str, str | None, str | None]:
+    """Return (message, parameter, code) of an error body in any of the shapes in use."""
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return quote(content), None, None
+    if isinstance(found, dict):
+        found = found.get("error", found)
+    if not isinstance(found, dict):
+        return quote(found if isinstance(found, str) else content), None, None
+    message = found.get("message") or found.get("detail")
+    param, code = found.get("param"), found.get("code") or found.get("type")
+    return (
+        quote(message if isinstance(message, str) else content),
+        param if isinstance(param, str) else None,
+        code if isinstance(code, str) else None,
+    )
+
+
+def quote(text: str | bytes, most: int = 200) -> str:
+    """Return the beginning of foreign text, with what a terminal would obey replaced."""
+    start = text[: 4 * most].decode(errors="replace") if isinstance(text, bytes) else text[: 4 * most]
+    shown = " ".join("".join(char if char.isprintable() else " " for char in start).split())
+    return shown[:most] + ("…" if len(shown) > most or len(text) > 4 * most else "")
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return _ALIASES.get(name) or re.compile(rf"\b{name}\b")
+
+
+def _is_too_long(message: str, code: str | None) -> bool:
+    return code in {"context_length_exceeded", "exceed_context_size_error"} or bool(_TOO_LONG.search(message))
+
+
+def _nonsense(what: str, content: bytes) -> TryFailed:
+    return TryFailed("nonsense", f"the answer is {what}: {quote(content)!r}", unproven=True)
+
+
+def _first_choice(answer: object) -> dict[str, object] | None:
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else None
+
+
+def _text(content: object) -> str | None:
+    """Return a message's text; some endpoints send it in parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else None
+
+
+def _calls(found: object) -> tuple[CallRequest, ...] | None:
+    """Return the tool calls with ids that are unique; None where they have no shape that we know."""
+    if found is None:
+        return ()
+    if not isinstance(found, list):
+        return None
+    calls: list[CallRequest] = []
+    used: set[str] = set()
+    for number, item in enumerate(found, 1):
+        function = item.get("function") if isinstance(item, dict) else None
+        if not isinstance(function, dict):
+            return None
+        arguments = function.get("arguments")
+        identity = item.get("id")
+        if not isinstance(identity, str) or not identity or identity in used:
+            identity = _free_id(number, used, found)
+        used.add(identity)
+        calls.append(
+            CallRequest(
+                id=identity,
+                name=str(function.get("name") or ""),
+                arguments=arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode(),
+            )
+        )
+    return tuple(calls)
+
+
+def _free_id(number: int, used: AbstractSet[str], found: Sequence[object]) -> str:
+    taken = used | {str(item.get("id")) for item in found if isinstance(item, dict)}
+    identity = f"call_{number}"
+    while identity in taken:
+        identity += "_"
+    return identity
+
+
+def _usage(reported: object, sent_bytes: int, answer_bytes: int, max_tokens: int) -> Usage:
+    """Return the usage as reported; what cannot be believed is estimated from the text, four bytes a token."""
+    figures = reported if isinstance(reported, dict) else {}
+    details = figures.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    sent, guess_sent = _figure(figures.get("prompt_tokens"), sent_bytes, sent_bytes)
+    written, guess_written = _figure(figures.get("completion_tokens"), answer_bytes, max(max_tokens, answer_bytes))
+    if type(cached) is not int or not 0 <= cached <= sent:
+        cached = 0
+    return Usage(input=sent, output=written, cached=cached, estimated=guess_sent or guess_written)
+
+
+def _figure(reported: object, size: int, bound: int) -> tuple[int, bool]:
+    """Return (tokens, whether they are estimated) for a text of `size` bytes.
+
+    Far too few are replaced by the estimate, far too many by `bound`, the most that the call can have used.
+    """
+    if type(reported) is not int or reported < 0:
+        too_many = isinstance(reported, int | float) and reported > ABSURD_TOKENS
+        return (bound if too_many else -(-size // 4)), True
+    if reported > ABSURD_TOKENS:
+        return bound, True
+    if reported * _MOST_BYTES_A_TOKEN < size:
+        return -(-size // 4), True
+    return reported, False

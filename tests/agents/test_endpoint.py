@@ -1,0 +1,460 @@
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import chat_completions
+from agents.call_gate import CallGate
+from agents.endpoint import Endpoint, shared_endpoint
+from agents.errors import ModelUnavailable
+from agents.model import EndpointHealth, ModelPlace, ModelReply, ModelRequest, ToolSchema, TryFailed
+from agents.models.openai_chat import OpenAIChat
+from tests.support.endpoint import FAULTS, Answer, ChatEndpoint
+
+KEY = "sk-canary-0123456789"
+
+
+def request(text: str = "hello", **changes: Any) -> ModelRequest:
+    fields = {
+        "model": "test-model",
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": 256,
+        "timeout_s": 5.0,
+    }
+    return ModelRequest(**{**fields, **changes})
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Any]:
+    """Makes endpoints and closes them."""
+    made: list[Endpoint] = []
+
+    def make(url: str, key: str | None = None, **options: Any) -> Endpoint:
+        made.append(Endpoint(url, key, **options))
+        return made[-1]
+
+    yield make
+    for endpoint in made:
+        await endpoint.close()
+
+
+async def one_try(make: Any, fault: str, *, answer: str = "ok", key: str | None = None, **changes: Any) -> ModelReply:
+    async with ChatEndpoint(lambda _: answer, faults=[fault]) as server:
+        return await make(server.url, key).ask(request(**changes))
+
+
+async def test_an_answer_brings_text_and_usage(opened: Any) -> None:
+    usage = {"prompt_tokens": 30, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 16}}
+    async with ChatEndpoint(answers=[Answer("hi there", usage=usage)]) as server:
+        endpoint = opened(server.url, KEY)
+        reply = await endpoint.ask(request())
+        assert (reply.text, reply.finish, reply.calls) == ("hi there", "stop", ())
+        assert reply.usage.model_dump() == {"input": 30, "output": 2, "cached": 16, "estimated": False}
+        assert endpoint.health.answered == 1
+        [received] = server.requests
+        assert received.headers["Authorization"] == f"Bearer {KEY}"
+        assert received.body == {
+            "model": "test-model",
+            "messages": [{"role": "user", "content": "hello"}],
+            "max_completion_tokens": 256,
+        }
+
+
+async def test_tools_schema_and_temperature_are_sent_in_the_shape_of_the_api(opened: Any) -> None:
+    tool = ToolSchema("read_file", "Read a file.", {"type": "object", "properties": {"path": {"type": "string"}}})
+    async with ChatEndpoint(answers=[Answer(calls=[("read_file", {"path": "a"})])]) as server:
+        reply = await opened(server.url).ask(
+            request(tools=[tool], temperature=0.5, answer_schema={"type": "object"}),
+        )
+        body = server.requests[0].body
+    assert body["temperature"] == 0.5
+    assert body["tools"][0]["function"]["name"] == "read_file"
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert reply.finish == "tool_calls"
+    assert json.loads(reply.calls[0].arguments) == {"path": "a"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "unproven"),
+    [
+        ("429", "rate_limited", False),
+        ("500", "server", False),
+        ("502", "server", False),
+        ("503", "server", False),
+        ("529", "server", False),
+        ("quota", "unavailable", False),
+        ("401", "unavailable", False),
+        ("403", "unavailable", False),
+        ("404", "unavailable", False),
+        ("418", "refused", False),
+        ("too_long", "too_long", False),
+        ("reset", "server", True),
+        ("reset_midway", "lost", True),
+        ("html", "nonsense", True),
+        ("truncated", "nonsense", True),
+        ("wrong_schema", "nonsense", True),
+        ("empty_choices", "nonsense", True),
+        ("null_content", "nonsense", True),
+        ("broken_gzip", "nonsense", True),
+        ("huge", "too_big", True),
+        ("gzip_bomb", "too_big", True),
+        ("redirect", "too_big", False),
+    ],
+)
+async def test_a_failed_try_says_its_kind_and_whether_it_may_have_been_paid(
+    opened: Any, fault: str, kind: str, *, unproven: bool
+) -> None:
+    with pytest.raises(TryFailed) as failed:
+        await one_try(opened, fault)
+    assert (failed.value.kind, failed.value.unproven) == (kind, unproven)
+
+
+@pytest.mark.parametrize("fault", ["no_answer", "drip"])
+async def test_an_answer_that_does_not_come_whole_in_time_is_lost(opened: Any, fault: str) -> None:
+    with pytest.raises(TryFailed, match=r"within 0\.3 s") as failed:
+        await one_try(opened, fault, timeout_s=0.3)
+    assert (failed.value.kind, failed.value.unproven) == ("lost", True)
+
+
+async def test_a_refused_connection_has_cost_nothing(opened: Any) -> None:
+    async with ChatEndpoint() as server:
+        endpoint = opened(server.url)
+        async with server.refusing():
+            with pytest.raises(TryFailed) as failed:
+                await endpoint.ask(request())
+        assert (failed.value.kind, failed.value.unproven) == ("server", False)
+        assert (await endpoint.ask(request())).text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("fault", "finish", "names"),
+    [
+        ("broken_call", "tool_calls", ["read_file"]),
+        ("unknown_tool", "tool_calls", ["launch"]),
+        ("duplicate_ids", "tool_calls", ["one", "two"]),
+        ("missing_ids", "tool_calls", ["one", "two"]),
+        ("calls_with_stop", "tool_calls", ["read_file"]),
+        ("length", "length", []),
+        ("content_filter", "content_filter", []),
+        ("refusal", "stop", []),
+        ("gzip", "stop", []),
+    ],
+)
+async def test_an_odd_answer_is_an_answer(opened: Any, fault: str, finish: str, names: list[str]) -> None:
+    reply = await one_try(opened, fault)
+    assert reply.finish == finish
+    assert [call.name for call in reply.calls] == names
+    assert len({call.id for call in reply.calls}) == len(names)
+    assert all(call.id for call in reply.calls)
+    assert (reply.refusal is not None) == (fault == "refusal")
+
+
+async def test_every_fault_is_either_a_try_failed_or_a_reply(opened: Any) -> None:
+    for fault in FAULTS:
+        try:
+            reply = await one_try(opened, fault, timeout_s=0.3)
+        except TryFailed as failure:
+            assert str(failure)  # noqa: PT017
+        else:
+            assert reply.usage.input >= 0
+
+
+@pytest.mark.parametrize("fault", ["usage_missing", "usage_negative", "usage_words", "usage_zero"])
+async def test_usage_that_cannot_be_believed_is_estimated(opened: Any, fault: str) -> None:
+    reply = await one_try(opened, fault, text="x" * 4000, answer="y" * 400)
+    assert reply.usage.estimated
+    assert 1000 <= reply.usage.input <= 1100
+    assert reply.usage.output == 100
+
+
+async def test_an_absurdly_large_usage_counts_as_the_most_it_can_have_been(opened: Any) -> None:
+    reply = await one_try(opened, "usage_absurd", text="x" * 4000)
+    assert reply.usage.estimated
+    assert 4000 <= reply.usage.input <= 4200
+    assert reply.usage.output == 256
+
+
+@pytest.mark.parametrize("name", ["max_completion_tokens", "temperature", "response_format"])
+async def test_a_refused_parameter_is_left_out_from_then_on(opened: Any, name: str) -> None:
+    asked = request(temperature=0.2, answer_schema={"type": "object", "title": "shape-of-answer"})
+    async with ChatEndpoint(rule=lambda _: f"parameter:{name}") as server:
+        endpoint = opened(server.url)
+        with pytest.raises(TryFailed) as failed:
+            await endpoint.ask(asked)
+        assert failed.value.kind == "parameter"
+        assert (await endpoint.ask(asked)).text == "ok"
+        assert (await endpoint.ask(asked)).text == "ok"
+        bodies = [received.body for received in server.requests]
+        assert [name in body for body in bodies] == [True, False, False]
+        assert ("max_tokens" in bodies[1]) == (name == "max_completion_tokens")
+        assert "shape-of-answer" in json.dumps(bodies[1])
+        await endpoint.ask(
+            request(model="another", temperature=0.2, answer_schema={}, timeout_s=5.0)
+        ) if False else None
+
+
+async def test_a_parameter_is_given_up_for_one_model_only(opened: Any) -> None:
+    async with ChatEndpoint(rule=lambda body: "parameter:temperature" if body["model"] == "old" else None) as server:
+        endpoint = opened(server.url)
+        with pytest.raises(TryFailed):
+            await endpoint.ask(request(model="old", temperature=0.2))
+        await endpoint.ask(request(model="new", temperature=0.2))
+        assert server.requests[-1].body["temperature"] == 0.2
+
+
+async def test_a_cap_that_is_ignored_is_said_in_the_older_word(opened: Any) -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 900}
+    async with ChatEndpoint(lambda _: Answer("z" * 3600, usage=usage)) as server:
+        endpoint = opened(server.url)
+        assert (await endpoint.ask(request())).usage.output == 900
+        await endpoint.ask(request())
+        assert server.requests[1].body["max_tokens"] == 256
+
+
+async def test_an_unknown_model_names_those_that_are_there(opened: Any) -> None:
+    async with ChatEndpoint(faults=["404:nope"], models=["alpha", "beta"]) as server:
+        with pytest.raises(TryFailed) as failed:
+            await opened(server.url).ask(request())
+        assert failed.value.remedy == "Models there: alpha, beta."
+        assert await opened(server.url).models() == ("alpha", "beta")
+
+
+async def test_a_wrong_key_names_the_variable(opened: Any) -> None:
+    async with ChatEndpoint(key="right") as server:
+        with pytest.raises(TryFailed) as failed:
+            await opened(server.url, "wrong", key_name="LAB_KEY").ask(request())
+        assert failed.value.remedy == "Check the key in LAB_KEY."
+        assert (await opened(server.url, "right").ask(request())).text == "ok"
+
+
+async def test_the_key_reaches_neither_errors_nor_logs(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with ChatEndpoint(faults=[f"401:{KEY}", f"418:{KEY}", f"redirect:http://localhost/{KEY}"]) as server:
+        endpoint = opened(server.url, KEY)
+        for _ in range(3):
+            with pytest.raises(TryFailed) as failed:
+                await endpoint.ask(request())
+            assert KEY not in repr(failed.getrepr())
+    assert KEY not in caplog.text
+    assert KEY not in repr(ModelPlace(key=KEY))
+
+
+async def test_a_redirect_takes_the_key_nowhere(opened: Any) -> None:
+    async with ChatEndpoint() as other, ChatEndpoint(rule=lambda _: f"redirect:{other.url}/chat/completions") as server:
+        with pytest.raises(TryFailed, match="points to"):
+            await opened(server.url, KEY).ask(request())
+        assert other.count == 0
+
+
+async def test_the_environment_neither_adds_headers_nor_sends_calls_elsewhere(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer other\nX-Extra: 1")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-from-environment")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with ChatEndpoint() as server:
+        await opened(server.url, KEY).ask(request())
+        await opened(server.url).ask(request())
+        with_key, without = (received.headers for received in server.requests)
+    assert with_key["Authorization"] == f"Bearer {KEY}"
+    assert "Authorization" not in without
+    assert {name.lower() for name in with_key} == {
+        *("host", "accept", "accept-encoding", "authorization", "content-type", "content-length", "user-agent")
+    }
+
+
+async def test_calls_in_flight_are_bounded(opened: Any) -> None:
+    async with ChatEndpoint(latency_s=0.01) as server:
+        endpoint = opened(server.url, calls=4)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(endpoint.ask(request()))
+        assert (server.count, server.together) == (20, 4)
+
+
+async def test_all_calls_wait_as_long_as_a_rate_limit_says(opened: Any) -> None:
+    async with ChatEndpoint(faults=["429:0.3"]) as server:
+        endpoint = opened(server.url, calls=8)
+        with pytest.raises(TryFailed) as failed:
+            await endpoint.ask(request())
+        assert (failed.value.retry_after_s, endpoint.gate.limit) == (0.3, 4)
+        begun = time.monotonic()
+        await asyncio.gather(*(endpoint.ask(request()) for _ in range(3)))
+        assert time.monotonic() - begun > 0.2
+        assert server.requests[1].at - server.requests[0].at > 0.29
+        assert endpoint.gate.limit == 7
+
+
+async def test_a_block_longer_than_the_calls_patience_fails_without_being_sent(opened: Any) -> None:
+    async with ChatEndpoint(faults=["429:3600"]) as server:
+        endpoint = opened(server.url)
+        for _ in range(2):
+            with pytest.raises(TryFailed) as failed:
+                await endpoint.ask(request())
+            assert failed.value.kind == "rate_limited"
+            assert failed.value.retry_after_s == pytest.approx(3600, abs=5)
+        assert server.count == 1
+
+
+async def test_one_storm_of_rate_limits_halves_once(opened: Any) -> None:
+    async with ChatEndpoint(rule=lambda _: "429:0", latency_s=0.02) as server:
+        endpoint = opened(server.url, calls=16)
+        await asyncio.gather(*(endpoint.ask(request()) for _ in range(16)), return_exceptions=True)
+        assert endpoint.gate.limit == 8
+
+
+async def test_users_of_the_same_url_and_key_share_one_endpoint_until_the_last_closes() -> None:
+    async with ChatEndpoint() as server:
+        one, two = (OpenAIChat("test-model", ModelPlace(url=server.url, key=KEY, calls=n)) for n in (8, 4))
+        other = shared_endpoint(server.url, "another")
+        assert one.health is two.health
+        assert other.health is not one.health
+        await one.ask(request())
+        await one.close()
+        assert (await two.ask(request())).text == "ok"
+        await two.close()
+        await other.close()
+        fresh = shared_endpoint(server.url, KEY)
+        assert fresh.health.answered == 0
+        await fresh.close()
+
+
+async def test_cancelling_a_call_frees_its_place(opened: Any) -> None:
+    async with ChatEndpoint(faults=["no_answer"]) as server:
+        endpoint = opened(server.url, calls=1)
+        held = asyncio.create_task(endpoint.ask(request()))
+        waiting = asyncio.create_task(endpoint.ask(request()))
+        await server.arrived.wait()
+        waiting.cancel()
+        held.cancel()
+        await asyncio.gather(held, waiting, return_exceptions=True)
+        assert (await endpoint.ask(request())).text == "ok"
+
+
+async def test_odd_text_reaches_the_server(opened: Any) -> None:
+    async with ChatEndpoint() as server:
+        endpoint = opened(server.url)
+        await endpoint.ask(request("half a pair: \ud83d"))
+        await endpoint.ask(request("é\u202e\x00 \U0001f600"))
+        assert server.requests[1].body["messages"][0]["content"] == "é\u202e\x00 \U0001f600"
+
+
+@pytest.mark.parametrize("url", ["ftp://host/v1", "https://me:secret@host/v1", "host/v1", "https://"])
+async def test_a_url_of_no_use_is_refused_without_its_login(url: str) -> None:
+    with pytest.raises(ModelUnavailable) as refused:
+        Endpoint(url)
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_key_that_is_missing_or_broken_names_its_variable() -> None:
+    with pytest.raises(ModelUnavailable, match="LAB_KEY"):
+        OpenAIChat("m", ModelPlace(url="http://127.0.0.1:1/v1", key_name="LAB_KEY"))
+    with pytest.raises(ModelUnavailable, match="LAB_KEY") as refused:
+        Endpoint("http://127.0.0.1:1/v1", "sk\nx", key_name="LAB_KEY")
+    assert "sk" not in str(refused.value)
+
+
+async def test_512_calls_at_once_are_all_answered(opened: Any) -> None:
+    async with ChatEndpoint(fixed="yes") as server:
+        endpoint = opened(server.url, calls=512)
+        replies = await asyncio.gather(*(endpoint.ask(request(timeout_s=60.0)) for _ in range(512)))
+        assert {reply.text for reply in replies} == {"yes"}
+        assert server.count == 512
+
+
+async def test_the_gate_hands_places_out_in_the_order_they_were_asked_for() -> None:
+    gate = CallGate(2, EndpointHealth())
+    order: list[int] = []
+
+    async def pass_through(number: int) -> None:
+        async with gate.turn(1.0):
+            order.append(number)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(pass_through(number) for number in range(10)))
+    assert all(a < b for a, b in pairwise(order))
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "-7"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_seconds_a_date_or_nothing(headers: dict[str, str], seconds: float | None) -> None:
+    assert chat_completions.retry_after(headers, NOW) == seconds
+
+
+def refusal(message: str, param: str | None = None, code: str | None = None) -> bytes:
+    return json.dumps({"error": {"message": message, "param": param, "code": code}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (refusal("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.", "max_tokens"), "max_tokens"),
+        (refusal("Unrecognized request argument supplied: max_completion_tokens"), "max_completion_tokens"),
+        (refusal("This model does not support response format `json_schema`"), "response_format"),
+        (refusal("unsupported value: 'temperature' does not support 0.2, see max_tokens"), "temperature"),
+        (refusal("'max_tokens' is too large: 4096. The maximum context length is 4096 tokens"), None),
+        (refusal("Invalid value for messages[0]"), None),
+        (b'{"detail": "temperature not allowed"}', "temperature"),
+        (b"no JSON at all", None),
+    ],
+)
+def test_a_refusal_names_a_parameter_of_ours_or_none(content: bytes, named: str | None) -> None:
+    sent = {"max_tokens": 1, "max_completion_tokens": 1, "temperature": 0.2, "response_format": {}}
+    assert chat_completions.parameter_named(400, content, sent) == named
+    assert chat_completions.parameter_named(500, content, sent) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+MESSAGE = st.fixed_dictionaries({}, optional={"content": JSON, "tool_calls": JSON, "refusal": JSON})
+CHOICE = st.fixed_dictionaries({}, optional={"message": MESSAGE | JSON, "finish_reason": JSON})
+USAGE = st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens", "prompt_tokens_details"]), JSON)
+
+
+@given(
+    st.fixed_dictionaries({}, optional={"choices": st.lists(CHOICE, max_size=2) | JSON, "usage": USAGE | JSON}) | JSON
+)
+def test_any_json_is_read_as_a_reply_or_as_nonsense(answer: object) -> None:
+    try:
+        reply = chat_completions.read(json.dumps(answer).encode(), request(), 100)
+    except TryFailed as failure:
+        assert failure.kind == "nonsense"  # noqa: PT017
+        return
+    assert reply.usage.input >= 0
+    assert reply.usage.output >= 0
+    assert 0 <= reply.usage.cached <= reply.usage.input
+    assert len({call.id for call in reply.calls}) == len(reply.calls)
+
+
+@given(st.integers(400, 599), st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_error_body_is_told_in_one_printable_line(status: int, content: bytes) -> None:
+    failure = chat_completions.failure(status, {}, content, NOW)
+    assert str(failure).isprintable()
+    assert len(str(failure)) < 400
