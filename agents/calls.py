@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from agents.dialogue_json import fenced, unknown_tool
+from agents.dialogue_json import result, unknown_tool
 from agents.fitting import cut_middle
 from agents.messages import MAX_CALLS, Mode, arguments_of, as_data, call_id
 from agents.structured import dumps
@@ -126,8 +126,7 @@ def result_messages(slot: Slot, mode: Mode, cap: int) -> tuple[Message, Message]
     arguments = cut_middle(dumps(slot.call.arguments), 160) if slot.call else ""
     gone = f"[What {slot.name}({arguments}) gave, {len(outcome.output):,} characters, was left out to save room.]"
     if mode == "json":
-        label = f"{'Error' if outcome.error else 'Result'} of {slot.name}:"
-        content = fenced(label, text) + note
+        content = result(slot.name, text, error=outcome.error) + note
         return {"role": "user", "content": content}, {"role": "user", "content": gone}
     content = f"{'Error: ' if outcome.error else ''}{text}{note}"
     base: Message = {"role": "tool", "tool_call_id": slot.id}

@@ -1,11 +1,12 @@
 """The conversation by JSON actions, for models and endpoints that do no tool calls well. Pure.
 
 Each reply is one object, `{"action": "call_tool", "tool": …, "arguments": {…}}` or `{"action": "answer", …}`, under a
-JSON schema of just these. Results of tools come back as user messages, between lines that nothing inside can forge.
+JSON schema of just these. Results of tools come back as user messages, JSON too, so that nothing in them can pass for
+more than a string (marks around plain text were copied into files by small models).
 """
 
 import difflib
-import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,18 +66,14 @@ def mode_of(answer_schema: Mapping[str, JsonValue] | None) -> Mode:
 
 def instructions(tools: Sequence[ToolSchema], answer: Mapping[str, JsonValue] | None) -> str:
     """Tell the model about the actions and its tools, with an example made of the first tool."""
-    first = tools[0]
-    example = {"action": "call_tool", "tool": first.name, "arguments": _example_of(first)}
     final = '{"action": "answer", "text": "..."}' if answer is None else '{"action": "answer", "answer": {...}}'
     lines = [
         "# How you work",
         "",
-        "Each reply of yours is one JSON object, one action, and nothing else.",
-        f"To use a tool: {_spaced(example)}",
-        f"When all that was asked for has been done: {final}",
+        "Each reply of yours is one JSON object, one action, and nothing else. These are the actions:",
         "",
-        "Tools:",
-        *(f"- {signature(tool)}: {_first_line(tool.description)}" for tool in tools),
+        *(f"- {_example(tool)}\n  {signature(tool)}: {_first_line(tool.description)}" for tool in tools),
+        f"- {final}\n  All that was asked for has been done.",
         "",
         _MANNERS,
     ]
@@ -117,10 +114,9 @@ def unknown_tool(name: str, tools: Sequence[str]) -> str:
     return f"you have no tool {as_data(name[:64])!r}.{hint} Your tools: {', '.join(sorted(tools))}"
 
 
-def fenced(label: str, data: str) -> str:
-    """Put data between marks that hold its own digest, so that nothing in it can be the closing one."""
-    mark = hashlib.sha256(data.encode(errors="replace")).hexdigest()[:8]
-    return f"{label}\n<data {mark}>\n{data}\n</data {mark}>"
+def result(tool: str, data: str, *, error: bool) -> str:
+    """Return a tool's result as a user message; inside a JSON string nothing can end the data before its end."""
+    return dumps({"tool": tool, "error" if error else "result": data})
 
 
 def signature(tool: ToolSchema) -> str:
@@ -154,14 +150,15 @@ def _kind(schema: JsonValue) -> str:
             return dumps(schema)
 
 
-def _example_of(tool: ToolSchema) -> dict[str, JsonValue]:
-    """Give each required argument a value of its kind."""
-    values: dict[str, JsonValue] = {"string": "...", "integer": 1, "number": 1.5, "boolean": True, "array": []}
-    return {
-        name: values.get(_kind(part), {} if _kind(part).startswith("{") else "...")
+def _example(tool: ToolSchema) -> str:
+    """Write a call of the tool, each required argument with a value of its kind."""
+    values: dict[str, JsonValue] = {"string": "...", "integer": 1, "number": 1.5, "boolean": True}
+    arguments = {
+        name: values.get(_kind(part), [] if _kind(part).startswith("list of") else {})
         for name, part in _properties(tool).items()
         if name in _required(tool)
     }
+    return json.dumps({"action": "call_tool", "tool": tool.name, "arguments": arguments}, ensure_ascii=False)
 
 
 def _object(properties: dict[str, JsonValue]) -> JsonValue:
@@ -194,7 +191,3 @@ def _repointed(part: JsonValue, prefix: str) -> JsonValue:
 
 def _first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0]
-
-
-def _spaced(value: object) -> str:
-    return dumps(value).replace('":', '": ').replace(',"', ', "')

@@ -85,7 +85,7 @@ class History:
         if self._limit is None or self._size <= self._limit:
             return True
         self._shorten(self._newest, int(self._limit * _LOW_WATER))
-        self._shorten(len(self._entries) - 1, self._limit)  # now also the newest turn, but for its last message
+        self._shorten(len(self._entries), self._limit)  # now also the newest turn, its last message last
         return self._size <= self._limit
 
     def _shorten(self, end: int, goal: int) -> None:

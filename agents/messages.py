@@ -5,6 +5,7 @@ arguments that are a JSON object. What a tool returned stays data: control token
 that no template can read a turn out of them.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Literal, cast
@@ -24,7 +25,8 @@ _JUNK = 2_048
 """Bytes kept of a JSON-mode reply that holds no object."""
 _LONG = 200
 """Characters of an argument, and of other text, that a shortened message keeps."""
-_CONTROL_TOKEN = re.compile(r"<(?=[|\uff5c][^<>\n]{1,40}[|\uff5c]>)|<(?=/?(?:start_of_turn|end_of_turn|s)>)")
+_CONTROL_TOKEN = re.compile(r"<(?=[|\uff5c][^<>|\s]{1,40}[|\uff5c]>)|<(?=/?(?:start_of_turn|end_of_turn|s)>)")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -87,8 +89,8 @@ def clean(text: str) -> str:
 
 
 def as_data(text: str) -> str:
-    """Return text from outside, with the control tokens of chat templates taken apart by a space."""
-    return _CONTROL_TOKEN.sub("< ", clean(text))
+    """Return text from outside: control tokens of chat templates taken apart by a space, control characters replaced."""
+    return _CONTROL_TOKEN.sub("< ", _CONTROL_CHARACTER.sub("\ufffd", clean(text)))
 
 
 def shortened(reply: Message) -> Message:
@@ -106,18 +108,28 @@ def shortened(reply: Message) -> Message:
 
 
 def _arguments_text(text: str) -> str:
+    """Keep the model's own text where it is an object: caches of the prompt's prefix then go on matching."""
     try:
-        return dumps(arguments_of(text))
+        arguments = arguments_of(text)
     except ValueError:
         return "{}"
+    try:
+        return text if isinstance(json.loads(text), dict) else dumps(arguments)
+    except ValueError:
+        return dumps(arguments)
 
 
 def _action_text(said: str) -> str:
     """Keep only the object: what a model makes up after its action would teach it to go on so."""
+    said = said.strip()
     try:
-        return dumps(read_object(said))
+        action = read_object(said)
     except ValueError:
-        return cut_middle(said, _JUNK) if said.strip() else "(empty)"
+        return cut_middle(said, _JUNK) or "(empty)"
+    try:
+        return said if loads(said) == action else dumps(action)
+    except ValueError:
+        return dumps(action)
 
 
 def _short_call(call: Message) -> Message:
