@@ -89,7 +89,7 @@ def clean(text: str) -> str:
 
 
 def as_data(text: str) -> str:
-    """Return text from outside: control tokens of chat templates taken apart by a space, control characters replaced."""
+    """Return text from outside, control tokens of chat templates taken apart and control characters replaced."""
     return _CONTROL_TOKEN.sub("< ", _CONTROL_CHARACTER.sub("\ufffd", clean(text)))
 
 
