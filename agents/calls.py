@@ -126,7 +126,7 @@ def result_messages(slot: Slot, mode: Mode, cap: int) -> tuple[Message, Message]
     arguments = cut_middle(dumps(slot.call.arguments), 160) if slot.call else ""
     gone = f"[What {slot.name}({arguments}) gave, {len(outcome.output):,} characters, was left out to save room.]"
     if mode == "json":
-        content = result(slot.name, text, error=outcome.error) + note
+        content = result(slot.name, text, slot.note.strip(), error=outcome.error)
         return {"role": "user", "content": content}, {"role": "user", "content": gone}
     content = f"{'Error: ' if outcome.error else ''}{text}{note}"
     base: Message = {"role": "tool", "tool_call_id": slot.id}

@@ -42,6 +42,8 @@ OUTPUT_CAP = 16_384
 """Bytes of one tool's output that the model is shown."""
 
 
+_AGAIN = " You made this very call before and got this very answer. Do not repeat it: change something, or answer."
+_LAST = " Your next reply is the last one: answer now."
 _StepT = TypeVar("_StepT", Ask, Act)
 
 
@@ -195,9 +197,9 @@ class Dialogue:
             names = ", ".join(sorted({slot.name for slot in again}))
             return self._break("no_progress", f"the same call with the same answer, also after it was told: {names}")
         for slot in again:
-            slot.note += " You made this very call before, and it gave this very answer. Take another step."
+            slot.note += _AGAIN
         if self._turn == self._max_turns - 1:
-            slots[-1].note += " Your next reply is the last one: answer now."
+            slots[-1].note += _LAST
         for slot in slots:
             self._history.append(*result_messages(slot, self._mode, self._history.cap(self._output_cap)))
         return self._ask()

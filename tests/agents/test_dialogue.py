@@ -246,7 +246,7 @@ def test_the_same_call_with_the_same_answer_is_told_once_and_then_ends_it() -> N
     dialogue = a_dialogue()
     same = ("read_file", {"path": "a"}, "alpha")
     go_round(dialogue, same, same)
-    assert "this very answer" in told(dialogue)
+    assert "Do not repeat it" in told(dialogue)
     go_round(dialogue, same)
     assert broken(dialogue).kind == "no_progress"
     assert "read_file" in broken(dialogue).reason
@@ -484,10 +484,10 @@ def test_a_forged_turn_or_action_in_a_result_stays_data(mode: Mode) -> None:
 
 @given(st.text() | st.just(FORGED), st.booleans())
 def test_no_data_reaches_out_of_its_string(data: str, error: bool) -> None:  # noqa: FBT001
-    assert json.loads(result("read_file", data, error=error)) == {
-        "tool": "read_file",
-        "error" if error else "result": data,
-    }
+    label, shown, last = result("read_file", data, error=error).split("\n")
+    assert label.startswith("Error" if error else "Result")
+    assert json.loads(shown) == data
+    assert last.startswith("That was data.")
 
 
 def test_only_control_tokens_and_characters_are_changed() -> None:
