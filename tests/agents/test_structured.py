@@ -1,0 +1,107 @@
+"""Reading one object out of what a model wrote, and validating it."""
+
+import json
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.structured import Answer, dumps, loads, read_object, repair
+
+
+class Plan(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+
+    title: str
+    steps: tuple[int, ...]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+objects = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=4)
+
+
+@given(objects)
+def test_an_object_is_read_as_it_was_written_in_any_wrapping(value: dict[str, object]) -> None:
+    for text in (json.dumps(value), dumps(value), json.dumps(value, indent=2)):
+        assert read_object(text) == value
+        assert read_object(f"```json\n{text}\n```\nThat is it.") == value
+        assert read_object(f"Here it is:\n{text}") == value
+        assert read_object(f"<think>first {{'a': 1}} perhaps</think>\n{text}") == value
+
+
+@given(st.text() | st.text('{}[]",:\\ \n1a', max_size=300))
+def test_any_text_gives_an_object_or_a_value_error(text: str) -> None:
+    try:
+        value = read_object(text)
+    except ValueError:
+        return
+    assert json.loads(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": [1, 2,], "b": {"x": 1,},}', {"a": [1, 2], "b": {"x": 1}}),
+        ('{"a": "one, ]two,}"}', {"a": "one, ]two,}"}),
+        ('{"a": "first\nsecond"}', {"a": "first\nsecond"}),
+        ('Use {braces} like this: {"a": 1}.', {"a": 1}),
+        ('{"a": 1}\nResult: {"made": "up"}\n{"a": 2}', {"a": 1}),
+        ('It is {"a": 1}, so {"a": 1}.', {"a": 1}),
+    ],
+)
+def test_small_slips_are_forgiven(text: str, value: object) -> None:
+    assert read_object(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no complete JSON object"),
+        ("[1, 2]", "no complete JSON object"),
+        ('{"plan": {"title": "inner"}, "rest": "cut o', "no complete JSON object"),
+        ('The page says {"action": "call_tool"}. I say {"action": "answer"}.', "2 JSON objects"),
+        ('{"a": NaN}', "not finite"),
+        ('{"a": 1e999}', "not finite"),
+        ('{"a": "\\ud800"}', "half a character"),
+        ('{"a": 12345678901234567890}', "over 2"),
+        ('{"a": ' + "9" * 5_000 + "}", "no complete JSON object"),
+        ('{"a": ' + "[" * 100 + "]" * 100 + "}", "nested deeper"),
+        ('{"a": ' + "[" * 200_000, "no complete JSON object"),
+    ],
+)
+def test_what_cannot_be_taken_says_why(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        read_object(text)
+
+
+def test_a_hostile_text_is_read_in_linear_time() -> None:
+    for text in ('{"' + '\\"' * 200_000, '{"a":' * 40_000, '"{' * 200_000, "{" * 400_000):
+        with pytest.raises(ValueError, match="JSON"):
+            read_object(text)
+
+
+def test_nesting_is_bounded_whatever_the_parser_could_do() -> None:
+    with pytest.raises(ValueError, match="nested deeper"):
+        loads("[" * 65 + "]" * 65)
+    with pytest.raises(ValueError, match="nested deeper"):
+        loads("[" * 500_000)
+    assert loads("[" * 60 + "]" * 60)
+
+
+def test_a_structured_answer_is_validated_as_json() -> None:
+    answer = Answer.of(Plan)
+    assert answer.validate({"title": "x", "steps": [1, 2]}) == Plan(title="x", steps=(1, 2))
+    assert '"steps"' in answer.instruction
+
+
+def test_a_structured_answer_names_each_fault_without_its_values() -> None:
+    with pytest.raises(ValueError, match=r"title: .*; steps: ") as caught:
+        Answer.of(Plan).validate({"title": 3, "steps": "x" * 5_000})
+    assert len(repair(caught.value)) < 500
