@@ -2,6 +2,7 @@
 
 SwarmError            its text is for people: what happened, why, what to do
 ├── ScenarioError     a scenario, `--set` or `--goal` that cannot be used, with every fault found; exit status 2
+├── UsageError        a command that cannot be carried out as it was given; exit status 2
 └── MissingPart       a part that we need is not there: model, broker, sandbox, disk; exit status 3
 """
 
@@ -70,6 +71,10 @@ class ScenarioError(SwarmError):
         if len(self.faults) > _SHOWN:
             shown.append(f"… and {len(self.faults) - _SHOWN} more")
         super().__init__("\n".join(shown))
+
+
+class UsageError(SwarmError):
+    """A command that cannot be carried out as it was given: no such run, owned by another process, and the like."""
 
 
 class MissingPart(SwarmError):

@@ -11,25 +11,27 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from agents.prices import price_of
 from bus.envelope import Envelope
 from bus.errors import Conflict, NotFound, StorageFailed
 from bus.event_log import RunInfo
 from bus.events import Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
-from swarm import handover, model_choice, workspace
+from swarm import handover, workspace
 from swarm.core.state import RunState
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError
+from swarm.model_choice import Choice, Wanted, choose, defaults_of, place_of, split_model
 from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import is_gone, this_process
 from swarm.parts import Parts, load_tool, role_class
 from swarm.runtime import execute, fold
-from swarm.scenario import Scenario
+from swarm.scenario import RoleModel, Scenario
 from swarm.settings import Settings
 from swarm.trust import file_hashes
 from swarm.version import VERSION
 
-OnEvent = Callable[[Envelope], object]
+OnEvent = Callable[[Envelope], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Ready:
 
     scenario: Scenario
     setup: Setup
-    choices: Mapping[str, model_choice.Choice]
+    choices: Mapping[str, Choice]
 
 
 async def prepare(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> Ready:
@@ -46,22 +48,50 @@ async def prepare(scenario: Scenario, settings: Settings, *, models: Sequence[st
 
     `models`: `M` for all roles or `ROLE=M`. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`.
     """
-    choices = await model_choice.choose(scenario, settings, models)
-    classes = {
-        name: role_class(name, role.uses, scenario.folder) if role.uses or role.tools is None else None
-        for name, role in scenario.roles.items()
-    }
-    declared = {name: tuple(one.tools) for name, one in classes.items() if one is not None}
-    setup = scenario.resolve(choices, declared=declared)
-    roles = {}
+    choices = await choose(scenario.roles, _wanted(scenario, models), settings)
+    for choice in choices.values():
+        place_of(choice.model, scenario.endpoints, settings)  # raises here for a provider that nobody knows
+    classes = {name: role_class(name, role.uses, scenario.folder) for name, role in scenario.roles.items()}
+    declared = {name: tuple(one.tools) for name, one in classes.items()}
+    setup = scenario.resolve({name: _known(choice.model) for name, choice in choices.items()}, declared=declared)
     for name, role in setup.roles.items():
-        about = role_class(name, role.uses, scenario.folder).about()
-        roles[name] = role.model_copy(update={"about": about})
         for tool in role.tools:
-            _may_be_used(load_tool(tool, scenario.folder).needs_approval, name, tool)
+            if load_tool(tool, scenario.folder).needs_approval:
+                raise _refused(name, tool)
+    roles = {name: role.model_copy(update={"about": classes[name].about()}) for name, role in setup.roles.items()}
     setup = setup.model_copy(update={"roles": roles})
     _price_is_known(setup)
     return Ready(scenario, setup, choices)
+
+
+def _wanted(scenario: Scenario, models: Sequence[str]) -> Wanted:
+    """Sort `--model` by role. Raises `UsageError` for a role that is not there."""
+    by_role: dict[str, str] = {}
+    for_all: str | None = None
+    for one in models:
+        role, equals, model = one.partition("=")
+        if not equals or ":" in role:
+            for_all = one
+        elif role not in scenario.roles:
+            raise UsageError(f"--model {one}: role {role!r} is unknown (known: {', '.join(sorted(scenario.roles))})")
+        else:
+            by_role[role] = model
+    written = {name: role.model for name, role in scenario.roles.items() if role.model}
+    return Wanted(by_role, for_all, written, scenario.model)
+
+
+def _known(model: str) -> RoleModel:
+    """Return a model with what our tables know of it."""
+    defaults = defaults_of(model)
+    provider, name = split_model(model)
+    return RoleModel(
+        model,
+        defaults.dialogue,
+        defaults.context,
+        defaults.temperature,
+        int(defaults.timeout_s * 1000),
+        price_of(provider, name),
+    )
 
 
 async def start(
@@ -74,7 +104,7 @@ async def start(
 ) -> Outcome:
     """Run a scenario to its end and hand its files over. Cancelling pauses the run."""
     setup = ready.setup
-    async with open_store(settings.home) as store, Parts(setup, announce=announce) as parts:
+    async with open_store(settings.home) as store, Parts(setup, settings, announce=announce) as parts:
         await _sandbox_works(setup, parts)
         files = await workspace.take_in(ready.scenario, store.files, home=settings.home)
         run = new_run_id(setup.name)
@@ -86,7 +116,9 @@ async def start(
             software=VERSION,
             out=str((out or Path.cwd() / run).absolute()),
         )
-        return await _run(RunState(run), [first], store, parts, epoch, settings, on_event)
+        return await _run(
+            RunState(run), [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+        )
 
 
 async def resume(
@@ -113,13 +145,15 @@ async def resume(
             raise UsageError(f"{info.run} has no event yet: its process ended before the run began. Start it anew.")
         if state.status in {"accepted", "failed"} and not changes:
             return await _finish(state, store)
-        async with Parts(state.setup, announce=announce) as parts:
+        async with Parts(state.setup, settings, announce=announce) as parts:
             try:
                 epoch = await store.log.take(info.run, this_process(), previous=info.owner)
             except Conflict as error:
                 raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
             first = RunResumed(changes=dict(changes or {}))
-            return await _run(state, [first], store, parts, epoch, settings, on_event)
+            return await _run(
+                state, [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+            )
 
 
 async def find(store: Store, name: str) -> RunInfo:
@@ -159,10 +193,11 @@ def new_run_id(name: str) -> str:
 async def _run(
     state: RunState,
     first: Sequence[Event],
+    *,
     store: Store,
     parts: Parts,
     epoch: int,
-    settings: Settings,
+    home: Path,
     on_event: OnEvent | None,
 ) -> Outcome:
     try:
@@ -172,7 +207,7 @@ async def _run(
             store=store,
             parts=parts,
             epoch=epoch,
-            work=settings.home / "work" / state.run,
+            work=home / "work" / state.run,
             on_record=on_event or (lambda _: None),
         )
     except* StorageFailed as group:
@@ -223,18 +258,17 @@ def _price_is_known(setup: Setup) -> None:
         )
 
 
-def _may_be_used(needs_approval: bool, role: str, tool: str) -> None:  # noqa: FBT001 - one fact
-    if needs_approval:
-        raise ScenarioError(
-            [
-                Fault(
-                    "not_yet",
-                    f"tool {tool!r} asks a person before it acts, and approvals are not in this version",
-                    field=f"roles.{role}.tools",
-                    hint='Declare what it does: @tool(effect="reads"), or effect="outward" with needs_approval=False.',
-                )
-            ]
-        )
+def _refused(role: str, tool: str) -> ScenarioError:
+    return ScenarioError(
+        [
+            Fault(
+                "not_yet",
+                f"tool {tool!r} asks a person before it acts, and approvals are not in this version",
+                field=f"roles.{role}.tools",
+                hint='Declare what it does: @tool(effect="reads"), or effect="outward" with needs_approval=False.',
+            )
+        ]
+    )
 
 
 def with_home(settings: Settings, home: Path | None) -> Settings:

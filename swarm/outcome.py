@@ -64,7 +64,7 @@ def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
     return Outcome(
         run=state.run,
         scenario=state.setup.name if state.setup else "",
-        outcome=status,  # type: ignore[arg-type]
+        outcome=status,
         reason=reason_of(state),
         folder=folder,
         files=state.ended.files if state.ended else tree.outcome_files(state),

@@ -1,14 +1,12 @@
 """The parts that a run's roles work with, each made when it is first needed: models, tools, sandbox, role classes."""
 
-import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self, cast
 
 from agents.context import Means
-from agents.model import Model, ModelPlace
-from agents.models import MODELS
+from agents.model import Model
 from agents.role import Role
 from agents.roles import ROLES
 from agents.sandbox import Sandbox
@@ -18,6 +16,8 @@ from agents.tools import TOOLS
 from bus import lookup
 from bus.setup import Setup
 from swarm.errors import MissingPart
+from swarm.model_choice import open_model, place_of
+from swarm.settings import Settings
 
 
 class Parts:
@@ -26,8 +26,9 @@ class Parts:
     `announce` is told what takes long, such as a download.
     """
 
-    def __init__(self, setup: Setup, *, announce: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, setup: Setup, settings: Settings, *, announce: Callable[[str], None] = lambda _: None) -> None:
         self.setup = setup
+        self._settings = settings
         self._announce = announce
         self._means: dict[str, Means] = {}
         self._models: dict[str, Model] = {}
@@ -51,7 +52,7 @@ class Parts:
             raise MissingPart(f"role {name!r} cannot be made with {sorted(spec.options)}: {error}") from error
 
     def means(self, name: str) -> Means:
-        """Return what a role works with; all its agents share it. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
+        """Return what a role's agents work with. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
         if name not in self._means:
             spec = self.setup.roles[name]
             tools = [load_tool(tool, Path(self.setup.folder)) for tool in spec.tools]
@@ -76,20 +77,17 @@ class Parts:
     def model(self, name: str) -> Model:
         """Return the model `provider:name`. Raises `ModelUnavailable`."""
         if name not in self._models:
-            provider, _, model = name.partition(":")
-            endpoint = self.setup.endpoints.get(provider)
-            key_name = endpoint.key if endpoint else None
-            place = ModelPlace(
-                url=endpoint.url if endpoint else None,
-                key=os.environ.get(key_name) if key_name else None,
-                key_name=key_name,
+            place = place_of(
+                name,
+                self.setup.endpoints,
+                self._settings,
                 calls=self.setup.limits.calls,
                 folder=Path(self.setup.folder),
                 announce=self._announce,
             )
-            made = cast("Any", lookup.load(provider if provider in MODELS else "openai", MODELS))(model, place)
-            self._stack.push_async_callback(made.close)
-            self._models[name] = made
+            model = open_model(name, place)
+            self._stack.push_async_callback(model.close)
+            self._models[name] = model
         return self._models[name]
 
 

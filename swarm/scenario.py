@@ -21,7 +21,7 @@ from swarm.scenario_settings import apply_settings, give_inputs, set_goal
 from swarm.scenario_validation import validate
 from swarm.yaml_source import Source, read_source
 
-__all__ = ["Dialogue", "Scenario", "ScenarioRole", "change_limits", "load", "schema"]
+__all__ = ["Dialogue", "RoleModel", "Scenario", "ScenarioRole", "change_limits", "load", "schema"]
 
 Dialogue = Literal["native", "json"]
 
@@ -42,6 +42,18 @@ class ScenarioRole:
     prompt_file: Path | None = None
     uses: str | None = None
     options: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleModel:
+    """The model that a role gets, `provider:name`, with what is known of it."""
+
+    model: str
+    dialogue: Dialogue = "native"
+    window: int | None = None
+    temperature: float | None = None
+    timeout_ms: int = 120_000
+    price: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,33 +179,34 @@ class Scenario:
 
     def resolve(
         self,
-        models: Mapping[str, str],
+        models: Mapping[str, RoleModel],
         *,
-        prices: Mapping[str, Price] | None = None,
-        dialogues: Mapping[str, Dialogue] | None = None,
         declared: Mapping[str, Sequence[str]] | None = None,
     ) -> Setup:
         """Return what a run is started with.
 
-        `models`: each role's model, `provider:name`. `prices`, `dialogues`: by model, where known; what the scenario
-        says goes before them. `declared`: the tools that the classes of one's own declare, by role; used where the
-        scenario names none. Raises `ScenarioError` where a class declares what only a scenario grants.
+        `models`: each role's model, with what is known of it; what the scenario says goes before that. `declared`: the
+        tools that the classes of one's own declare, by role; used where the scenario names none. Raises
+        `ScenarioError` where a class declares what only a scenario grants.
         """
         roles = {}
         for name, role in self.roles.items():
             model = models[name]
-            provider = model.partition(":")[0]
+            provider = model.model.partition(":")[0]
             roles[name] = RoleSetup(
-                model=model,
+                model=model.model,
                 tools=self._tools(name, (declared or {}).get(name)),
                 agents=role.agents,
                 max_tokens=role.max_tokens,
-                dialogue=role.dialogue or (dialogues or {}).get(model, "native"),
+                dialogue=role.dialogue or model.dialogue,
                 prompt=role.prompt,
                 uses=role.uses,
                 options=dict(role.options),
+                window=model.window,
+                temperature=model.temperature,
+                timeout_ms=model.timeout_ms,
                 deadline_ms=role.deadline_ms,
-                price=self.prices.get(provider) or (prices or {}).get(model),
+                price=self.prices.get(provider) or model.price,
             )
         return Setup(
             name=self.name,

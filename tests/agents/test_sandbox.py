@@ -357,7 +357,7 @@ async def test_without_bubblewrap_the_package_is_named(monkeypatch: pytest.Monke
         ("echo 'shut in'; exit 0", "shut in", "user namespaces"),
     ],
 )
-async def test_a_bubblewrap_that_does_not_work_is_found_out_by_running_it(  # noqa: PLR0917
+async def test_a_bubblewrap_that_does_not_work_is_found_out_by_running_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, said: str, remedy: str
 ) -> None:
     fake = tmp_path / "bwrap"

@@ -231,11 +231,11 @@ def test_a_tool_may_have_another_name_than_its_function() -> None:
     assert tool(effect="reads", name="other-name")(everything.function).schema.name == "other-name"
 
 
-async def untyped(word, /) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def untyped(word, /) -> None:  # type: ignore[no-untyped-def]
     """Take anything."""
 
 
-async def untyped_too(word) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def untyped_too(word) -> None:  # type: ignore[no-untyped-def]
     """Take anything."""
 
 

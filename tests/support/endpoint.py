@@ -451,7 +451,7 @@ async def _serve(asked: argparse.Namespace) -> None:
         latency_s=asked.latency_s,
         port=asked.port,
     ) as endpoint:
-        print(f"listening at {endpoint.url}", flush=True)  # noqa: T201
+        print(f"listening at {endpoint.url}", flush=True)
         await asyncio.Event().wait()
 
 

@@ -159,7 +159,7 @@ def folder(root: Path) -> dict[str, Answer]:
 
 async def _main(root: Path, port: int) -> None:
     async with Site(folder(root), port=port) as site:
-        print(f"{root} is at {site.url()} until Ctrl-C; grant it with private_hosts: [{site.origin!r}]", flush=True)  # noqa: T201
+        print(f"{root} is at {site.url()} until Ctrl-C; grant it with private_hosts: [{site.origin!r}]", flush=True)
         await asyncio.Event().wait()
 
 
