@@ -1,0 +1,91 @@
+"""The environment, read once: what a person has set outside of any scenario.
+
+A `.env` file beside the scenario adds what the environment does not say. A URL from it counts only together with a key
+from it: else a scenario from somewhere could have a person's own key sent to a place of its choice.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+_MOST_BYTES = 64 * 1024
+_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+_QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\"""")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for every run that is started from here."""
+
+    home: Path
+    """Where state lives (`SWARM_HOME`)."""
+    model: str | None = None
+    """`SWARM_MODEL`."""
+    openai_key: str | None = field(default=None, repr=False)
+    openai_url: str | None = None
+    """`OPENAI_BASE_URL`; None is OpenAI's own."""
+    no_color: bool = False
+    cache: Path | None = None
+    """The user's cache, where `XDG_CACHE_HOME` moves it."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The environment and `.env` together: keys of endpoints, `${{ env.X }}`."""
+    unread: tuple[str, ...] = ()
+    """What of `.env` could not be read, as `FILE:LINE`."""
+
+
+def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Settings:
+    """Return the settings; `folder` is the scenario's, whose `.env` is read."""
+    added, unread = read_env_file(folder / ".env") if folder else ({}, ())
+    if "OPENAI_API_KEY" in environ or not added.get("OPENAI_API_KEY"):
+        added.pop("OPENAI_BASE_URL", None)
+    env = {**added, **environ}
+    cache = environ.get("XDG_CACHE_HOME")
+    return Settings(
+        home=Path(env.get("SWARM_HOME") or ".swarm"),
+        model=env.get("SWARM_MODEL") or None,
+        openai_key=env.get("OPENAI_API_KEY") or None,
+        openai_url=env.get("OPENAI_BASE_URL") or None,
+        no_color=bool(env.get("NO_COLOR")),
+        cache=Path(cache) / "eventswarm" if cache else None,
+        env=MappingProxyType(env),
+        unread=unread,
+    )
+
+
+def read_env_file(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the variables of a `.env` file, and the `FILE:LINE` of what is none; no file is an empty one.
+
+    A value may be quoted: between `'` it stands as it is, between `"` with backslash escapes. Nothing is expanded.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return {}, (f"{path}: larger than {_MOST_BYTES // 1024} KiB",)
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}, ()
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, (f"{path}: {error}",)
+    found: dict[str, str] = {}
+    unread = []
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        if not bare or bare.startswith("#"):
+            continue
+        match = _LINE.fullmatch(bare)
+        if match and "\0" not in bare:
+            found[match.group(1)] = _value(match.group(2))
+        else:
+            unread.append(f"{path}:{number}")
+    return found, tuple(unread)
+
+
+def _value(written: str) -> str:
+    quoted = _QUOTED.match(written)
+    if quoted and quoted.group(1) is not None:
+        return quoted.group(1)
+    if quoted:
+        return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match.group(1), match.group(1)), quoted.group(2))
+    return re.split(r"\s#", written, maxsplit=1)[0].strip()
