@@ -23,7 +23,8 @@ from agents.sandbox import Bounds, Sandbox
 from agents.sandboxes import SANDBOXES
 
 PROBES = Path(__file__).with_name("escape_probes.py")
-MARK = "swarm-escape-marker"
+MARK = f"swarm-escape-{os.getpid()}"
+"""Stands in the command line of what must not outlive its run; no other test process has the same."""
 MIB = 2**20
 
 HARMLESS = (
@@ -154,7 +155,7 @@ AT_ONCE = 3
 
 
 def marked() -> list[str]:
-    """Return the processes that bear our mark, this one and its like apart."""
+    """Return the processes whose command line bears our mark."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
