@@ -94,9 +94,10 @@ def test_a_damaged_line_is_an_envelope_or_refused(envelope: Envelope, data: st.D
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
-        decode(bytes(damaged))
-    except (BadEnvelope, TooNew) as error:
-        assert str(error)
+        decoded = decode(bytes(damaged))
+    except (BadEnvelope, TooNew):
+        return
+    assert decode(encode(decoded)) == decoded
 
 
 @given(st.sampled_from(sorted(codec.decode(line()).__slots__)), JSON)
@@ -127,7 +128,7 @@ def test_an_attribute_of_any_value_is_taken_or_refused(name: str, value: Any) ->
         (line(type="swarm." + "x" * 100_000), "..."),
         (line(sequence=7), "sequence"),
         (line(sequence="0"), "sequence"),
-        (line(sequence="٧"), "sequence"),
+        (line(sequence="\u0667"), "sequence"),
         (line(sequence="9" * 5000), "sequence"),
         (line(elapsedms="7"), "elapsedms"),
         (line(elapsedms=-1), "elapsedms"),
@@ -236,29 +237,31 @@ def old(version: int, **data: Any) -> bytes:
     return line(type=f"swarm.CallGranted.v{version}", data={"attempt": 1, "path": [1, 2], "number": 1} | data)
 
 
+@pytest.mark.usefixtures("third_version")
 @pytest.mark.parametrize("lineage", [old(1, tokens=4096), old(2, most=4096), old(3, max_tokens=4096)])
-def test_older_versions_are_upgraded_step_by_step(third_version: None, lineage: bytes) -> None:
+def test_older_versions_are_upgraded_step_by_step(lineage: bytes) -> None:
     envelope = decode(lineage)
     assert envelope.event.model_dump() == GRANTED.model_dump()
     assert envelope.type == "swarm.CallGranted.v3"
     assert decode(encode(envelope)) == envelope
 
 
+@pytest.mark.usefixtures("third_version")
 @pytest.mark.parametrize("bad", [old(1), old(1, tokens="many"), line(type="swarm.CallGranted.v1", data=[])])
-def test_a_bad_event_of_an_older_version_is_refused(third_version: None, bad: bytes) -> None:
-    with pytest.raises(BadEnvelope, match="bad swarm.CallGranted"):
+def test_a_bad_event_of_an_older_version_is_refused(bad: bytes) -> None:
+    with pytest.raises(BadEnvelope, match=r"bad swarm\.CallGranted"):
         decode(bad)
 
 
-def test_an_upgrade_that_stumbles_over_bad_data_refuses_it(
-    third_version: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("third_version")
+def test_an_upgrade_that_stumbles_over_bad_data_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(codec.UPGRADES, ("CallGranted", 1), lambda data: {"max_tokens": data["tokens"]})
     with pytest.raises(BadEnvelope, match="cannot be upgraded"):
         decode(old(1))
 
 
-def test_a_version_that_nothing_upgrades_is_refused(third_version: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("third_version")
+def test_a_version_that_nothing_upgrades_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(codec.UPGRADES, ("CallGranted", 2))
     with pytest.raises(BadEnvelope, match=r"swarm\.CallGranted\.v2 can no longer be read"):
         decode(old(1, tokens=1))
