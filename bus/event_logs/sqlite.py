@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from bus.chain import START, lines_after, link
+from bus.chain import START, check_turn, lines_after, link
 from bus.codec import decode
 from bus.database import Database
 from bus.envelope import Envelope
@@ -28,10 +28,10 @@ _FOREVER = 1 << 62
 
 @dataclass(slots=True)
 class _Head:
-    """Where a run stands. `epoch` is 0 while nobody owns it."""
+    """Where a run stands. `epoch` is its owner's, None while nobody owns it."""
 
     number: int
-    epoch: int
+    epoch: int | None
     position: int
     digest: bytes
     total: int
@@ -143,10 +143,7 @@ class SqliteEventLog:
         head = self._heads.get(run)
         if head is None:
             head = self._heads[run] = _head(connection, run)
-        if head.epoch != batch.epoch:
-            raise Conflict(f"run {run!r} is at epoch {head.epoch}, not {batch.epoch}: it has another owner by now")
-        if head.position != batch.expected:
-            raise Conflict(f"run {run!r} is at position {head.position}, not {batch.expected}: somebody wrote to it")
+        check_turn(run, owned=head.epoch, length=head.position, epoch=batch.epoch, expected=batch.expected)
         if head.total == 0 and batch.lines:
             connection.execute("UPDATE runs SET created = ? WHERE number = ?", (batch.time, head.number))
         for line in batch.lines:
@@ -244,7 +241,7 @@ def _head(connection: sqlite3.Connection, run: str) -> _Head:
         "SELECT position, hash, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1", (number,)
     ).fetchone()
     position, digest, total = last or (begins, _hash_at(connection, run, begins), 0)
-    return _Head(number, 0 if host is None else epoch, position, digest, total)
+    return _Head(number, None if host is None else epoch, position, digest, total)
 
 
 def _hash_at(connection: sqlite3.Connection, run: str, position: int) -> bytes:
