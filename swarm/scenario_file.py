@@ -222,9 +222,14 @@ def schema() -> dict[str, Any]:
     )
     whole = ScenarioFile.model_json_schema(schema_generator=_Published, by_alias=True)
     whole["$defs"] |= definitions["$defs"]
-    entry = {"type": "array", "items": {"anyOf": list(criteria.values())}}
-    for properties in (whole["properties"], whole["$defs"]["SubtaskSection"]["properties"]):
-        properties["accept"] = entry | {"description": properties["accept"]["description"]}
+    entries = {"type": "array", "items": {"anyOf": list(criteria.values())}}
+    for section in SECTIONS.values():
+        properties = whole["properties"] if section is ScenarioFile else whole["$defs"][section.__name__]["properties"]
+        for name, field in section.model_fields.items():
+            about = properties[field.alias or name]
+            about["description"] = field.description  # pydantic drops it beside a reference
+            if name == "accept":
+                properties[name] = entries | {"description": field.description}
     return {"$schema": GenerateJsonSchema.schema_dialect, "title": "swarm scenario"} | _untitled(whole)
 
 
