@@ -323,6 +323,7 @@ def test_each_kind_of_nonsense_is_one_fault_at_its_field(text: str, kind: str, f
         "url: 'https://x/v1', key: sk-123456789",
         "url: 'https://me:sk-123456789@x/v1'",
         "url: 'https://x?k=sk-123456789'",
+        "url: 'https://me:sk-123456789@x:99999'",
     ],
 )
 def test_a_secret_in_the_wrong_place_is_never_shown(text: str, folder: Path) -> None:
