@@ -1,7 +1,5 @@
 """One suite over every sandbox: what hostile code tries is held, as root and as an ordinary user."""
 
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC221, ASYNC240 - a test may block its own loop, and looks until it sees
-
 import asyncio
 import contextlib
 import json

@@ -5,8 +5,6 @@ owns; the environment has a SWARM_CANARY. It is a program of its own, so that it
 the standard library only.
 """
 
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC240 - nothing else runs on its loop meanwhile
-
 import asyncio
 import dataclasses
 import importlib

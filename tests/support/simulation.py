@@ -241,7 +241,7 @@ class Simulation:
         elif isinstance(job.event, ReviewRequested):
             self.send(self._review(job.event, effects), job.request, job.lease)
         else:
-            self.send(self._result(job, effects), job.request, job.lease)
+            self.send(self._result(effects), job.request, job.lease)
         assert job.lease not in self.state.leases
         self.jobs.pop(job.lease, None)
 
@@ -262,7 +262,7 @@ class Simulation:
                 )
         return tuple(subtasks)
 
-    def _result(self, job: Job, effects: int) -> ResultSubmitted:
+    def _result(self, effects: int) -> ResultSubmitted:
         files = []
         for _ in range(self.random.choice([0, 0, 1, 2])):
             path = f"f{self.random.randint(0, 30)}.txt"
