@@ -96,16 +96,16 @@ class JsonCriterion(CriterionSection):
     """A file is JSON, and fits a schema."""
 
     json_: str = Field(alias="json", description="Path of a JSON file.")
-    schema_: str | dict[str, JsonValue] | None = Field(
-        default=None, alias="schema", description="The JSON Schema it must fit: a file, or the schema itself."
-    )
+    schema_: str | None = Field(default=None, alias="schema", description="Path of the JSON Schema it must fit.")
 
 
 class RunCriterion(CriterionSection):
     """A command ends with status 0."""
 
     run: str = Field(description="Command for `sh -c`, run in the sandbox at the root of the project's files.")
-    timeout: Duration | None = Field(default=None, description="The longest it may run.")
+    timeout: str | None = Field(
+        default=None, pattern=r"^[0-9]{1,9}[smh]$", description="The longest it may run, such as 60s."
+    )
 
 
 class AskCriterion(CriterionSection):
