@@ -1,6 +1,7 @@
 """What every store checks and computes alike: whose turn it is to append, and the chain of hashes through a log.
 
-Each record's hash is taken of the one before and of its own line. So whoever changes, drops or swaps a record must change every hash after it, and the last one can be kept elsewhere.
+Each record's hash is taken of the one before and of its own line. So whoever changes, drops or swaps a record must
+change every hash after it, and the last one can be kept elsewhere.
 """
 
 import hashlib
