@@ -216,10 +216,8 @@ class SqliteEventLog:
 
 
 def _page(connection: sqlite3.Connection, columns: str, number: int, start: int, last: int) -> list[tuple[Any, ...]]:
-    query = (
-        f"SELECT position, {columns} FROM events WHERE run = ? AND position BETWEEN ? AND ? ORDER BY position LIMIT ?"  # noqa: S608, E501 - columns are ours
-    )
-    return connection.execute(query, (number, start, last, _PAGE)).fetchall()
+    query = f"SELECT position, {columns} FROM events WHERE run = ? AND position BETWEEN ? AND ?"  # noqa: S608 - ours
+    return connection.execute(f"{query} ORDER BY position LIMIT ?", (number, start, last, _PAGE)).fetchall()
 
 
 _ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE "

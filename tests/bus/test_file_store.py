@@ -49,13 +49,6 @@ async def test_a_file_that_is_not_there_is_not_found(files: FileStore, name: str
         await files.get(name)
 
 
-async def test_what_is_put_cannot_be_changed_from_outside(files: FileStore) -> None:
-    data = bytearray(b"before")
-    name = await files.put(data)
-    data[:] = b"after!"
-    assert await files.get(name) == b"before"
-
-
 def rows(folder: Path) -> int:
     connection = sqlite3.connect(folder / "log.db")
     try:
