@@ -5,7 +5,6 @@ A schema may come from a model: `judge` runs in a child process, since patterns 
 """
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -13,44 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from agents import bounded
-
-_ANNOTATIONS = {"$schema", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly"}
-_ANNOTATIONS |= {"writeOnly", "format", "contentEncoding", "contentMediaType"}
-_SHAPES = {
-    "schema": {"items", "contains", "additionalProperties", "propertyNames", "not", "if", "then", "else"},
-    "schemas": {"prefixItems", "allOf", "anyOf", "oneOf"},
-    "schemas by name": {"$defs", "definitions", "properties", "patternProperties"},
-    "count": {
-        *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
-        *("minContains", "maxContains"),
-    },
-    "number": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
-    "positive number": {"multipleOf"},
-    "pattern": {"pattern"},
-    "true or false": {"uniqueItems"},
-    "names": {"required"},
-    "names by name": {"dependentRequired"},
-    "values": {"enum"},
-    "value": {"const"},
-    "types": {"type"},
-    "reference": {"$ref"},
-}
-_SHAPE_OF = {keyword: shape for shape, keywords in _SHAPES.items() for keyword in keywords}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "null": lambda value: value is None,
-    "boolean": lambda value: isinstance(value, bool),
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "number": _is_number,
-    "integer": lambda value: _is_number(value) and value == value // 1,
-}
+from agents.json_schema_form import TYPES, is_number, resolved, schema_faults, shown
 
 
 def check(schema: object, instance: object, *, timeout_s: float = 10.0) -> tuple[list[str], list[str]]:
@@ -59,6 +21,8 @@ def check(schema: object, instance: object, *, timeout_s: float = 10.0) -> tuple
         answer = bounded.call("agents.json_schema:judge", schema, instance, timeout_s=timeout_s)
     except bounded.NoAnswer as error:
         return [f"it came to no answer: {error}"], []
+    except RecursionError:
+        return [], ["$: nested too deeply to be compared"]
     assert isinstance(answer, list)  # noqa: S101 - for the type checker
     unusable, faults = answer
     return unusable, faults
@@ -74,85 +38,8 @@ def judge(schema: object, instance: object, limit: int = 10) -> tuple[list[str],
         return ["it is nested too deeply, or refers to itself without end"], []
 
 
-def schema_faults(schema: object, root: object, at: str = "#") -> Iterator[str]:
-    """Yield what in a schema is wrong or not known."""
-    if isinstance(schema, bool):
-        return
-    if not isinstance(schema, dict):
-        yield f"{at} is neither an object nor true or false"
-        return
-    for keyword, wanted in schema.items():
-        here = f"{at}/{keyword}"
-        if keyword in _ANNOTATIONS or keyword.startswith("x-") or (keyword == "$id" and at == "#"):
-            continue
-        shape = _SHAPE_OF.get(keyword)
-        if shape is None:
-            yield f"{here}: {keyword!r} is not supported"
-        elif why := _wrong_shape(shape, wanted, root):
-            yield f"{here} {why}"
-        else:
-            if keyword == "patternProperties":
-                yield from (f"{here}: {name!r} {why}" for name in wanted if (why := _wrong_shape("pattern", name, 0)))
-            for name, inner in _inner(shape, wanted):
-                yield from schema_faults(inner, root, here + name)
-
-
-def _inner(shape: str, wanted: Any) -> list[tuple[str, object]]:  # noqa: ANN401 - any JSON
-    """Return the schemas within a keyword's value, each with its place."""
-    if shape == "schema":
-        return [("", wanted)]
-    if shape == "schemas":
-        return [(f"/{index}", one) for index, one in enumerate(wanted)]
-    return [(f"/{name}", one) for name, one in wanted.items()] if shape == "schemas by name" else []
-
-
-def _wrong_shape(shape: str, wanted: Any, root: object) -> str | None:  # noqa: ANN401 - any JSON
-    names = isinstance(wanted, list) and all(isinstance(name, str) for name in wanted)
-    fits = {
-        "schemas": isinstance(wanted, list) and bool(wanted),
-        "schemas by name": isinstance(wanted, dict),
-        "count": _TYPES["integer"](wanted) and wanted >= 0,
-        "number": _is_number(wanted),
-        "positive number": _is_number(wanted) and wanted > 0,
-        "true or false": isinstance(wanted, bool),
-        "names": names,
-        "names by name": isinstance(wanted, dict) and all(not _wrong_shape("names", one, 0) for one in wanted.values()),
-        "values": isinstance(wanted, list),
-    }
-    if not fits.get(shape, True):
-        return f"should be {'a list of ' if shape in ('schemas', 'names', 'values') else ''}{shape}"
-    if shape == "types" and (
-        unknown := [kind for kind in (wanted if isinstance(wanted, list) else [wanted]) if kind not in list(_TYPES)]
-    ):
-        return f"names the unknown type {_shown(unknown[0])}"
-    if shape == "pattern":
-        try:
-            re.compile(wanted)
-        except (re.error, TypeError, OverflowError) as error:
-            return f"is no regular expression: {error}"
-    if shape == "reference":
-        try:
-            _resolved(wanted, root)
-        except (LookupError, TypeError, ValueError):
-            return f"refers to {_shown(wanted)}; only '#' and '#/…' within this file can be followed"
-    return None
-
-
-def _resolved(reference: str, root: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Follow a JSON pointer (RFC 6901) in a fragment; raises LookupError, TypeError or ValueError where it cannot."""
-    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-        raise ValueError(reference)
-    here = root
-    for part in reference[2:].split("/") if reference != "#" else []:
-        name = part.replace("~1", "/").replace("~0", "~")
-        here = here[int(name)] if isinstance(here, list) else here[name]
-    if not isinstance(here, dict | bool):
-        raise TypeError(reference)
-    return here
-
-
 class _Validator:
-    """Finds where an instance does not fit; each keyword is the method of its name below."""
+    """Finds where an instance does not fit; each keyword has its rule below."""
 
     def __init__(self, root: object) -> None:
         self.root = root
@@ -165,7 +52,7 @@ class _Validator:
             return
         for keywords, applies in (
             (_ANY, True),
-            (_NUMBERS, _is_number(value)),
+            (_NUMBERS, is_number(value)),
             (_STRINGS, isinstance(value, str)),
             (_ARRAYS, isinstance(value, list)),
             (_OBJECTS, isinstance(value, dict)),
@@ -186,17 +73,17 @@ def _simple(keyword: str, holds: Callable[[Any, Any], bool], says: str) -> _Rule
 
     def rule(_: _Validator, schema: dict[str, Any], value: Any, at: str) -> Iterator[str]:  # noqa: ANN401
         if not holds(schema[keyword], value):
-            yield f"{at}: {says.format(value=_shown(value), wanted=_shown(schema[keyword]))}"
+            yield f"{at}: {says.format(value=shown(value), wanted=shown(schema[keyword]))}"
 
     return rule
 
 
 def _type(wanted: str | list[str], value: object) -> bool:
-    return any(_TYPES[kind](value) for kind in ([wanted] if isinstance(wanted, str) else wanted))
+    return any(TYPES[kind](value) for kind in ([wanted] if isinstance(wanted, str) else wanted))
 
 
 def _reference(v: _Validator, schema: dict[str, Any], value: Any, at: str) -> Iterator[str]:  # noqa: ANN401
-    yield from v.faults(_resolved(schema["$ref"], v.root), value, at)
+    yield from v.faults(resolved(schema["$ref"], v.root), value, at)
 
 
 def _all_of(v: _Validator, schema: dict[str, Any], value: Any, at: str) -> Iterator[str]:  # noqa: ANN401
@@ -217,7 +104,7 @@ def _one_of(v: _Validator, schema: dict[str, Any], value: Any, at: str) -> Itera
 
 def _not(v: _Validator, schema: dict[str, Any], value: Any, at: str) -> Iterator[str]:  # noqa: ANN401
     if v.fits(schema["not"], value):
-        yield f"{at}: {_shown(value)} is what it should not be"
+        yield f"{at}: {shown(value)} is what it should not be"
 
 
 def _if(v: _Validator, schema: dict[str, Any], value: Any, at: str) -> Iterator[str]:  # noqa: ANN401
@@ -260,7 +147,7 @@ def _additional(v: _Validator, schema: dict[str, Any], value: Any, at: str) -> I
         known = name in schema.get("properties", ())
         if not known and not any(re.search(pattern, name) for pattern in schema.get("patternProperties", ())):
             if schema["additionalProperties"] is False:
-                yield f"{at}: {_shown(name)} is not a known property"
+                yield f"{at}: {shown(name)} is not a known property"
             else:
                 yield from v.faults(schema["additionalProperties"], value[name], f"{at}.{name}")
 
@@ -274,14 +161,14 @@ def _property_names(v: _Validator, schema: dict[str, Any], value: Any, at: str) 
 def _required(_: _Validator, schema: dict[str, Any], value: Any, at: str) -> Iterator[str]:  # noqa: ANN401
     for name in schema["required"]:
         if name not in value:
-            yield f"{at}: {_shown(name)} is missing"
+            yield f"{at}: {shown(name)} is missing"
 
 
 def _dependent_required(_: _Validator, schema: dict[str, Any], value: Any, at: str) -> Iterator[str]:  # noqa: ANN401
     for name, needed in schema["dependentRequired"].items():
         for other in needed if name in value else ():
             if other not in value:
-                yield f"{at}: {_shown(other)} is missing, since {_shown(name)} is there"
+                yield f"{at}: {shown(other)} is missing, since {shown(name)} is there"
 
 
 _ANY: dict[str, _Rule] = {
@@ -341,8 +228,3 @@ def _key(value: object) -> object:
     if isinstance(value, dict):
         return frozenset((name, _key(one)) for name, one in value.items())
     return (isinstance(value, bool), value)
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:80]}…"  # noqa: PLR2004 - a line of text

@@ -1,6 +1,7 @@
-"""The chain of hashes through a run's log: each record's hash is taken of the one before and of its own line.
+"""What every store checks and computes alike: whose turn it is to append, and the chain of hashes through a log.
 
-So whoever changes, drops or swaps a record must change every hash after it, and the last one can be kept elsewhere.
+Each record's hash is taken of the one before and of its own line. So whoever changes, drops or swaps a record must
+change every hash after it, and the last one can be kept elsewhere.
 """
 
 import hashlib
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 
 from bus.codec import encode
 from bus.envelope import Envelope
-from bus.errors import BadEnvelope
+from bus.errors import BadEnvelope, Conflict
 
 START = bytes(32)
 """What stands before the first record."""
@@ -30,3 +31,13 @@ def lines_after(position: int, records: Sequence[Envelope]) -> list[bytes]:
             raise BadEnvelope(f"event {record.id!r} says position {record.sequence}, it is to stand at {expected}")
         lines.append(encode(record))
     return lines
+
+
+def check_turn(run: str, *, owned: int | None, length: int, epoch: int, expected: int) -> None:
+    """Raise `Conflict` unless an append fits a run as it stands. `owned`: its owner's epoch, None without owner."""
+    if owned is None:
+        raise Conflict(f"run {run!r} has no owner: take it before writing to it")
+    if owned != epoch:
+        raise Conflict(f"run {run!r} is at epoch {owned}, not {epoch}: it has another owner by now")
+    if length != expected:
+        raise Conflict(f"run {run!r} is at position {length}, not {expected}: somebody else wrote to it")

@@ -115,8 +115,8 @@ class Database:
         except sqlite3.Error as error:
             raise translated(error, self.folder) from error
 
-    async def write(self, write: Write[T], size: int = 0) -> T:
-        """Do `write` within the next transaction; return what it returned once that is durable.
+    def write(self, write: Write[T], size: int = 0) -> "asyncio.Future[T]":
+        """Do `write` within the next transaction; the future gives what it returned, once that is durable.
 
         `size`: about how many bytes it writes. A `BusError` it raises is this caller's alone. One cancelled before its
         transaction has begun is not done. Raises `StorageFailed`.
@@ -125,7 +125,7 @@ class Database:
         done: asyncio.Future[T] = loop.create_future()
         self._waiting.append(_Change(write, size, done))  # type: ignore[arg-type]
         self._begin(loop)
-        return await done
+        return done
 
     def ride_along(self, write: Write[object], size: int, written: Callable[[], object]) -> None:
         """Do `write` within the next transaction, whenever that is, and call `written` once it is durable."""
@@ -192,11 +192,14 @@ class Database:
             for rider in group.riders:
                 rider.write(connection)
             connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - nobody may be left waiting, also not by a bug in a `write`
+        except BaseException as error:
             self.forget()
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
-            return error
+            if isinstance(error, Exception):  # nobody may be left waiting, also not by a bug in a `write`
+                return error
+            self._failure = StorageFailed("interrupted")
+            raise
         return outcomes
 
     def _settle(self, loop: asyncio.AbstractEventLoop, group: _Group, outcomes: list[object] | Exception) -> None:

@@ -7,6 +7,8 @@ SwarmError            its text is for people: what happened, why, what to do
 """
 
 import difflib
+import heapq
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -33,6 +35,8 @@ _LARGEST_SHOWN = 10**40
 """Python refuses to print integers of thousands of digits."""
 _LONGEST_NAME = 100
 _NAMES_LISTED = 30
+_NAMES_COMPARED = 60
+"""Bounds that keep a hostile file with thousands of names from costing minutes."""
 
 
 class SwarmError(Exception):
@@ -94,15 +98,15 @@ def cut(text: str, limit: int = 60) -> str:
 
 def nearest(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
     """Return the hint for a name that is not known: the one it looks like, then what else helps."""
-    close = difflib.get_close_matches(name[:_LONGEST_NAME], list(known), n=1)
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], [*itertools.islice(known, _NAMES_COMPARED)], n=1)
     return " ".join(part for part in (f"Did you mean '{cut(close[0])}'?" if close else "", otherwise) if part)
 
 
 def listed(names: Iterable[str]) -> str:
     """Return names as a message shows them: sorted, cut, not too many."""
-    ordered = sorted(names)
-    shown = ", ".join(cut(name) for name in ordered[:_NAMES_LISTED])
-    return f"{shown}, …" if len(ordered) > _NAMES_LISTED else shown or "none"
+    first = heapq.nsmallest(_NAMES_LISTED + 1, names)
+    shown = ", ".join(cut(name) for name in first[:_NAMES_LISTED])
+    return f"{shown}, …" if len(first) > _NAMES_LISTED else shown or "none"
 
 
 def quote(value: object) -> str:

@@ -21,7 +21,7 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
     refs = list(files)
     if not refs:
         return None
-    if os.path.lexists(target):
+    if await asyncio.to_thread(os.path.lexists, target):
         if not await asyncio.to_thread(_holds, target, refs):
             raise MissingPart(
                 f"{target} is there already, and holds something else. Nothing was overwritten; "

@@ -7,7 +7,7 @@ the loader looks again.
 import ast
 import importlib.machinery
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,17 +122,18 @@ def _imported_beside(file: Path) -> Iterator[Path]:
 
 def _module_file(module: str) -> Path:
     """Return a module's source without importing its packages (as `importlib.util.find_spec` would)."""
-    places = None
+    places: Sequence[str] | None = None
+    origin: str | None = None
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
         spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:end]), places) if all(parts) else None
         if spec is None:
             hint = "Install it where swarm runs, or name a file as ./file.py:Name."
             raise CodeFault(f"there is no module {quote('.'.join(parts[:end]))}", hint)
-        places = spec.submodule_search_locations
-    if not spec or not spec.origin or not spec.origin.endswith(".py"):
+        places, origin = spec.submodule_search_locations, spec.origin
+    if not origin or not origin.endswith(".py"):
         raise CodeFault(f"the module {quote(module)} has no Python source")
-    return Path(spec.origin)
+    return Path(origin)
 
 
 def _top_level(file: Path, name: str) -> ast.stmt:

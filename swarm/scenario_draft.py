@@ -54,7 +54,8 @@ class Draft:
 
     def _place(self, path: FieldPath, *, at_key: bool) -> tuple[str | None, int | None, int | None]:
         for where, option in self.options.items():
-            if path[: len(where)] == where:
+            made_on_the_way = where[: len(path)] == path and path not in self.source.values
+            if path and (path[: len(where)] == where or made_on_the_way):
                 return option, None, None
         mark = self.source.keys.get(path) if at_key else None
         for end in range(len(path), -1, -1):

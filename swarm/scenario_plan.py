@@ -1,11 +1,11 @@
 """A scenario's plan as a graph that can be worked, and its `accept` entries as checks that are understood."""
 
 import graphlib
-import importlib
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from agents import checks
 from agents.errors import BadCriterion
 from swarm.errors import listed, nearest, quote
 from swarm.scenario_draft import Draft
@@ -71,13 +71,12 @@ def check_criteria(draft: Draft) -> None:
     plan = draft.data.get("plan")
     for index, subtask in enumerate(plan if isinstance(plan, list) else ()):
         places.append((("plan", index, "accept"), subtask.get("accept") if isinstance(subtask, dict) else None))
-    parse = vars(importlib.import_module("agents.checks")).get("parse")
     for where, criteria in places:
         for index, criterion in enumerate(criteria if isinstance(criteria, list) else ()):
-            if parse is None or not isinstance(criterion, dict):
+            if not isinstance(criterion, dict):
                 continue
             try:
-                parse(criterion)
+                checks.parse(criterion)
             except BadCriterion as bad:
                 path = (*where, index, bad.field) if bad.field else (*where, index)
                 draft.fault("criterion", path, str(bad), at_key=bad.field not in criterion)

@@ -54,15 +54,16 @@ def _environment_name(value: str) -> str:
 
 
 def _url(value: str) -> str:
+    if re.search(r"[@?#]", value):  # it may hold a secret: never shown
+        raise ValueError("an address has no user, password, query or fragment; the key goes into `key`, by its name")
+    wrong = f"{quote(value)} is no address; write it as https://host/v1"
     try:
         parts = urlsplit(value)
-        fits = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        fits = None
-    if not fits or re.search(r"\s", value):
-        raise ValueError(f"{quote(value)} is no address; write it as https://host/v1")
-    if "@" in parts.netloc or parts.query or parts.fragment:  # it may hold a secret: never shown
-        raise ValueError("an address has no user, password, query or fragment; the key goes into `key`, by its name")
+        fits = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and not re.search(r"\s", value)
+    except ValueError as error:
+        raise ValueError(wrong) from error
+    if not fits:
+        raise ValueError(wrong)
     return value
 
 

@@ -37,10 +37,8 @@ def parse_duration(value: object) -> int:
 
 def parse_count(value: object) -> int:
     """Return the number of `24`, `"24"`, `200k`, `1.5M`; more than zero."""
-    if isinstance(value, bool) or not isinstance(value, int | str) or len(quote(value)) > _DIGITS + 2:
-        raise ValueError(f"{quote(value)} is no count; write a whole number, such as 24, 200k or 1.5M")
-    text = str(value)
-    if not re.fullmatch(COUNT, text):
+    text = value if isinstance(value, str) else quote(value)
+    if not isinstance(value, int | str) or len(text) > _DIGITS or not re.fullmatch(COUNT, text):
         raise ValueError(f"{quote(value)} is no count; write a whole number above 0, such as 24, 200k or 1.5M")
     number = text.rstrip("kM")
     return _whole(

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import sys
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -13,6 +12,8 @@ from agents.sandbox import Completed, Ended
 from bus.setup import Criterion
 
 NAMED = 20
+TEST_TOOLS = frozenset({"coverage", "flake8", "hypothesis", "mypy", "nose2", "pylint", "pytest", "ruff", "tox"})
+"""Modules that a check runs with `python -m`, and that no agent is asked to write."""
 _NOT_FOUND = 127  # POSIX: the shell did not find the command
 _MODULE = re.compile(r": No module named '?([\w.]+)")
 _COMMAND = re.compile(r"^(?:/bin/)?sh: (?:(?:line )?\d+: )?([^\s/:]+): (?:command )?not found$", re.MULTILINE)
@@ -54,7 +55,7 @@ class RunCheck:
 
     def _verdict(self, completed: Completed, paths: list[str], root: str) -> Verdict:
         holds = completed.ended is Ended.EXIT and completed.status == 0
-        lacking = None if holds else _lacking(completed, paths)
+        lacking = None if holds else _lacking(self.command, completed, paths)
         lines = [f"`{criteria.cut(self.command, 200)}` {self._ended(completed)}.", lacking, tail(completed.output)]
         return Verdict(
             "holds" if holds else "broken" if lacking else "fails",
@@ -93,16 +94,22 @@ def _in_tree(word: str, root: str) -> str:
     return word.rstrip(".!?")
 
 
-def _lacking(completed: Completed, paths: list[str]) -> str | None:
-    """Return what to do about a module or command that is not in the sandbox, None where nothing is lacking."""
+def _lacking(command: str, completed: Completed, paths: list[str]) -> str | None:
+    """Return what to do about a tool that the check itself needs and the sandbox has not; None where it has all.
+
+    A module that the tree's own code imports in vain is a fault of the tree: whoever wrote it can mend it.
+    """
+    words = set(re.split(r"[^\w.-]+", command))
     parts = {part for path in paths for part in path.split("/")}
     for name in _MODULE.findall(completed.output):
         module = name.partition(".")[0]
-        if module not in parts and f"{module}.py" not in parts and module not in sys.stdlib_module_names:
+        if module in TEST_TOOLS and module in words:
             return (
                 f"The module {module!r} is not installed where this runs: install it, or name another interpreter "
                 "with `sandbox: {python: …}`."
             )
-    if completed.status == _NOT_FOUND and (match := _COMMAND.search(completed.output)) and match[1] not in parts:
-        return f"The command {match[1]!r} is not there in the sandbox: install it, or check with another."
+    if completed.status == _NOT_FOUND and (match := _COMMAND.search(completed.output)):
+        missing = match[1]
+        if missing in words and missing not in parts:
+            return f"The command {missing!r} is not there in the sandbox: install it, or check with another."
     return None

@@ -49,8 +49,12 @@ class Local:
         self._child.users += 1
         self.health: EndpointHealth = self._child.health
 
+    async def prepare(self) -> None:
+        """Download and load the model now, before a clock runs. Raises `ModelUnavailable`."""
+        await self._child.started(self._file)
+
     async def ask(self, request: ModelRequest) -> ModelReply:
-        """Make one try; the first downloads and loads the model. Raises `TryFailed`, `ModelUnavailable`."""
+        """Make one try; the first downloads and loads the model where `prepare` has not. Raises `TryFailed`."""
         try:
             endpoint = await self._child.started(self._file)
         except ModelUnavailable as error:

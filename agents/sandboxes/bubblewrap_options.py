@@ -21,8 +21,9 @@ USER = ("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "AL
 ROOT = (
     *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL"),
     *("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"),
+    *("--cap-add", "CAP_DAC_READ_SEARCH"),
 )
-"""The capabilities are for setpriv(1), which drops them."""
+"""The capabilities are for setpriv(1), which drops them; the last one for going into a folder that is another's."""
 
 
 def options(interpreter: Interpreter, folder: Path, env: Mapping[str, str], *, as_root: bool) -> list[str]:

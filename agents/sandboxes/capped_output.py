@@ -25,7 +25,7 @@ class CappedOutput:
             return
         self._tail.append(data[room:])
         self._tail_size += len(data) - room
-        while self._tail_size - len(self._tail[0]) >= self.limit // 2:
+        while self._tail and self._tail_size - len(self._tail[0]) >= self.limit // 2:
             self._tail_size -= len(self._tail.popleft())
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from bus.chain import START, lines_after, link
+from bus.chain import START, check_turn, lines_after, link
 from bus.codec import encode
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound
@@ -78,10 +78,8 @@ class MemoryEventLog:
         """Record envelopes. See `EventLog.append`."""
         lines = lines_after(expected, records)
         found = self._run(run)
-        if found.owner is None or found.epoch != epoch:
-            raise Conflict(f"run {run!r} is at epoch {found.epoch}, not {epoch}: it has another owner by now")
-        if found.length != expected:
-            raise Conflict(f"run {run!r} is at position {found.length}, not {expected}: somebody else wrote to it")
+        owned = None if found.owner is None else found.epoch
+        check_turn(run, owned=owned, length=found.length, epoch=epoch, expected=expected)
         digest = found.hash_at(found.length)
         for record, line in zip(records, lines, strict=True):
             digest = link(digest, line)

@@ -328,7 +328,7 @@ def _result(state: RunState, envelope: Envelope, event: ResultSubmitted) -> None
     _close(state, work)
     subtask = state.subtasks[work.subtask or ""]
     subtask.result = event
-    if subtask.rejected is not None and _same_result(subtask.rejected, event):
+    if subtask.feedback and subtask.rejected is not None and _same_result(subtask.rejected, event):
         state.notice = NoProgressNoticed(what="result", detail=_HANDED_IN_AGAIN, attempt=work.attempt)
         state.notice_about = subtask.spec.id
     elif subtask.spec.accept:

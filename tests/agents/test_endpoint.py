@@ -134,6 +134,15 @@ async def test_a_refused_connection_has_cost_nothing(opened: Any) -> None:
         assert (await endpoint.ask(request())).text == "ok"
 
 
+async def test_https_is_never_spoken_in_the_clear(opened: Any) -> None:
+    async with ChatEndpoint() as server:
+        for scheme in ("https", "HTTPS"):
+            with pytest.raises(TryFailed) as failed:
+                await opened(server.url.replace("http", scheme), KEY).ask(request())
+            assert (failed.value.kind, failed.value.unproven) == ("server", False)
+        assert server.count == 0
+
+
 @pytest.mark.parametrize(
     ("fault", "finish", "names"),
     [

@@ -70,6 +70,15 @@ def test_a_schema_without_end_is_stopped() -> None:
     assert json_schema.check(schema, "aaa") == ([], [])
 
 
+@pytest.mark.parametrize("depth", [100, 900, 990, 5_000, 50_000])
+def test_a_deep_instance_is_judged_or_said_to_be_too_deep(depth: int) -> None:
+    deep: Any = 1
+    for _ in range(depth):
+        deep = [deep]
+    unusable, faults = json_schema.check({"items": {"$ref": "#"}, "type": ["array", "integer"]}, deep)
+    assert (unusable, faults) == ([], []) if depth == 100 else unusable or faults
+
+
 def test_a_decimal_is_a_multiple_as_it_is_written() -> None:
     assert json_schema.judge({"multipleOf": 0.1}, 0.3) == ([], [])
     assert json_schema.judge({"multipleOf": 0.1}, 0.35)[1]

@@ -244,6 +244,8 @@ async def test_a_child_that_cannot_load_says_why(tmp_path: Path) -> None:
 
 async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     model = Local("none.gguf", ModelPlace(folder=tmp_path), command=child())
+    with pytest.raises(ModelUnavailable, match=r"none\.gguf is not there"):
+        await model.prepare()
     with pytest.raises(TryFailed, match=r"none\.gguf is not there"):
         await model.ask(asked())
     await model.close()

@@ -316,6 +316,20 @@ def test_a_folder_deeper_than_any_path_is_left_out(folder: ProjectFolder) -> Non
     assert "longer than 4096" in folder.survey().left_out[0]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_left_out_and_said(folder: ProjectFolder) -> None:
+    folder.write("shut/a", b"1")
+    folder.write("b", b"1")
+    (folder.root / "shut").chmod(0)
+    (folder.root / "b").chmod(0)
+    with pytest.raises(ToolFailed, match="Permission denied"):
+        folder.read("b")
+    scan = folder.scan()
+    (folder.root / "shut").chmod(0o700)
+    assert scan.files == {}
+    assert len(scan.left_out) == 2
+
+
 # What changed
 
 

@@ -29,6 +29,12 @@ AS_ORDINARY = ("setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear
 FORMS = [f"{name}-{form}" for name in SANDBOXES for form in (("root", "user") if AS_ROOT else ("user",))]
 
 Report = dict[str, Any]
+TEST_PRICING = """
+import pricing, unittest
+class TestPricing(unittest.TestCase):
+    def test_total(self):
+        self.assertEqual(pricing.total(), 42)
+"""
 
 
 def may_be_run(python: str) -> bool:
@@ -162,7 +168,7 @@ async def sandbox(request: pytest.FixtureRequest) -> Sandbox:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     place = tmp_path / "a project, with a space"
-    place.mkdir()
+    place.mkdir(mode=0o700)
     return place
 
 
@@ -184,8 +190,7 @@ async def test_files_of_the_project_are_read_and_written(sandbox: Sandbox, folde
 
 async def test_python_finds_the_modules_of_the_project_and_leaves_no_cache(sandbox: Sandbox, folder: Path) -> None:
     (folder / "pricing.py").write_text("def total(): return 42\n")
-    test = "import unittest, pricing\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(pricing.total(), 42)\n"
-    (folder / "test_pricing.py").write_text(test)
+    (folder / "test_pricing.py").write_text(TEST_PRICING)
     command = "python -m unittest -q && python3 test_pricing.py && python -c 'import pricing; print(pricing.total())'"
     completed = await sandbox.run(("sh", "-c", command), folder=folder, timeout_s=30)
     assert completed.status == 0, completed.output
@@ -231,6 +236,20 @@ async def test_an_environment_that_would_become_options_is_refused(
         await sandbox.run(("true",), folder=folder, timeout_s=20, env=env)
 
 
+async def test_what_a_link_leads_to_keeps_its_owner_and_mode(sandbox: Sandbox, folder: Path, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    diary.write_text("private")
+    diary.chmod(0o4400)
+    before = diary.stat()
+    (folder / "link").symlink_to(diary)
+    (folder / "way-out").symlink_to(tmp_path)
+    command = f"ln -s {diary} made-inside; chmod 777 link made-inside way-out"
+    await sandbox.run(("sh", "-c", command), folder=folder, timeout_s=20)
+    after = diary.stat()
+    assert (after.st_uid, after.st_mode, after.st_ctime_ns) == (before.st_uid, before.st_mode, before.st_ctime_ns)
+    assert (folder / "made-inside").is_symlink()
+
+
 async def test_a_signal_is_told_as_shells_do_and_a_missing_program_as_well(sandbox: Sandbox, folder: Path) -> None:
     killed = await sandbox.run(("sh", "-c", "kill -SEGV $$"), folder=folder, timeout_s=20)
     missing = await sandbox.run(("no-such-program",), folder=folder, timeout_s=20)
@@ -251,7 +270,7 @@ async def test_many_run_at_once_each_in_its_own_folder(sandbox: Sandbox, tmp_pat
 
 async def test_no_descriptor_and_no_zombie_is_left(sandbox: Sandbox, folder: Path) -> None:
     def held() -> tuple[list[str], list[int]]:
-        return sorted(os.listdir("/proc/self/fd")), usage.family(os.getpid())
+        return sorted(entry.name for entry in Path("/proc/self/fd").iterdir()), usage.family(os.getpid())
 
     await sandbox.run(("true",), folder=folder, timeout_s=20)  # the loop's own threads and pipes are there by now
     before = held()
@@ -265,7 +284,8 @@ async def test_no_descriptor_and_no_zombie_is_left(sandbox: Sandbox, folder: Pat
 async def test_cancelling_kills_the_whole_tree_before_it_returns(
     sandbox: Sandbox, folder: Path, *, repeated: bool
 ) -> None:
-    program = f"import os, time\nfor _ in range(3):\n    os.fork()\nopen('begun', 'w').close()\ntime.sleep(60)  # {escape_suite.MARK}"
+    program = "import os, time\nfor _ in range(3):\n    os.fork()\nopen('begun', 'w').close()\n"
+    program += f"time.sleep(60)  # {escape_suite.MARK}"
     task = asyncio.create_task(sandbox.run(("python", "-c", program), folder=folder, timeout_s=60))
     await until((folder / "begun").exists)
     assert escape_suite.marked()
@@ -371,7 +391,7 @@ async def test_a_bubblewrap_that_does_not_work_is_found_out_by_running_it(
         assert remedy in caught.value.remedy
 
 
-async def test_a_sandbox_that_holds_nothing_fails_the_probe(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+async def test_a_sandbox_that_holds_nothing_fails_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bubblewrap.seccomp, "bpf", lambda _: (0x7FFF0000 << 32 | 0x06).to_bytes(8, "little"))
     monkeypatch.setattr(bubblewrap, "_answers", {})
     with pytest.raises(SandboxUnavailable, match="the network"):

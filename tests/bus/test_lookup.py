@@ -156,10 +156,11 @@ def test_an_error_on_import_is_the_cause_and_leaves_nothing_behind(
     tmp_path: Path, source: str, cause: type[BaseException]
 ) -> None:
     path = write(tmp_path / "bad.py", source)
+    before = set(sys.modules)
     with pytest.raises(NotFound, match=f"bad.py' raised {cause.__name__} when imported") as caught:
         load("bad.py:Role", {}, tmp_path)
     assert type(caught.value.__cause__) is cause
-    assert not [name for name in sys.modules if name.startswith("bad_")]
+    assert not [name for name in set(sys.modules) - before if name.startswith("bad_")]
     path.write_text("Role = 1\n")
     assert load("bad.py:Role", {}, tmp_path) == 1
 

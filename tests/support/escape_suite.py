@@ -1,7 +1,8 @@
 """Runs every escape against one sandbox, and the harmless ones outside of it too; prints what came of it.
 
 `python -m tests.support.escape_suite NAME PLACE`: the sandbox's short name, and an empty folder that the present user
-owns; the environment has a SWARM_CANARY. It is a program of its own, so that it can be run as another user; it needs the standard library only.
+owns; the environment has a SWARM_CANARY. It is a program of its own, so that it can be run as another user; it needs
+the standard library only.
 """
 
 import asyncio
@@ -16,11 +17,12 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from agents.sandbox import Bounds
+from agents.sandbox import Bounds, Sandbox
 from agents.sandboxes import SANDBOXES
 
 PROBES = Path(__file__).with_name("escape_probes.py")
-MARK = "swarm-escape-marker"
+MARK = f"swarm-escape-{os.getpid()}"
+"""Stands in the command line of what must not outlive its run; no other test process has the same."""
 MIB = 2**20
 
 HARMLESS = (
@@ -40,9 +42,24 @@ HARMLESS_AS_ROOT = (
     "opens_a_new_mount_by_the_newer_calls",
 )
 
-PROGRAMS: dict[str, tuple[str, float, Bounds]] = {
-    "fork_bomb": (
-        """
+SLEEP = "time.sleep(60)"
+DAEMON = f"""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 9)
+        time.sleep(60)  # {MARK}
+    os._exit(0)
+"""
+
+
+def write(name: str, size: int, times: int, *, more: str = "") -> str:
+    """Return a program that writes so many files of a size, and stays."""
+    return f"import os, time\nfor n in range({times}):\n    open(f'{name}', 'wb').write(b'x' * {size})\n{more}\n{SLEEP}"
+
+
+FORK_BOMB = """
 import os, time
 made = 0
 try:
@@ -54,98 +71,89 @@ except OSError:
     pass
 print(made, flush=True)
 os._exit(0)
-""",
-        20,
-        Bounds(),
-    ),
-    "two_gib": (
-        "try:\n    bytearray(2 << 30)\n    print('got it')\nexcept MemoryError:\n    print('refused')",
-        20,
-        Bounds(),
-    ),
-    "five_times_500_mib": (
-        "import os, time\nfor _ in range(4):\n    if os.fork() == 0:\n        break\nx = b'x' * (500 << 20)\ntime.sleep(60)",
-        30,
-        Bounds(),
-    ),
-    "memory_in_tmp": (
-        "import time\nfor n in range(4):\n    open(f'/tmp/{n}', 'wb').write(b'x' * (50 << 20))\ntime.sleep(60)",
-        30,
-        Bounds(memory=150 * MIB),
-    ),
-    "many_files_in_tmp": (
-        "import time\nfor n in range(3000):\n    open(f'/tmp/{n}', 'wb').close()\ntime.sleep(60)",
-        30,
-        Bounds(files=1000),
-    ),
+"""
+TWO_GIB = """
+try:
+    bytearray(2 << 30)
+    print("got it")
+except MemoryError:
+    print("refused")
+"""
+FIVE_TIMES_500_MIB = """
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        break
+x = b"x" * (500 << 20)
+time.sleep(60)
+"""
+DEEP = """
+import os, time
+for _ in range(3000):
+    os.mkdir("d")
+    os.chdir("d")
+time.sleep(60)
+"""
+DELETED_OPEN = """
+import os, time
+kept = []
+for _ in range(30):
+    kept.append(open("x", "wb", buffering=0))
+    os.unlink("x")
+    kept[-1].write(b"x" * (2 << 20))
+time.sleep(60)
+"""
+LEFT_BEHIND = """
+import os
+open("tool", "w").write("x")
+os.chmod("tool", 0o6755)
+os.mkdir("d")
+os.chmod("d", 0o3700)
+open("d/secret", "w").write("x")
+os.chmod("d/secret", 0)
+os.chmod("d", 0)
+os.symlink("/etc/passwd", "link")
+os.symlink("..", "d-up")
+"""
+TOO_LARGE = """
+try:
+    {}
+except OSError as error:
+    print(error.strerror)
+"""
+
+PROGRAMS: dict[str, tuple[str, float, Bounds]] = {
+    "fork_bomb": (FORK_BOMB, 20, Bounds()),
+    "two_gib": (TWO_GIB, 20, Bounds()),
+    "five_times_500_mib": (FIVE_TIMES_500_MIB, 30, Bounds()),
+    "memory_in_tmp": (write("/tmp/{n}", 50 * MIB, 4), 30, Bounds(memory=150 * MIB)),
+    "many_files_in_tmp": (write("/tmp/{n}", 0, 3000), 30, Bounds(files=1000)),
     "endless_output": ("while True:\n    print('x' * 10000)", 30, Bounds(output=100_000)),
     "endless_loop": ("print('begun', flush=True)\nwhile True:\n    pass", 1, Bounds()),
     "endless_loop_against_cpu": ("while True:\n    pass", 30, Bounds(cpu_s=1)),
-    "daemon_after_exit": (
-        f"import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        "
-        f"os.closerange(0, 9)\n        time.sleep(60)  # {MARK}\n    os._exit(0)\nprint('parent is done')",
-        30,
-        Bounds(),
-    ),
-    "daemon_at_deadline": (
-        f"import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        "
-        f"os.closerange(0, 9)\n        time.sleep(60)  # {MARK}\n    os._exit(0)\ntime.sleep(60)",
-        0.7,
-        Bounds(),
-    ),
-    "big_file": (
-        "try:\n    open('big', 'wb').write(b'x' * (100 << 20))\nexcept OSError as e:\n    print(e.strerror)",
-        30,
-        Bounds(file=10 * MIB),
-    ),
-    "sparse_file": (
-        "try:\n    open('big', 'wb').truncate(10 << 30)\nexcept OSError as e:\n    print(e.strerror)",
-        30,
-        Bounds(),
-    ),
-    "many_big_files": (
-        "import time\nfor n in range(16):\n    open(f'{n}', 'wb').write(b'x' * (5 << 20))\ntime.sleep(60)",
-        30,
-        Bounds(folder=20 * MIB),
-    ),
-    "many_files": (
-        "import time\nfor n in range(3000):\n    open(f'{n}', 'wb').close()\ntime.sleep(60)",
-        30,
-        Bounds(files=1000),
-    ),
+    "daemon_after_exit": (f"{DAEMON}\nprint('parent is done')", 30, Bounds()),
+    "daemon_at_deadline": (f"{DAEMON}\n{SLEEP}", 0.7, Bounds()),
+    "big_file": (TOO_LARGE.format("open('big', 'wb').write(b'x' * (20 << 20))"), 30, Bounds(file=10 * MIB)),
+    "sparse_file": (TOO_LARGE.format("open('big', 'wb').truncate(10 << 30)"), 30, Bounds()),
+    "many_big_files": (write("{n}", 5 * MIB, 16), 30, Bounds(folder=20 * MIB)),
+    "many_files": (write("{n}", 0, 3000), 30, Bounds(files=1000)),
     "many_files_and_gone": ("for n in range(3000):\n    open(f'{n}', 'wb').close()", 30, Bounds(files=1000)),
-    "deep_folders": (
-        "import os, time\nfor n in range(3000):\n    os.mkdir('d')\n    os.chdir('d')\ntime.sleep(60)",
-        30,
-        Bounds(),
-    ),
+    "deep_folders": (DEEP, 30, Bounds()),
     "hidden_files": (
-        "import os, time\nos.mkdir('d')\nopen('d/x', 'wb').write(b'x' * (30 << 20))\nos.chmod('d', 0)\n"
-        "os.chmod('.', 0)\ntime.sleep(60)",
+        write("d/x", 30 * MIB, 1, more="os.chmod('d', 0)\nos.chmod('.', 0)").replace("for n", "os.mkdir('d')\nfor n"),
         30,
         Bounds(folder=20 * MIB),
     ),
-    "deleted_open_files": (
-        "import os, time\nkept = []\nfor n in range(30):\n    kept.append(open('x', 'wb'))\n    os.unlink('x')\n    "
-        "kept[-1].write(b'x' * (2 << 20))\n    kept[-1].flush()\ntime.sleep(60)",
-        30,
-        Bounds(folder=10 * MIB),
-    ),
-    "things_left_behind": (
-        "import os\nopen('tool', 'w').write('x')\nos.chmod('tool', 0o6755)\nos.mkdir('d')\nos.chmod('d', 0o3700)\n"
-        "open('d/secret', 'w').write('x')\nos.chmod('d/secret', 0)\nos.chmod('d', 0)\nos.symlink('/etc/passwd', 'link')\n"
-        "os.symlink('..', 'd-up')",
-        30,
-        Bounds(),
-    ),
+    "deleted_open_files": (DELETED_OPEN, 30, Bounds(folder=10 * MIB)),
+    "things_left_behind": (LEFT_BEHIND, 30, Bounds()),
     "standard_input": ("import sys\nprint(repr(sys.stdin.read()))", 30, Bounds()),
 }
-TWO_CORES = 3
+AT_ONCE = 3
 """Programs run at the same time."""
 
 
 def marked() -> list[str]:
-    """Return the processes that bear our mark, this one and its like apart."""
+    """Return the processes whose command line bears our mark."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -157,13 +165,13 @@ def marked() -> list[str]:
     return found
 
 
-async def run_programs(sandbox, place: Path) -> dict[str, object]:
-    room = asyncio.Semaphore(TWO_CORES)
+async def run_programs(sandbox: Sandbox, place: Path) -> dict[str, object]:
+    room = asyncio.Semaphore(AT_ONCE)
 
     async def run(name: str) -> tuple[str, dict[str, object]]:
         program, timeout_s, bounds = PROGRAMS[name]
         folder = place / name
-        folder.mkdir()
+        folder.mkdir(mode=0o700)
         async with room:
             begun = time.monotonic()
             completed = await sandbox.run(("python", "-c", program), folder=folder, timeout_s=timeout_s, bounds=bounds)
@@ -183,7 +191,7 @@ async def run_all(name: str, place: Path) -> dict[str, object]:
     sandbox = getattr(importlib.import_module(module), attribute)()
     outside, project = place / "outside", place / "project"
     outside.mkdir()
-    project.mkdir()
+    project.mkdir(mode=0o700)
     (outside / "notes.txt").write_text("my notes")
     key = outside / "id_ed25519"
     key.write_text("PRIVATE KEY")
@@ -232,4 +240,4 @@ async def run_all(name: str, place: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run_all(sys.argv[1], Path(sys.argv[2])))))
+    sys.stdout.write(json.dumps(asyncio.run(run_all(sys.argv[1], Path(sys.argv[2])))))

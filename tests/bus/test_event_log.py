@@ -1,0 +1,303 @@
+"""What holds for every event log; a new one joins `LOGS`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bus.chain import START, link
+from bus.codec import encode
+from bus.envelope import Envelope
+from bus.errors import BadEnvelope, BusError, Conflict, NotFound
+from bus.event_log import EventLog
+from bus.event_logs import EVENT_LOGS
+from bus.event_logs.memory import MemoryEventLog
+from bus.event_logs.sqlite import SqliteEventLog
+from bus.events import ToolCalled
+from tests.support.events import OWNER, RIVAL, record, records
+
+LOGS: dict[str, Callable[[Path], EventLog]] = {
+    "memory": lambda _: MemoryEventLog(),
+    "sqlite": SqliteEventLog,
+    "sqlite in a thread": lambda folder: SqliteEventLog(folder, commit="thread"),
+}
+
+
+@pytest.fixture(params=LOGS)
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventLog]:
+    async with LOGS[request.param](tmp_path) as opened:
+        yield opened
+
+
+async def read(log: EventLog, run: str, start: int = 1, end: int | None = None) -> list[Envelope]:
+    return [envelope async for envelope in log.read(run, start, end)]
+
+
+async def begun(log: EventLog, run: str, length: int) -> int:
+    """Create a run with `length` records and return its epoch."""
+    epoch = await log.create(run, OWNER)
+    await log.append(run, 0, epoch, records(1, length, run=run))
+    return epoch
+
+
+def test_the_suite_runs_over_every_log_we_ship() -> None:
+    assert {name.split()[0] for name in LOGS} == set(EVENT_LOGS)
+
+
+async def test_what_was_appended_is_read_in_order(log: EventLog) -> None:
+    epoch = await log.create("run", OWNER)
+    assert epoch == 1
+    assert await read(log, "run") == []
+    await log.append("run", 0, epoch, records(1, 2))
+    await log.append("run", 2, epoch, [])
+    await log.append("run", 2, epoch, records(3, 3))
+    assert await read(log, "run") == records(1, 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"),
+    [(1, None, 1, 300), (250, None, 250, 300), (2, 4, 2, 4), (300, 900, 300, 300), (-5, 1, 1, 1), (301, None, 1, 0)],
+)
+async def test_any_stretch_can_be_read(log: EventLog, start: int, end: int | None, first: int, last: int) -> None:
+    await begun(log, "run", 300)
+    assert await read(log, "run", start, end) == records(first, last)
+
+
+async def test_large_records_come_back_whole(log: EventLog) -> None:
+    large = [
+        record(n, ToolCalled(attempt=1, path=(n,), digest="d", tool="t", arguments={"text": "x" * 200_000}))
+        for n in range(1, 8)
+    ]
+    epoch = await log.create("run", OWNER)
+    await log.append("run", 0, epoch, large)
+    assert await read(log, "run") == large
+
+
+async def test_a_run_is_created_once(log: EventLog) -> None:
+    await begun(log, "run", 2)
+    with pytest.raises(Conflict, match="exists"):
+        await log.create("run", RIVAL)
+    assert len(await read(log, "run")) == 2
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3, 100])
+async def test_an_append_at_another_position_is_a_conflict(log: EventLog, expected: int) -> None:
+    epoch = await begun(log, "run", 2)
+    with pytest.raises(Conflict, match=f"position 2, not {expected}"):
+        await log.append("run", expected, epoch, records(expected + 1, expected + 1))
+    assert await read(log, "run") == records(1, 2)
+
+
+async def test_a_record_that_says_another_position_is_refused(log: EventLog) -> None:
+    epoch = await begun(log, "run", 1)
+    with pytest.raises(BadEnvelope, match="position 3, it is to stand at 2"):
+        await log.append("run", 1, epoch, [record(3)])
+    with pytest.raises(BadEnvelope):
+        await log.append("run", 1, epoch, [record(2), record(2)])
+    assert await read(log, "run") == records(1, 1)
+
+
+async def test_a_batch_with_one_bad_record_leaves_nothing(log: EventLog) -> None:
+    epoch = await begun(log, "run", 1)
+    bad = record(3, ToolCalled(attempt=1, path=(1,), digest="d", tool="t", arguments={"a": "\ud800"}))
+    with pytest.raises(BadEnvelope):
+        await log.append("run", 1, epoch, [record(2), bad])
+    assert await read(log, "run") == records(1, 1)
+
+
+async def test_a_taken_run_fences_its_former_owner(log: EventLog) -> None:
+    old = await begun(log, "run", 2)
+    new = await log.take("run", RIVAL, previous=OWNER)
+    assert new == old + 1
+    with pytest.raises(Conflict, match="another owner"):
+        await log.append("run", 2, old, [record(3)])
+    await log.append("run", 2, new, [record(3)])
+    assert await read(log, "run") == records(1, 3)
+
+
+async def test_of_two_that_take_a_run_one_gets_it(log: EventLog) -> None:
+    await begun(log, "run", 1)
+    third = RIVAL.__class__("host-c", 300, "boot-3")
+    takes = [log.take("run", owner, previous=OWNER) for owner in (RIVAL, third)]
+    outcomes = await asyncio.gather(*takes, return_exceptions=True)
+    assert sorted(map(type, outcomes), key=repr) == sorted([int, Conflict], key=repr)
+
+
+async def test_a_released_run_has_no_owner_until_it_is_taken(log: EventLog) -> None:
+    epoch = await begun(log, "run", 1)
+    await log.release("run", epoch)
+    assert (await log.runs())[0].owner is None
+    with pytest.raises(Conflict):
+        await log.append("run", 1, epoch, [record(2)])
+    with pytest.raises(Conflict):
+        await log.take("run", RIVAL, previous=OWNER)
+    epoch = await log.take("run", RIVAL, previous=None)
+    await log.append("run", 1, epoch, [record(2)])
+    assert (await log.runs())[0].owner == RIVAL
+
+
+async def test_who_is_no_longer_the_owner_releases_nothing(log: EventLog) -> None:
+    old = await begun(log, "run", 1)
+    new = await log.take("run", RIVAL, previous=OWNER)
+    await log.release("run", old)
+    await log.append("run", 1, new, [record(2)])
+    assert (await log.runs())[0].owner == RIVAL
+
+
+async def test_a_run_that_is_not_there_is_not_found(log: EventLog) -> None:
+    for attempt in (
+        log.append("none", 0, 1, [record(1)]),
+        log.take("none", OWNER, previous=None),
+        log.release("none", 1),
+        log.head("none"),
+        log.verify("none"),
+        log.create("fork", OWNER, parent=("none", 0)),
+        read(log, "none"),
+    ):
+        with pytest.raises(NotFound, match="none"):
+            await attempt
+    assert await log.runs() == []
+
+
+async def test_the_head_is_the_hash_over_all_lines(log: EventLog) -> None:
+    epoch = await log.create("run", OWNER)
+    assert await log.head("run") == (0, "0" * 64)
+    digest = START
+    for each in records(1, 5):
+        await log.append("run", each.sequence - 1, epoch, [each])
+        digest = link(digest, encode(each))
+        assert await log.head("run") == (each.sequence, digest.hex())
+    assert await log.verify("run") == 5
+
+
+async def test_runs_are_listed_newest_first(log: EventLog) -> None:
+    await begun(log, "first", 3)
+    await log.create("second", RIVAL)
+    second, first = await log.runs()
+    assert (first.run, first.epoch, first.length, first.owner) == ("first", 1, 3, OWNER)
+    assert first.created == "2026-01-01T00:00:00Z"
+    assert first.bytes == sum(len(encode(each)) for each in records(1, 3, run="first"))
+    assert (second.run, second.length, second.bytes, second.owner, second.created) == ("second", 0, 0, RIVAL, "")
+
+
+async def test_a_fork_reads_its_parent_up_to_where_it_left(log: EventLog) -> None:
+    parent = await begun(log, "parent", 5)
+    fork = await log.create("fork", RIVAL, parent=("parent", 3))
+    assert await log.head("fork") == (3, (await head_at(log, "parent", 3)))
+    await log.append("fork", 3, fork, records(4, 6, run="fork"))
+    await log.append("parent", 5, parent, records(6, 6, run="parent"))
+    expected = records(1, 3, run="parent") + records(4, 6, run="fork")
+    assert await read(log, "fork") == expected
+    assert await read(log, "fork", 3, 4) == expected[2:4]
+    assert await read(log, "fork", 5) == expected[4:]
+    assert await log.verify("fork") == await log.verify("parent") == 6
+    assert (await log.head("fork"))[1] != (await log.head("parent"))[1]
+    assert [info.length for info in await log.runs()] == [6, 6]
+
+
+async def head_at(log: EventLog, run: str, position: int) -> str:
+    digest = START
+    async for envelope in log.read(run, 1, position):
+        digest = link(digest, encode(envelope))
+    return digest.hex()
+
+
+async def test_a_fork_of_a_fork_reads_through_both(log: EventLog) -> None:
+    await begun(log, "a", 4)
+    b = await log.create("b", OWNER, parent=("a", 3))
+    await log.append("b", 3, b, records(4, 6, run="b"))
+    early = await log.create("early", OWNER, parent=("b", 2))
+    await log.append("early", 2, early, records(3, 3, run="early"))
+    late = await log.create("late", OWNER, parent=("b", 5))
+    await log.append("late", 5, late, records(6, 6, run="late"))
+    assert await read(log, "early") == records(1, 2, run="a") + records(3, 3, run="early")
+    expected = records(1, 3, run="a") + records(4, 5, run="b") + records(6, 6, run="late")
+    assert await read(log, "late") == expected
+    assert [await log.verify(run) for run in ("early", "late")] == [3, 6]
+
+
+async def test_a_fork_begins_where_its_parent_has_been(log: EventLog) -> None:
+    await begun(log, "parent", 3)
+    for position in (4, -1):
+        with pytest.raises(NotFound, match=f"no position {position}"):
+            await log.create("fork", OWNER, parent=("parent", position))
+    fresh = await log.create("fresh", OWNER, parent=("parent", 0))
+    await log.append("fresh", 0, fresh, records(1, 1, run="fresh"))
+    assert await read(log, "fresh") == records(1, 1, run="fresh")
+
+
+async def test_many_writers_at_once_each_get_a_log_without_gaps(log: EventLog) -> None:
+    async def write(run: str) -> None:
+        epoch = await log.create(run, OWNER)
+        for each in records(1, 20, run=run):
+            await log.append(run, each.sequence - 1, epoch, [each])
+
+    runs = [f"run-{number}" for number in range(20)]
+    async with asyncio.TaskGroup() as group:
+        for run in runs:
+            group.create_task(write(run))
+    for run in runs:
+        assert await read(log, run) == records(1, 20, run=run)
+        assert await log.verify(run) == 20
+
+
+async def test_one_conflict_among_many_appends_fails_alone(log: EventLog) -> None:
+    epochs = {run: await log.create(run, OWNER) for run in ("a", "b", "c")}
+    outcomes = await asyncio.gather(
+        log.append("a", 0, epochs["a"], records(1, 2, run="a")),
+        log.append("b", 7, epochs["b"], records(8, 8, run="b")),
+        log.append("a", 2, epochs["a"], records(3, 3, run="a")),
+        log.append("c", 0, 99, records(1, 1, run="c")),
+        log.append("a", 2, epochs["a"], records(3, 3, run="a")),
+        log.append("c", 0, epochs["c"], records(1, 1, run="c")),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), Conflict, type(None), Conflict, Conflict, type(None)]
+    assert [len(await read(log, run)) for run in ("a", "b", "c")] == [3, 0, 1]
+
+
+async def test_a_reader_sees_what_is_appended_while_it_reads(log: EventLog) -> None:
+    epoch = await begun(log, "run", 300)
+    seen = 0
+    async for envelope in log.read("run"):
+        seen += 1
+        assert envelope.sequence == seen
+        if seen == 10:
+            await log.append("run", 300, epoch, records(301, 310))
+    assert seen == 310
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(-1, 1), st.sampled_from([0, 0, 0, 1])), max_size=25
+)
+
+
+@pytest.mark.parametrize("name", ["sqlite"])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_a_store_does_what_the_one_in_memory_does(
+    name: str, steps: list[tuple[str, int, int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async def outcomes(log: EventLog) -> list[object]:
+        told: list[object] = []
+        async with log:
+            for run in "abc":
+                await log.create(run, OWNER)
+            for run, count, off, taken in steps:
+                try:
+                    if taken:
+                        told.append(await log.take(run, RIVAL, previous=OWNER))
+                    start = (await log.head(run))[0] + off
+                    await log.append(run, start, 1, records(start + 1, start + count, run=run))
+                except BusError as error:
+                    told.append((type(error), str(error)))
+            for run in "abc":
+                told += [await log.head(run), await log.verify(run), await read(log, run)]
+            told.append(await log.runs())
+        return told
+
+    folder = tmp_path_factory.mktemp("store")
+    assert asyncio.run(outcomes(LOGS[name](folder))) == asyncio.run(outcomes(MemoryEventLog()))

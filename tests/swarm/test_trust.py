@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from swarm.scenario import Scenario
+from swarm.trust import content_hash, file_hashes, is_trusted, store_path, trust
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Scenario:
+    (tmp_path / "editor.py").write_text("import helper\n\nclass Editor: ...\n")
+    (tmp_path / "helper.py").write_text("x = 1\n")
+    (tmp_path / "coder.md").write_text("You code.")
+    roles = {"editor": {"uses": "./editor.py:Editor"}, "coder": {"prompt": "./coder.md"}}
+    endpoints = {"lab": {"url": "https://lab.example/v1", "key": "LAB_KEY"}}
+    return Scenario.from_dict({"goal": "x", "roles": roles, "endpoints": endpoints}, folder=tmp_path)
+
+
+def test_a_scenario_without_code_or_servers_needs_no_trust() -> None:
+    assert content_hash(Scenario.from_dict({"goal": "x"})) is None
+
+
+def test_the_hash_changes_with_the_code_and_with_what_the_code_imports(scenario: Scenario, tmp_path: Path) -> None:
+    hashes = {content_hash(scenario)}
+    (tmp_path / "helper.py").write_text("x = 2\n")
+    hashes.add(content_hash(scenario))
+    (tmp_path / "editor.py").write_text("import helper\n\nclass Editor: pass\n")
+    hashes.add(content_hash(scenario))
+    assert len(hashes) == 3
+    assert None not in hashes
+    (tmp_path / "coder.md").write_text("You code well.")
+    assert content_hash(scenario) in hashes
+
+
+def test_the_hash_changes_with_an_endpoint(scenario: Scenario, tmp_path: Path) -> None:
+    other = {"lab": {"url": "https://lab.example/v1", "key": "OPENAI_API_KEY"}}
+    roles = {"editor": {"uses": "./editor.py:Editor"}}
+    assert content_hash(
+        Scenario.from_dict({"goal": "x", "roles": roles, "endpoints": other}, folder=tmp_path)
+    ) != content_hash(scenario)
+
+
+def test_prompts_and_code_are_hashed_by_name(scenario: Scenario) -> None:
+    assert list(file_hashes(scenario)) == ["editor.py", "helper.py", "coder.md"]
+
+
+def test_a_hash_is_trusted_once_it_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert store_path() == tmp_path / "config" / "eventswarm" / "trusted"
+    assert not is_trusted("a" * 64)
+    trust("a" * 64, "market\nbrief")
+    trust("b" * 64)
+    assert is_trusted("a" * 64)
+    assert is_trusted("b" * 64)
+    assert not is_trusted("brief")
+    assert not is_trusted("c" * 64)
+    assert store_path().stat().st_mode & 0o777 == 0o600
+    assert store_path().parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_store_that_others_could_have_written_says_no(tmp_path: Path) -> None:
+    store = tmp_path / "trusted"
+    trust("a" * 64, store=store)
+    store.chmod(0o666)
+    assert not is_trusted("a" * 64, store)
+
+
+def test_a_relative_configuration_home_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "here")
+    assert store_path() == tmp_path / ".config" / "eventswarm" / "trusted"
