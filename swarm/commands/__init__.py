@@ -9,5 +9,6 @@ shipped.py   the scenarios that come with us · consent.py  whether a person tru
 """
 
 COMMANDS: dict[str, str] = {
-    name: f"swarm.commands.{name}" for name in ("run", "resume", "check", "runs", "show", "log")
+    name: f"swarm.commands.{name}"
+    for name in ("run", "resume", "check", "runs", "show", "log", "doctor", "scenarios", "schema", "init", "setup")
 }
