@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from swarm.errors import UsageError
+
 LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def set_up(write: Callable[[str], None], *, level: str = "warning", run: Callable[[], str] = lambda: "") -> None:
     """Send log lines of `level` and above to `write`, one text each; `run` says which run goes on.
 
-    Raises `ValueError` for a level that is none.
+    Raises `UsageError` for a level that is none.
     """
     if level not in LEVELS:
-        raise ValueError(f"{level!r} is no level of logging (known: {', '.join(LEVELS)})")
+        raise UsageError(f"SWARM_LOG={level} is no level of logging (known: {', '.join(LEVELS)}).")
 
     def with_run(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
         return {**line, "run": run()} if run() else line

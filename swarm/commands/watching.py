@@ -1,4 +1,4 @@
-"""A run carried on to its end in the foreground: watched, stoppable by Ctrl-C, its outcome told. For `run`, `resume`."""
+"""A run carried on in the foreground to its end: watched, stoppable by Ctrl-C, its outcome told."""
 
 import argparse
 import asyncio
