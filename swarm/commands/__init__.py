@@ -8,4 +8,6 @@ watching.py  a run carried on to its end, stoppable by Ctrl-C · report.py  what
 shipped.py   the scenarios that come with us · consent.py  whether a person trusts a scenario's code
 """
 
-COMMANDS: dict[str, str] = {name: f"swarm.commands.{name}" for name in ("run", "resume")}
+COMMANDS: dict[str, str] = {
+    name: f"swarm.commands.{name}" for name in ("run", "resume", "check", "runs", "show", "log")
+}

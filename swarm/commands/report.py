@@ -8,7 +8,7 @@ from swarm.terminal import has_colour, one_line, paint, say, shown
 from swarm.timeline import clock, dollars
 
 _MOST_FILES = 20
-_STYLES = {"accepted": "bold green", "failed": "bold red", "paused": "bold yellow", "running": "bold cyan"}
+STYLES = {"accepted": "bold green", "failed": "bold red", "paused": "bold yellow", "running": "bold cyan"}
 _LONG = 2_000
 """Characters of a reason; what is longer stands in the log."""
 
@@ -19,7 +19,7 @@ def report(outcome: Outcome, *, as_json: bool) -> None:
         say(outcome.model_dump_json())
         return
     colour = has_colour(sys.stdout)
-    say(f"{paint(outcome.outcome, _STYLES[outcome.outcome], colour=colour)}  {outcome.run}")
+    say(f"{paint(outcome.outcome, STYLES[outcome.outcome], colour=colour)}  {outcome.run}")
     say(f"  why    {_indented(outcome.reason)}")
     for number, subtask in enumerate(outcome.subtasks):
         say(f"  {'plan' if number == 0 else '    '}   {_subtask(subtask)}")

@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from swarm.errors import UsageError
+from swarm.terminal import note
 
 SUMMARY = "run a scenario to its end"
 EXAMPLES = """\
@@ -45,13 +47,26 @@ def run(args: argparse.Namespace) -> int:
 
 async def _run(args: argparse.Namespace, out: Path | None) -> int:
     from swarm import launch  # noqa: PLC0415 - loads what runs agents
-    from swarm.commands.shipped import scenario_path  # noqa: PLC0415
-    from swarm.commands.watching import watched  # noqa: PLC0415
-    from swarm.scenario import Scenario  # noqa: PLC0415
-    from swarm.settings import read_settings  # noqa: PLC0415
+    from swarm.commands.choices import chosen_lines  # noqa: PLC0415 - likewise
+    from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
+    from swarm.commands.dry_run import dry_run  # noqa: PLC0415 - likewise
+    from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
+    from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
+    from swarm.scenario import Scenario  # noqa: PLC0415 - likewise
+    from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     scenario = Scenario.load(scenario_path(args.scenario), goal=args.goal, settings=args.set)
     settings = read_settings(os.environ, scenario.folder)
+    show = (lambda _: None) if args.quiet or (args.json and not sys.stderr.isatty()) else note
+    for line in (*scenario.warnings, *(f"not read: {place}" for place in settings.unread)):
+        show(f"warning: {line}")
+    choices = await launch.chosen(scenario, settings, models=args.model)
+    if args.dry_run:
+        dry_run(scenario, choices, as_json=args.json)
+        return 0
+    for line in chosen_lines(choices):
+        show(line)
+    consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
     ready = await launch.prepare(scenario, settings, models=args.model)
     return await watched(
         args,
