@@ -112,6 +112,7 @@ async def start(
     setup = ready.setup
     async with open_store(settings.home) as store, Parts(setup, settings, announce=announce) as parts:
         await _sandbox_works(setup, parts)
+        await parts.prepare()
         files = await workspace.take_in(ready.scenario, store.files, home=settings.home)
         run = new_run_id(setup.name)
         epoch = await store.log.create(run, this_process())
@@ -152,6 +153,7 @@ async def resume(
         if state.status in {"accepted", "failed"} and not changes:
             return await _finish(state, store)
         async with Parts(state.setup, settings, announce=announce) as parts:
+            await parts.prepare()
             try:
                 epoch = await store.log.take(info.run, this_process(), previous=info.owner)
             except Conflict as error:
