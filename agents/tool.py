@@ -16,8 +16,8 @@ from pydantic import JsonValue
 from pydantic_core import ErrorDetails
 
 from agents.errors import ToolFailed
+from agents.files.project_folder import ProjectFolder
 from agents.model import ToolSchema
-from agents.project_folder import ProjectFolder
 from agents.sandbox import Sandbox
 from bus.setup import Permissions
 
