@@ -4,6 +4,7 @@ A tool is a typed async function under `@tool(...)`: its arguments give the sche
 argument annotated `ToolContext` is filled by us and not shown to the model.
 """
 
+import functools
 import inspect
 import re
 import typing
@@ -60,7 +61,7 @@ class Tool:
     @property
     def schema(self) -> ToolSchema:
         """What the model is shown."""
-        return ToolSchema(self.name, self.description, _bare(self.arguments.model_json_schema()))
+        return ToolSchema(self.name, self.description, _parameters(self.arguments))
 
     def validate(self, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         """Return the arguments as the function takes them, in JSON's types.
@@ -160,6 +161,11 @@ def _arguments(function: Callable[..., Awaitable[object]]) -> tuple[type[pydanti
         _refuse_strange(hint, where)
     config = pydantic.ConfigDict(extra="forbid", frozen=True)
     return pydantic.create_model(function.__name__, __config__=config, **fields), context_argument
+
+
+@functools.cache  # every conversation shows its tools: made anew each time, that was half of a run's CPU time
+def _parameters(arguments: type[pydantic.BaseModel]) -> Mapping[str, JsonValue]:
+    return _bare(arguments.model_json_schema())
 
 
 def _refuse_strange(hint: typing.Any, where: str) -> None:  # noqa: ANN401 - any type

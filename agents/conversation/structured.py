@@ -4,6 +4,7 @@ Endpoints may ignore the schema they were given, so nothing here trusts that the
 in which anything that a model wrote becomes data: what it lets through can be encoded again by every encoder we meet.
 """
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -81,20 +82,28 @@ class Answer:
     @classmethod
     def of(cls, kind: type[object]) -> "Answer":
         """Make one of a pydantic model, or of any type that pydantic knows."""
-        adapter = pydantic.TypeAdapter(kind)
-
-        def validate(value: object) -> object:
-            try:
-                return adapter.validate_json(json.dumps(value))
-            except pydantic.ValidationError as error:
-                raise ValueError(faults(error)) from error
-
-        return cls(adapter.json_schema(), validate)
+        return _of_class(kind) if isinstance(kind, type) else _made(kind)
 
     @property
     def instruction(self) -> str:
         """How the schema is told to the model, for endpoints that do not keep to it by themselves."""
         return f"Your answer is one JSON object that fits this JSON schema, and nothing else:\n{dumps(self.schema)}"
+
+
+def _made(kind: type[object]) -> Answer:
+    adapter = pydantic.TypeAdapter(kind)
+
+    def validate(value: object) -> object:
+        try:
+            return adapter.validate_json(json.dumps(value))
+        except pydantic.ValidationError as error:
+            raise ValueError(faults(error)) from error
+
+    return Answer(adapter.json_schema(), validate)
+
+
+_of_class = functools.lru_cache(maxsize=256)(_made)
+"""A role asks for the same class each time, and making a schema takes longer than all else in a call of a model."""
 
 
 def faults(error: pydantic.ValidationError) -> str:
