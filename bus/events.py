@@ -321,6 +321,8 @@ class ToolCalled(Fact):
     digest: str
     tool: str
     arguments: dict[str, JsonValue]
+    outward: bool = False
+    """Whether it acts on the outside world, not only on the attempt's folder."""
 
 
 class ToolReturned(Fact):

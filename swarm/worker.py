@@ -158,6 +158,7 @@ class Worker:
                 means=self.parts.means(self.role),
                 effects=effects,
                 folder=folder,
+                instruction=request.subtask.instruction if isinstance(request, SubtaskAssigned) else "",
                 deadline_s=max(1.0, (request.deadline_ms - self.elapsed_ms()) / 1000),
             )
             effects.enter()

@@ -39,7 +39,10 @@ def test_every_transport_of_the_table_is_there(name: str) -> None:
 
 def test_naming_a_table_imports_nothing() -> None:
     code = "import sys, bus.transports, bus.lookup; print('bus.transports.memory' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout == "False\n"
 
 
 def test_an_unknown_name_names_the_nearest_and_all_known() -> None:

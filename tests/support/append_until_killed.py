@@ -21,7 +21,7 @@ async def main(folder: str, run: str, first: int, last: int) -> None:
             large = await log.files.put(b"%d" % position * SMALL_BYTES) if position % 10 == 0 else small
             await log.append(run, position, epoch, batch)
             position += len(batch)
-            print(position, small, large, flush=True)  # noqa: T201 - the acknowledgement
+            print(position, small, large, flush=True)
 
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
