@@ -1,4 +1,4 @@
-"""The pages that are made from the code: `python -m tests.support.reference` writes docs/events.md and docs/roles.md.
+"""The pages that are made from the code: `python -m tests.support.reference` writes them under docs/.
 
 What the code says is taken from it. What it does not say, who may cause an event and what may follow it, stands in
 `STORIES`; `tests/test_docs.py` holds that against simulated runs.
@@ -69,7 +69,7 @@ STORIES = {
     "SubtaskAssigned": Story(RULES, "effects, then `ResultSubmitted` or `WorkFailed`"),
     "ResultSubmitted": Story(
         AGENT,
-        "`ReviewRequested` where the subtask has `accept`; else `FilesMerged` or `FilesConflicted`; `NoProgressNoticed`",
+        "`ReviewRequested` where the subtask has `accept`; else `FilesMerged`, `FilesConflicted`; `NoProgressNoticed`",
     ),
     "WorkFailed": Story(f"{AGENT}, or {RULES} at a deadline", "another attempt, another plan, or `GoalFailed`"),
     "ReviewRequested": Story(RULES, "effects, then `ReviewGiven` or `WorkFailed`"),
@@ -110,7 +110,6 @@ EVERYWHERE = {
     "arguments": "what the tool was called with",
     "criterion": "the entry of `accept`",
     "model": "`provider:name`",
-    "subject": "the request's id",
     "sampling": "how the answer is drawn: temperature",
     "tools": "names of the tools offered",
     "input_bound": "an upper bound of the prompt's tokens",
@@ -206,9 +205,9 @@ orchestrator of a run is the only writer of its log; it takes what agents send i
 After **any** event these may follow, because it may have freed an agent or tokens, or a deadline may have passed:
 {", ".join(f"`{name}`" for name in ALWAYS)}.
 
-Three kinds have a role of their own. A *request* (`PlanRequested`, `SubtaskAssigned`, `ReviewRequested`) hands one
-attempt to one agent; the id of its envelope is the *lease*. A *reply* (`PlanProposed`, `ResultSubmitted`, `ReviewGiven`,
-`WorkFailed`) ends it. An *effect* is something that a role did on the way, with the key (request, attempt, path).
+Three kinds matter most. A *request* (`PlanRequested`, `SubtaskAssigned`, `ReviewRequested`) hands one attempt to one
+agent; the id of its envelope is the *lease*. A *reply* (`PlanProposed`, `ResultSubmitted`, `ReviewGiven`, `WorkFailed`)
+ends it. An *effect* is something that a role did on the way, with the key (request, attempt, path).
 
 `swarm log RUN --json` prints one event a line as a CloudEvents 1.0 object: the fields below are its `data`, `type` is
 `swarm.NAME.vVERSION`, and what the envelope says are its attributes (`sequence`, `correlationid`, `causationid`,
@@ -238,9 +237,9 @@ It keeps nothing between requests: what it must know comes with the request and 
 ## What a role is given
 
 `handle(request, ctx)`. For a role that works on subtasks the request is a `SubtaskAssigned`
-([its fields](events.md#subtaskassigned)): `request.subtask.instruction` says what to do, `request.feedback` why earlier
-attempts were not accepted. It returns `ctx.result(...)`. A planner is given `PlanRequested` and returns `PlanProposed`, a
-critic `ReviewRequested` and `ReviewGiven`; a class of your own under one of these two names in `roles:` takes their place.
+([its fields](events.md#subtaskassigned)): `request.subtask.instruction` says what to do, `request.feedback` why
+earlier attempts were not accepted. It returns `ctx.result(...)`. A planner is given `PlanRequested` and returns
+`PlanProposed`, a critic is given `ReviewRequested` and returns `ReviewGiven`.
 
 `ctx` has `role`, `request` (its id), `attempt` (from 1), `feedback`, and:
 """
@@ -248,14 +247,14 @@ critic `ReviewRequested` and `ReviewGiven`; a class of your own under one of the
 _EFFECTS_HEAD = """\
 ## Effects and their keys
 
-`converse`, `call_tool`, `check`, `now` and `random` are *effects*: each is recorded in the run's log, and when a role is
-run again for the same request (after a crash, say) it gets the recorded outcome instead of doing it again. So a model
-call that was paid for is never paid for twice.
+`converse`, `call_tool`, `check`, `now` and `random` are *effects*: each is recorded in the run's log, and when a role
+is run again for the same request (after a crash, say) it gets the recorded outcome instead of doing it again. So a
+model call that was paid for is never paid for twice.
 
-An effect is found again by its key: the request, the attempt and a *path*. The path counts the effects of the role's own
-task 0, 1, 2 …. An `asyncio` task that the role starts takes the next number at its first effect and counts its own below
-it: (2, 0) is the first effect of the task that took number 2. With the key goes a digest of what was asked for; where
-the log has another digest at that key, the attempt ends with an error that names both.
+An effect is found again by its key: the request, the attempt and a *path*. The path counts the effects of the role's
+own task 0, 1, 2 …. An `asyncio` task that the role starts takes the next number at its first effect and counts its own
+below it: (2, 0) is the first effect of the task that took number 2. With the key goes a digest of what was asked for;
+where the log has another digest at that key, the attempt ends with an error that names both.
 """
 
 _DETERMINISM = """
@@ -285,9 +284,32 @@ more. An error that the model should see is raised as `ToolFailed`. An argument 
 """
 
 
+def decisions_page() -> str:
+    """Return docs/decisions/README.md: every decision by its title."""
+    lines = [_DECISIONS_HEAD]
+    for path in sorted((DOCS / "decisions").glob("*.md")):
+        if path.name != "README.md":
+            title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+            lines.append(f"- [{title}]({path.name})")
+    return "\n".join(lines) + "\n"
+
+
+_DECISIONS_HEAD = """\
+# Decisions
+
+<!-- Made from the files of this folder by `make docs`; do not edit. -->
+
+What was decided, why, and what else was tried: one file each.
+"""
+
+
 def pages() -> dict[Path, str]:
     """Return each page that is made from the code."""
-    return {DOCS / "events.md": events_page(), DOCS / "roles.md": roles_page()}
+    return {
+        DOCS / "events.md": events_page(),
+        DOCS / "roles.md": roles_page(),
+        DOCS / "decisions" / "README.md": decisions_page(),
+    }
 
 
 if __name__ == "__main__":
