@@ -21,6 +21,7 @@ class Verdict:
     """
 
     verdict: Literal["holds", "fails", "broken"]
+    """What came of it."""
     shows: str
     named: tuple[str, ...] = ()
 

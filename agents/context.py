@@ -51,10 +51,12 @@ OTHER_SAMPLING = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a conversation came to: its text, and the structured answer where one was asked for."""
+    """What a conversation came to."""
 
     text: str
+    """The model's last words."""
     data: Any = None
+    """What its answer is as the type that was asked for by `answer=`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,11 @@ class ToolContext:
     folder: ProjectFolder
     """The attempt's folder, confined."""
     permissions: Permissions
+    """Where the run may reach; a tool that uses the network keeps to them."""
     sandbox: Sandbox | None = None
+    """Where code from a model runs; nowhere else."""
     timeout_s: float = 60.0
+    """How long the tool should take at most."""
     idempotency_key: str = ""
     """The same for each repetition of this very call; for services that take one."""
 
