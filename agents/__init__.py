@@ -5,7 +5,7 @@ context.py   all a role may use while it works · briefing.py what it is told ·
 effects.py   each effect found in the journal or done once · journal.py keys, digests, order
 dialogue.py  the model-and-tools conversation as a pure state machine · conversation/ its parts
 model.py     contract · models/ one file each · completions/ Chat Completions · tries.py what follows a failed try
-tool.py      contract · tools/ one file each · run_program.py what those that run code share · web/ what one fetches with
+tool.py      contract · tools/ one file each · run_program.py for those that run code · web/ for those that fetch
 check.py     contract · checks/ one file each · checking/ what they need
 sandbox.py   contract · sandboxes/ one file each · files/ an attempt's folder, confined
 """

@@ -12,7 +12,7 @@ from bus.setup import Criterion
 
 
 class JsonCheck:
-    """Reads a JSON file, and compares it with its schema; `agents/checking/json_schema.py` says which keywords are known."""
+    """Reads a JSON file, and compares it with its schema; which keywords: `agents/checking/json_schema.py`."""
 
     key: ClassVar[str] = "json"
     runs_code: ClassVar[bool] = False

@@ -17,7 +17,7 @@ from agents.conversation.structured import dumps, loads, read_object, spoken
 from bus.events import CallRequest, Message
 
 Mode = Literal["native", "json"]
-"""`native`: the endpoint's own tool calls. `json`: each reply is one JSON action (`agents/conversation/json_actions.py`)."""
+"""`native`: the endpoint's own tool calls. `json`: each reply is one JSON action (`json_actions.py`)."""
 
 MAX_CALLS = 32
 """Calls of one reply that are looked at; more are dropped."""

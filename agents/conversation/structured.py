@@ -7,7 +7,7 @@ in which anything that a model wrote becomes data: what it lets through can be e
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -82,7 +82,7 @@ class Answer:
     @classmethod
     def of(cls, kind: type[object]) -> "Answer":
         """Make one of a pydantic model, or of any type that pydantic knows."""
-        return _of_class(kind) if isinstance(kind, type) else _made(kind)
+        return _of_class(cast("Hashable", kind)) if isinstance(kind, type) else _made(kind)
 
     @property
     def instruction(self) -> str:

@@ -1,7 +1,7 @@
 """Confined access to one folder: an attempt's files, and nothing else of the machine.
 
 What runs in the folder may be hostile: it can plant links, devices and odd names, and swap them while we look. So every
-file is opened beneath the root without following a link (`agents/files/beneath.py`), and judged by its open descriptor. Calls
+file is opened beneath the root without following a link (`beneath.py`), and judged by its open descriptor. Calls
 are synchronous; who is in an event loop uses `asyncio.to_thread` where a call may take long.
 """
 

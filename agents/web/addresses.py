@@ -1,6 +1,6 @@
 """Which addresses a run may fetch from: rules about URLs, hosts and IP addresses, without any I/O.
 
-`agents/web/fetching.py` asks them at each step of a fetch: `page_url` for the text of an address, `Reach.admit` before its name
+`fetching.py` asks them at each step of a fetch: `page_url` for the text of an address, `Reach.admit` before its name
 is looked up, `Reach.permits` for the IP address that is about to be connected to.
 """
 
