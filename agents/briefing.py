@@ -14,11 +14,16 @@ class Finding:
     """An accepted (or submitted) result of another subtask: its text, and its files by name."""
 
     subtask: str
+    """Its id."""
     role: str
+    """Who did it."""
     instruction: str
+    """What was to do."""
     text: str
     files: tuple[str, ...] = ()
+    """Paths that it made or changed."""
     status: str = "accepted"
+    """Where it stands."""
     feedback: tuple[str, ...] = ()
 
 

@@ -13,22 +13,22 @@ from typing import Any, TypeVar, cast
 
 from pydantic import JsonValue
 
-from agents.attempt_folder import AttemptFolder
 from agents.briefing import Briefing, Finding
 from agents.check import CheckContext, Verdict
 from agents.checks import parse
+from agents.conversation.fitting import cut_middle
+from agents.conversation.structured import Answer
+from agents.conversation.thinking import Thinking
 from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
 from agents.effects import Effects
 from agents.errors import AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
-from agents.fitting import cut_middle
-from agents.flow import check_flow
+from agents.files.attempt_folder import AttemptFolder
+from agents.files.project_folder import ProjectFolder
 from agents.journal import digest_of
 from agents.model import Model
-from agents.project_folder import ProjectFolder
 from agents.sandbox import Sandbox
-from agents.structured import Answer
-from agents.thinking import Thinking
 from agents.tool import Tool, ToolContext
+from agents.web.flow import check_flow
 from bus.events import (
     CheckEnded,
     CheckStarted,
@@ -51,10 +51,12 @@ OTHER_SAMPLING = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a conversation came to: its text, and the structured answer where one was asked for."""
+    """What a conversation came to."""
 
     text: str
+    """The model's last words."""
     data: Any = None
+    """What its answer is as the type that was asked for by `answer=`."""
 
 
 @dataclass(frozen=True, slots=True)

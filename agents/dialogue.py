@@ -10,14 +10,14 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from agents import dialogue_json
-from agents.calls import Call, Calls, Outcome, Slot, read_calls, result_messages
-from agents.fitting import BYTES_A_TOKEN, History
-from agents.messages import Mode, call_id, clean, reply_message, shortened, whole
+from agents.conversation import json_actions as dialogue_json
+from agents.conversation.calls import Call, Calls, Outcome, Slot, read_calls, result_messages
+from agents.conversation.fitting import BYTES_A_TOKEN, History
+from agents.conversation.messages import Mode, call_id, clean, reply_message, shortened, whole
+from agents.conversation.repetition import Repetition
+from agents.conversation.steps import Act, Ask, Broken, BrokenKind, Finished, Step
+from agents.conversation.structured import Answer, dumps, read_object, repair, spoken
 from agents.model import ModelReply, ToolSchema
-from agents.repetition import Repetition
-from agents.steps import Act, Ask, Broken, BrokenKind, Finished, Step
-from agents.structured import Answer, dumps, read_object, repair, spoken
 from bus.events import Message
 
 __all__ = [

@@ -8,10 +8,10 @@ from pydantic import JsonValue
 from bus.setup import Limits
 from swarm.commands.choices import chosen_lines, price_lines
 from swarm.commands.granted import said
-from swarm.may import may
 from swarm.model_choice import Choice
 from swarm.outcome import PICO
-from swarm.scenario import Scenario
+from swarm.scenario.may import may
+from swarm.scenario.model import Scenario
 from swarm.terminal import one_line, say
 from swarm.wording import clock, dollars
 

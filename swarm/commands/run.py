@@ -53,7 +53,7 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     from swarm.commands.dry_run import dry_run  # noqa: PLC0415 - likewise
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
-    from swarm.scenario import Scenario  # noqa: PLC0415 - likewise
+    from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     scenario = Scenario.load(scenario_path(args.scenario), goal=args.goal, settings=args.set)

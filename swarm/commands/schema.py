@@ -18,7 +18,7 @@ def run(_: argparse.Namespace) -> int:
     """Carry the command out."""
     import json  # noqa: PLC0415 - loads only where it is used
 
-    from swarm.scenario import schema  # noqa: PLC0415 - likewise
+    from swarm.scenario.model import schema  # noqa: PLC0415 - likewise
     from swarm.terminal import say  # noqa: PLC0415 - likewise
 
     say(json.dumps(schema(), indent=2, ensure_ascii=False))

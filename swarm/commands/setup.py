@@ -55,7 +55,7 @@ def _asked() -> str:
 
 async def _models(url: str | None, key: str) -> int:
     """Return how many models the endpoint lists for this key. Raises `ModelUnavailable`."""
-    from agents.endpoint import shared_endpoint  # noqa: PLC0415 - loads only where it is used
+    from agents.completions.endpoint import shared_endpoint  # noqa: PLC0415 - loads only where it is used
     from agents.errors import ModelUnavailable  # noqa: PLC0415 - likewise
     from agents.model import TryFailed  # noqa: PLC0415 - likewise
 
