@@ -220,6 +220,11 @@ def test_a_model_that_the_endpoint_does_not_have_pauses(
     assert "test-model" in ended.json["reason"]
 
 
+def no_bytecode(folder: Path) -> dict[str, str]:
+    """Keep a process whose files are cut short from leaving cut bytecode behind."""
+    return clean_env(folder, PYTHONDONTWRITEBYTECODE="1")
+
+
 def limited(most: int) -> Callable[[], None]:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond fails then, as on a full disk
@@ -229,7 +234,7 @@ def limited(most: int) -> Callable[[], None]:
 
 
 def test_a_full_disk_at_the_start_begins_no_run(folder: Path) -> None:
-    ended = process("run", "hello.yaml", "--json", cwd=folder, preexec_fn=limited(1024))
+    ended = process("run", "hello.yaml", "--json", cwd=folder, env=no_bytecode(folder), preexec_fn=limited(1024))
     assert ended.status == 3, ended
     assert ended.json["error"]["kind"] in {"storage", "system"}
     assert "Traceback" not in ended.err
@@ -238,7 +243,7 @@ def test_a_full_disk_at_the_start_begins_no_run(folder: Path) -> None:
 def test_a_disk_that_fills_up_pauses_and_resume_loses_nothing(swarm: Callable[..., Ended], folder: Path) -> None:
     assert swarm("run", "hello.yaml", "--quiet").status == 0
     size = (folder / ".swarm" / "log.db").stat().st_size
-    ended = process("run", "hello.yaml", "--json", cwd=folder, preexec_fn=limited(size + 4096))
+    ended = process("run", "hello.yaml", "--json", cwd=folder, env=no_bytecode(folder), preexec_fn=limited(size + 4096))
     assert ended.status == 3, ended
     assert "Traceback" not in ended.err
     assert ended.json["error"]["message"]
