@@ -1,6 +1,7 @@
 """The command line as people and scripts use it."""
 
 import importlib.util
+import io
 import json
 import os
 import pty
@@ -402,12 +403,16 @@ def test_the_doctor_says_what_is_missing_and_the_remedy(swarm: Swarm, monkeypatc
     assert swarm("doctor", "models").status == 0
 
 
-def test_setup_keeps_a_key_that_works_for_this_user_alone(folder: Path) -> None:
+def test_setup_keeps_a_key_that_works_for_this_user_alone(
+    swarm: Swarm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(key="sk-right") as endpoint:
-        wrong = process("setup", "--url", endpoint.url, cwd=folder, input="sk-wrong\n")
+        monkeypatch.setattr("sys.stdin", io.StringIO("sk-wrong\n"))
+        wrong = swarm("setup", "--url", endpoint.url)
         assert wrong.status == 3
         assert not (folder / ".config" / "eventswarm" / "env").exists()
-        right = process("setup", "--url", endpoint.url, cwd=folder, input="sk-right\n")
+        monkeypatch.setattr("sys.stdin", io.StringIO("sk-right\n"))
+        right = swarm("setup", "--url", endpoint.url)
         assert right.status == 0, right
         url = endpoint.url
     kept = folder / ".config" / "eventswarm" / "env"
