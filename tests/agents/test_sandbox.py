@@ -17,7 +17,8 @@ import pytest
 
 from agents.errors import SandboxUnavailable
 from agents.sandbox import Bounds, Ended, Sandbox
-from agents.sandboxes import SANDBOXES, bubblewrap, usage
+from agents.sandboxes import SANDBOXES, bubblewrap
+from agents.sandboxes.parts import usage
 from agents.sandboxes.bubblewrap import BubblewrapSandbox
 from tests.support import escape_suite
 
