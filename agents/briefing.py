@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pydantic import JsonValue
+
 from bus.envelope import Envelope
 from bus.setup import FileRef, Permissions, RoleSetup
 
@@ -12,11 +14,16 @@ class Finding:
     """An accepted (or submitted) result of another subtask: its text, and its files by name."""
 
     subtask: str
+    """Its id."""
     role: str
+    """Who did it."""
     instruction: str
+    """What was to do."""
     text: str
     files: tuple[str, ...] = ()
+    """Paths that it made or changed."""
     status: str = "accepted"
+    """Where it stands."""
     feedback: tuple[str, ...] = ()
 
 
@@ -30,6 +37,15 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class Deed:
+    """An outward call that was done, and what it gave."""
+
+    tool: str
+    arguments: Mapping[str, JsonValue]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class Briefing:
     """The attachments of one request."""
 
@@ -38,8 +54,10 @@ class Briefing:
     permissions: Permissions = field(default_factory=Permissions)
     journal: tuple[Envelope, ...] = ()
     """Effects recorded for this attempt so far, in the order of the log."""
-    outward: Mapping[str, str] = field(default_factory=dict)
-    """Digest -> outcome of what earlier attempts did to the outside world."""
+    outward: Mapping[str, Deed] = field(default_factory=dict)
+    """By digest: what earlier attempts did to the outside world."""
+    private: bool = False
+    """Whether the run holds files of a person's, which must not leave it."""
     base: Mapping[str, FileRef] = field(default_factory=dict)
     """Files that the result's changes are told against, by path."""
     start: Mapping[str, FileRef] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from agents.project_folder import ProjectFolder
+from agents.files.project_folder import ProjectFolder
 from agents.sandbox import Sandbox
 from bus.setup import Criterion
 
@@ -21,6 +21,7 @@ class Verdict:
     """
 
     verdict: Literal["holds", "fails", "broken"]
+    """What came of it."""
     shows: str
     named: tuple[str, ...] = ()
 

@@ -13,21 +13,22 @@ from typing import Any, TypeVar, cast
 
 from pydantic import JsonValue
 
-from agents.attempt_folder import AttemptFolder
 from agents.briefing import Briefing, Finding
 from agents.check import CheckContext, Verdict
 from agents.checks import parse
+from agents.conversation.fitting import cut_middle
+from agents.conversation.structured import Answer
+from agents.conversation.thinking import Thinking
 from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
 from agents.effects import Effects
 from agents.errors import AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
-from agents.fitting import cut_middle
+from agents.files.attempt_folder import AttemptFolder
+from agents.files.project_folder import ProjectFolder
 from agents.journal import digest_of
 from agents.model import Model
-from agents.project_folder import ProjectFolder
 from agents.sandbox import Sandbox
-from agents.structured import Answer
-from agents.thinking import Thinking
 from agents.tool import Tool, ToolContext
+from agents.web.flow import check_flow
 from bus.events import (
     CheckEnded,
     CheckStarted,
@@ -50,10 +51,12 @@ OTHER_SAMPLING = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a conversation came to: its text, and the structured answer where one was asked for."""
+    """What a conversation came to."""
 
     text: str
+    """The model's last words."""
     data: Any = None
+    """What its answer is as the type that was asked for by `answer=`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Context:
         effects: Effects,
         folder: AttemptFolder,
         deadline_s: float,
+        instruction: str = "",
     ) -> None:
         self.role = role
         self.request = request
@@ -95,6 +99,7 @@ class Context:
         self._folder = folder
         self._deadline_s = deadline_s
         self.result_files: tuple[str, ...] | None = None
+        self._told = [briefing.goal, instruction, *(finding.text for finding in briefing.findings)]
 
     # What it was told
 
@@ -272,6 +277,8 @@ class Context:
         if entry is not None and entry.outcome is not None:
             returned = cast("ToolReturned", await self._effects.recorded(entry))
             await self._folder.recorded(returned.files)
+            if tool.network:
+                self._told.append(returned.output)
             return returned
         await self._effects.live()
         done = ToolReturned(
@@ -281,15 +288,25 @@ class Context:
             checked = tool.validate(arguments)
         except ToolFailed as error:
             return await self._returned(done, str(error), error=True, wrong_arguments=True)
+        if tool.network and self.briefing.private:
+            try:
+                check_flow(checked, self.briefing.permissions, self._told)
+            except ToolRefused as error:
+                return await self._returned(done, str(error), error=True)
         if tool.effect == "outward" and digest in self.briefing.outward:
-            return await self._returned(done, self.briefing.outward[digest])
+            return await self._returned(done, self.briefing.outward[digest].output)
         if entry is not None and not tool.idempotent:
             raise InDoubt(f"{tool.name} was called in {self.request!r}, and nobody knows whether it was done")
         if tool.effect == "reads":
             return await self._run(done, tool, checked)
         if entry is None:
             intent = ToolCalled(
-                attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments)
+                attempt=self.attempt,
+                path=path,
+                digest=digest,
+                tool=tool.name,
+                arguments=dict(arguments),
+                outward=tool.effect == "outward",
             )
             await self._effects.ask(intent)
         async with self._folder.changing:
@@ -306,6 +323,8 @@ class Context:
             output, error = await tool.run(arguments, context), False
         except ToolFailed as failure:
             output, error = str(failure), True
+        if tool.network:
+            self._told.append(output)
         changes = () if tool.effect == "reads" else await self._folder.changes()
         return await self._returned(done, output, error=error, files=changes)
 

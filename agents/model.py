@@ -6,7 +6,7 @@ What follows a failed try (wait, ask again, give up, pause the run) is the calle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -115,6 +115,15 @@ class ModelPlace:
     """Where downloaded weights are kept; None: the user's cache."""
     announce: Callable[[str], None] = lambda _: None
     """Takes lines for people, such as the progress of a download."""
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A model that takes long to get ready, such as one that is downloaded and loaded."""
+
+    async def prepare(self) -> None:
+        """Get ready now. Raises `ModelUnavailable`."""
+        ...
 
 
 class Model(Protocol):

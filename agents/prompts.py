@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from agents.briefing import Finding
+from agents.briefing import Briefing, Finding
+from agents.journal import canonical_json
 
 MOST_FILES = 40
 """Files named in a prompt; the rest can be listed with a tool."""
@@ -13,15 +14,15 @@ def section(title: str, body: str) -> str:
     return f"{title}:\n{body}\n\n" if body else ""
 
 
-def task(
-    goal: str, instruction: str, findings: Iterable[Finding], files: Iterable[str], feedback: Iterable[str]
-) -> str:
+def task(briefing: Briefing, instruction: str, feedback: Iterable[str]) -> str:
     """Return what a worker is told of its subtask."""
+    done = [f"{deed.tool}({canonical_json(deed.arguments).decode()})" for deed in briefing.outward.values()]
     told = (
-        section("The goal that your subtask serves", goal)
+        section("The goal that your subtask serves", briefing.goal)
         + section("Your subtask", instruction)
-        + section("Results you build on", "\n\n".join(map(result, findings)))
-        + section("Files in the project", file_list(files))
+        + section("Results you build on", "\n\n".join(map(result, briefing.findings)))
+        + section("Files in the project", file_list(briefing.start))
+        + section("Done already to the outside world, not to be repeated", bullets(done))
         + section("An earlier attempt was not accepted. Do it differently this time. What was wrong", bullets(feedback))
     )
     return told.rstrip()

@@ -4,6 +4,7 @@ A tool is a typed async function under `@tool(...)`: its arguments give the sche
 argument annotated `ToolContext` is filled by us and not shown to the model.
 """
 
+import functools
 import inspect
 import re
 import typing
@@ -16,8 +17,8 @@ from pydantic import JsonValue
 from pydantic_core import ErrorDetails
 
 from agents.errors import ToolFailed
+from agents.files.project_folder import ProjectFolder
 from agents.model import ToolSchema
-from agents.project_folder import ProjectFolder
 from agents.sandbox import Sandbox
 from bus.setup import Permissions
 
@@ -36,8 +37,11 @@ class ToolContext:
     folder: ProjectFolder
     """The attempt's folder, confined."""
     permissions: Permissions
+    """Where the run may reach; a tool that uses the network keeps to them."""
     sandbox: Sandbox | None = None
+    """Where code from a model runs; nowhere else."""
     timeout_s: float = 60.0
+    """How long the tool should take at most."""
     idempotency_key: str = ""
     """The same for each repetition of this very call; for services that take one."""
 
@@ -60,7 +64,7 @@ class Tool:
     @property
     def schema(self) -> ToolSchema:
         """What the model is shown."""
-        return ToolSchema(self.name, self.description, _bare(self.arguments.model_json_schema()))
+        return ToolSchema(self.name, self.description, _parameters(self.arguments))
 
     def validate(self, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         """Return the arguments as the function takes them, in JSON's types.
@@ -160,6 +164,11 @@ def _arguments(function: Callable[..., Awaitable[object]]) -> tuple[type[pydanti
         _refuse_strange(hint, where)
     config = pydantic.ConfigDict(extra="forbid", frozen=True)
     return pydantic.create_model(function.__name__, __config__=config, **fields), context_argument
+
+
+@functools.cache  # every conversation shows its tools: made anew each time, that was half of a run's CPU time
+def _parameters(arguments: type[pydantic.BaseModel]) -> Mapping[str, JsonValue]:
+    return _bare(arguments.model_json_schema())
 
 
 def _refuse_strange(hint: typing.Any, where: str) -> None:  # noqa: ANN401 - any type

@@ -98,12 +98,12 @@ def bare_appends(folder: Path, records: list[Envelope], each: int) -> float:
     return seconds
 
 
-def one_writer_ours(folder: Path, count: int = 400) -> float:
+def one_writer_ours(folder: Path, count: int = 100) -> float:
     """Append `count` records, each awaited before the next."""
     return asyncio.run(_writers(folder, 1, count))
 
 
-def one_writer_reference(folder: Path, count: int = 400) -> float:
+def one_writer_reference(folder: Path, count: int = 100) -> float:
     return bare_appends(folder, envelopes(count), 1)
 
 
@@ -200,7 +200,7 @@ def measure(ask: Callable[[Path], float]) -> float:
         return ask(Path(folder))
 
 
-def main(rounds: int = 5) -> None:
+def main(rounds: int = 9) -> None:
     for question, (ours, reference, goal) in QUESTIONS.items():
         pairs = [(measure(ours), measure(reference)) for _ in range(rounds)]
         mine = statistics.median(pair[0] for pair in pairs)

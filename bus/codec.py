@@ -46,9 +46,7 @@ def encode(envelope: Envelope) -> bytes:
     event = envelope.event
     try:
         data = event.__pydantic_serializer__.to_json(event)
-        attributes = _attributes(envelope)
-        attributes["data"] = orjson.Fragment(data)
-        line = orjson.dumps(attributes)
+        line = orjson.dumps(_attributes(envelope))[:-1] + b',"data":' + data + b"}"
     except (PydanticSerializationError, TypeError, ValueError) as error:
         raise BadEnvelope(f"event {envelope.id!r} ({envelope.type}) cannot be written: {error}") from error
     # Only what looks as if decoding might not undo it pays for the proof.

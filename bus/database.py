@@ -192,11 +192,14 @@ class Database:
             for rider in group.riders:
                 rider.write(connection)
             connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - nobody may be left waiting, also not by a bug in a `write`
+        except BaseException as error:
             self.forget()
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
-            return error
+            if isinstance(error, Exception):  # nobody may be left waiting, also not by a bug in a `write`
+                return error
+            self._failure = StorageFailed("interrupted")
+            raise
         return outcomes
 
     def _settle(self, loop: asyncio.AbstractEventLoop, group: _Group, outcomes: list[object] | Exception) -> None:

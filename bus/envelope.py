@@ -14,9 +14,11 @@ class Envelope:
     """One event with its circumstances."""
 
     id: str
+    """Unique; that of a request event is its lease."""
     source: str
     """`/swarm/hub/ID` or `/swarm/agent/ID`."""
     event: Fact
+    """What happened."""
     correlation_id: str
     """The run."""
     time: str
@@ -30,6 +32,7 @@ class Envelope:
     elapsed_ms: int = 0
     """The run's own clock: running time, pauses not counted."""
     traceparent: str | None = None
+    """W3C Trace Context, where a trace is kept."""
     label: str | None = None
     """What the event may contain (`untrusted`, `private`), for the rules on where it may flow."""
 

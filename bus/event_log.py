@@ -44,7 +44,7 @@ class EventLog(Protocol):
     async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:
         """Begin a run (at a position of a parent's log, for a fork) and return its epoch, 1.
 
-        Raises `Conflict` if it exists.
+        Raises `Conflict` if it exists, `NotFound` where the parent has no such position.
         """
         ...
 

@@ -31,7 +31,9 @@ class GoalSubmitted(Fact):
     """A run begins. `hashes`: SHA-256 of prompts, schemas and role files by name; `software`: our version."""
 
     setup: Setup
+    """The scenario as resolved."""
     workspace: tuple[FileRef, ...] = ()
+    """The files it begins with."""
     hashes: dict[str, str] = {}
     software: str = ""
     out: str = ""
@@ -51,6 +53,7 @@ class GoalFailed(Fact):
     reason: str
     kind: Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill"]
     missing: tuple[str, ...] = ()
+    """Ids of the subtasks that are not accepted."""
     files: tuple[FileRef, ...] = ()
 
 
@@ -72,10 +75,11 @@ class TimePassed(Fact):
 
 
 class NoProgressNoticed(Fact):
-    """The same again: `what` names it. `step`: told, then the attempt fails, then another plan, then the end."""
+    """The same again: `what` names it. It is told once; the next time the attempt or the plan fails."""
 
     what: Literal["call", "result", "plan"]
     detail: str
+    """What was seen, in words."""
     attempt: int = 0
 
 
@@ -87,6 +91,7 @@ class AgentJoined(Fact):
 
     agent: str
     roles: tuple[str, ...]
+    """Names of the roles it takes requests for."""
     slots: int
 
 
@@ -104,6 +109,7 @@ class AssignmentEnded(Fact):
     """
 
     lease: str
+    """The id of the request's envelope."""
     why: str
     pause: str | None = None
 
@@ -118,6 +124,7 @@ class PlanRequested(Fact):
     agent: str
     deadline_ms: int
     round: int
+    """Which round of the run, from 1."""
     feedback: tuple[str, ...] = ()
 
 
@@ -132,6 +139,7 @@ class PlanRefused(Fact):
     """A plan that cannot work, with each reason; it goes back to the planner."""
 
     reasons: tuple[str, ...]
+    """Each in words that a planner can act on."""
 
 
 class SubtaskAssigned(Fact):
@@ -150,6 +158,7 @@ class ResultSubmitted(Fact):
     text: str
     files: tuple[FileChange, ...] = ()
     data: JsonValue = None
+    """A structured answer, where the role gives one."""
     effects: int = 0
 
 
@@ -184,7 +193,9 @@ class ReviewGiven(Fact):
     """The critic's word. `redo` names subtasks (only for the outcome); `named` the files that failed checks name."""
 
     accepted: bool
+    """Whether all criteria hold."""
     feedback: str
+    """What was seen; after a rejection what to change."""
     redo: tuple[Redo, ...] = ()
     named: tuple[str, ...] = ()
     effects: int = 0
@@ -205,6 +216,7 @@ class FilesConflicted(Fact):
     attempt: int
     paths: tuple[str, ...]
     others: tuple[str, ...]
+    """The subtasks that had changed them."""
 
 
 # Effects
@@ -214,8 +226,11 @@ class Usage(Value):
     """Tokens of one call; `input` holds `cached`. `estimated`: the endpoint gave no believable figures."""
 
     input: int
+    """Tokens of the prompt."""
     output: int
+    """Tokens of the answer."""
     cached: int = 0
+    """Tokens of the prompt that the endpoint had kept."""
     estimated: bool = False
 
 
@@ -223,7 +238,9 @@ class CallRequest(Value):
     """A tool call as the model wrote it; `arguments` is JSON text."""
 
     id: str
+    """The call's id, which its result names."""
     name: str
+    """The tool's name."""
     arguments: str
 
 
@@ -288,8 +305,11 @@ class ModelAnswered(Fact):
     number: int
     text: str | None
     calls: tuple[CallRequest, ...] = ()
+    """The tool calls that the model wants."""
     finish: Literal["stop", "length", "tool_calls", "content_filter"] = "stop"
+    """Why the answer ends."""
     refusal: str | None = None
+    """The words in which the model declined, where it did."""
     usage: Usage
 
 
@@ -301,6 +321,8 @@ class ToolCalled(Fact):
     digest: str
     tool: str
     arguments: dict[str, JsonValue]
+    outward: bool = False
+    """Whether it acts on the outside world, not only on the attempt's folder."""
 
 
 class ToolReturned(Fact):
@@ -312,7 +334,9 @@ class ToolReturned(Fact):
     tool: str
     arguments: dict[str, JsonValue]
     output: str
+    """The tool's answer, as the model sees it."""
     error: bool = False
+    """The output is an error message."""
     wrong_arguments: bool = False
     """Nothing was run: the arguments do not fit the tool."""
     files: tuple[FileChange, ...] = ()
@@ -336,7 +360,9 @@ class CheckEnded(Fact):
     digest: str
     criterion: Criterion
     verdict: Literal["holds", "fails", "broken"]
+    """What came of it."""
     shows: str
+    """What was seen, in words."""
     named: tuple[str, ...] = ()
 
 

@@ -36,7 +36,7 @@ class MemoryFileStore:
     async def put(self, data: bytes) -> str:
         """Store bytes and return their SHA-256."""
         sha256 = _sha256(data)
-        self._files.setdefault(sha256, bytes(data))
+        self._files.setdefault(sha256, data)
         return sha256
 
     async def get(self, sha256: str) -> bytes:
@@ -66,11 +66,9 @@ class SqliteFileStore:
             return await asyncio.to_thread(_write, self._folder, data)
         sha256 = _sha256(data)
         if sha256 not in self._held:
-            held = bytes(data)
-            self._database.ride_along(
-                partial(_insert, sha256, held), len(held), written=lambda: self._held.pop(sha256, None)
-            )
-            self._held[sha256] = held
+            written = partial(self._held.pop, sha256, None)
+            self._database.ride_along(partial(_insert, sha256, data), len(data), written)
+            self._held[sha256] = data
         return sha256
 
     async def get(self, sha256: str) -> bytes:

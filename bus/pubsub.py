@@ -33,7 +33,7 @@ C2 = TypeVar("C2", bound=Fact | Note)
 C3 = TypeVar("C3", bound=Fact | Note)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: one is made for every message, and that would double its cost
 class Received(Generic[C]):
     """What came in; `acknowledge` it once it is dealt with, else it may come again."""
 

@@ -19,7 +19,7 @@ _PUBLIC = {
     "resume": "swarm.api",
     "open_log": "swarm.api",
     "Outcome": "swarm.outcome",
-    "Scenario": "swarm.scenario",
+    "Scenario": "swarm.scenario.model",
     "SwarmError": "swarm.errors",
     "Role": "agents.role",
     "Context": "agents.context",

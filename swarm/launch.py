@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from agents.prices import price_of
+from agents.completions.prices import price_of
 from bus.envelope import Envelope
 from bus.errors import Conflict, NotFound, StorageFailed
 from bus.event_log import RunInfo
@@ -26,9 +26,9 @@ from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import is_gone, this_process
 from swarm.parts import Parts, load_tool, role_class
 from swarm.runtime import execute, fold
-from swarm.scenario import RoleModel, Scenario
+from swarm.scenario.model import RoleModel, Scenario
+from swarm.scenario.trust import file_hashes
 from swarm.settings import Settings
-from swarm.trust import file_hashes
 from swarm.version import VERSION
 
 OnEvent = Callable[[Envelope], None]
@@ -48,9 +48,7 @@ async def prepare(scenario: Scenario, settings: Settings, *, models: Sequence[st
 
     `models`: `M` for all roles or `ROLE=M`. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`.
     """
-    choices = await choose(scenario.roles, _wanted(scenario, models), settings)
-    for choice in choices.values():
-        place_of(choice.model, scenario.endpoints, settings)  # raises here for a provider that nobody knows
+    choices = await chosen(scenario, settings, models=models)
     classes = {name: role_class(name, role.uses, scenario.folder) for name, role in scenario.roles.items()}
     declared = {name: tuple(one.tools) for name, one in classes.items()}
     setup = scenario.resolve({name: _known(choice.model) for name, choice in choices.items()}, declared=declared)
@@ -62,6 +60,14 @@ async def prepare(scenario: Scenario, settings: Settings, *, models: Sequence[st
     setup = setup.model_copy(update={"roles": roles})
     _price_is_known(setup)
     return Ready(scenario, setup, choices)
+
+
+async def chosen(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> dict[str, Choice]:
+    """Choose the model of each role, loading and asking nothing. Raises `UsageError`, `ModelUnavailable`."""
+    choices = await choose(scenario.roles, _wanted(scenario, models), settings)
+    for choice in choices.values():
+        place_of(choice.model, scenario.endpoints, settings)  # raises here for a provider that nobody knows
+    return choices
 
 
 def _wanted(scenario: Scenario, models: Sequence[str]) -> Wanted:
@@ -106,6 +112,7 @@ async def start(
     setup = ready.setup
     async with open_store(settings.home) as store, Parts(setup, settings, announce=announce) as parts:
         await _sandbox_works(setup, parts)
+        await parts.prepare()
         files = await workspace.take_in(ready.scenario, store.files, home=settings.home)
         run = new_run_id(setup.name)
         epoch = await store.log.create(run, this_process())
@@ -146,6 +153,7 @@ async def resume(
         if state.status in {"accepted", "failed"} and not changes:
             return await _finish(state, store)
         async with Parts(state.setup, settings, announce=announce) as parts:
+            await parts.prepare()
             try:
                 epoch = await store.log.take(info.run, this_process(), previous=info.owner)
             except Conflict as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from agents.endpoint import shared_endpoint
+from agents.completions.endpoint import shared_endpoint
 from agents.errors import ModelUnavailable
 from agents.model import Model, ModelPlace, TryFailed
 from agents.models import MODELS

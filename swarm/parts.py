@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from agents.context import Means
-from agents.model import Model
+from agents.model import Model, Prepared
 from agents.role import Role
 from agents.roles import ROLES
 from agents.sandbox import Sandbox
@@ -73,6 +73,16 @@ class Parts:
             name = self.setup.sandbox or next(iter(SANDBOXES))
             self._sandbox = cast("Sandbox", cast("Any", lookup.load(name, SANDBOXES))(python=self.setup.python))
         return self._sandbox
+
+    async def prepare(self) -> None:
+        """Get ready, before a clock runs, what takes long: a local model's download and start.
+
+        Raises `ModelUnavailable`.
+        """
+        for name in dict.fromkeys(role.model for role in self.setup.roles.values()):
+            model = self.model(name)
+            if isinstance(model, Prepared):
+                await model.prepare()
 
     def model(self, name: str) -> Model:
         """Return the model `provider:name`. Raises `ModelUnavailable`."""

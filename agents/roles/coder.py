@@ -24,6 +24,6 @@ class Coder(Role[SubtaskAssigned, ResultSubmitted]):
 
     async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
         """Let the model work until it says what it did; the files are the result."""
-        user = task(ctx.goal, request.subtask.instruction, ctx.findings, ctx.files, request.feedback)
+        user = task(ctx.briefing, request.subtask.instruction, request.feedback)
         reply = await ctx.converse(ctx.briefing.role.prompt or prompt_of(type(self)), user)
         return ctx.result(reply.text)

@@ -37,7 +37,7 @@ class Researcher(Role[SubtaskAssigned, ResultSubmitted]):
 
     async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
         """Let the model look until it can answer."""
-        user = task(ctx.goal, request.subtask.instruction, ctx.findings, ctx.files, request.feedback)
+        user = task(ctx.briefing, request.subtask.instruction, request.feedback)
         reply = await ctx.converse(ctx.briefing.role.prompt or prompt_of(type(self)), user, answer=Findings)
         answer: Findings = reply.data
         lines = [f"- {found.claim} [{found.source}]" for found in answer.findings]

@@ -7,7 +7,6 @@ processes may write different runs in one file, and read while others write.
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +20,7 @@ from bus.errors import BadEnvelope, Conflict, Damaged, NotFound
 from bus.event_log import Owner, RunInfo
 from bus.file_store import SqliteFileStore
 
-_PAGE = 128
-_PAGE_BYTES = 1 << 18
+_PAGE = 64
 _FOREVER = 1 << 62
 
 
@@ -218,15 +216,8 @@ class SqliteEventLog:
 
 
 def _page(connection: sqlite3.Connection, columns: str, number: int, start: int, last: int) -> list[tuple[Any, ...]]:
-    page, size = [], 0
-    query = f"SELECT position, {columns} FROM events WHERE run = ? AND position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
-    with closing(connection.execute(query, (number, start, last))) as rows:
-        for row in rows:
-            page.append(row)
-            size += len(row[1])
-            if len(page) == _PAGE or size > _PAGE_BYTES:
-                break
-    return page
+    query = f"SELECT position, {columns} FROM events WHERE run = ? AND position BETWEEN ? AND ?"  # noqa: S608 - ours
+    return connection.execute(f"{query} ORDER BY position LIMIT ?", (number, start, last, _PAGE)).fetchall()
 
 
 _ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE "

@@ -128,8 +128,8 @@ class MemorySubscription:
         self._promised -= 1
 
     def offer_room(self) -> None:
-        """Call as many publishers as there is room for."""
-        while not self.full() and self._publishers.call():
+        """Call the publisher that is first in line, if there is room: each place that becomes free is offered once."""
+        if not self.full() and self._publishers.call():
             self._promised += 1
 
     def _take_back(self) -> None:

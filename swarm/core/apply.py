@@ -5,6 +5,7 @@ import heapq
 from collections import deque
 from typing import assert_never, cast
 
+from agents.briefing import Deed
 from bus.envelope import Envelope
 from bus.events import (
     AgentJoined,
@@ -62,9 +63,10 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
         case ModelAsked() | ModelAnswered() | ModelTryFailed():
             _model(state, envelope, event)
         case ToolCalled() | ToolReturned() | CheckStarted() | CheckEnded() | ValueDrawn():
-            _note_effect(state.leases[envelope.causation_id or ""], envelope, event)
-            if isinstance(event, ToolReturned):
-                state.tool_calls += 1
+            work = state.leases[envelope.causation_id or ""]
+            _note_effect(work, envelope, event)
+            if isinstance(event, ToolCalled | ToolReturned):
+                _note_tool(state, work, event)
         case SubtaskAssigned() | PlanRequested() | ReviewRequested():
             _hand_out(state, envelope, event)
         case ResultSubmitted():
@@ -214,6 +216,20 @@ def _agent_left(state: RunState, agent: str) -> None:
 def _note_effect(work: Work, envelope: Envelope, event: Effect) -> None:
     work.journal.append(envelope)
     work.seen.add((type(event).__name__, event.path, getattr(event, "number", 0)))
+
+
+def _note_tool(state: RunState, work: Work, event: ToolCalled | ToolReturned) -> None:
+    """Remember what was done to the outside world over all attempts of a subtask."""
+    if isinstance(event, ToolCalled):
+        if event.outward:
+            work.outward.add(event.path)
+        return
+    state.tool_calls += 1
+    if event.path in work.outward:
+        work.outward.discard(event.path)
+        if not event.error and work.kind == "subtask":
+            deed = Deed(event.tool, event.arguments, event.output)
+            state.subtasks[work.subtask or ""].outward[event.digest] = deed
 
 
 def _model(state: RunState, envelope: Envelope, event: ModelAsked | ModelAnswered | ModelTryFailed) -> None:

@@ -25,10 +25,11 @@ def brief(state: RunState, work: Work) -> Briefing:
                 role,
                 setup.permissions,
                 journal,
-                subtask.outward,
-                tree.base_of(state, subtask),
-                tree.start_of(state, subtask),
-                tuple(_finding(state.subtasks[need]) for need in subtask.spec.needs),
+                outward=dict(subtask.outward),
+                private=bool(state.workspace),
+                base=tree.base_of(state, subtask),
+                start=tree.start_of(state, subtask),
+                findings=tuple(_finding(state.subtasks[need]) for need in subtask.spec.needs),
                 env=env,
             )
         case "review":
@@ -42,7 +43,15 @@ def brief(state: RunState, work: Work) -> Briefing:
                     tree.overlay(files, subtask.result.files)
                 findings = (_finding(subtask),)
             return Briefing(
-                setup.goal, role, setup.permissions, journal, base=files, start=files, findings=findings, env=env
+                setup.goal,
+                role,
+                setup.permissions,
+                journal,
+                private=bool(state.workspace),
+                base=files,
+                start=files,
+                findings=findings,
+                env=env,
             )
         case "plan":
             offers = tuple(
@@ -57,6 +66,7 @@ def brief(state: RunState, work: Work) -> Briefing:
                 role,
                 setup.permissions,
                 journal,
+                private=bool(state.workspace),
                 base=state.workspace,
                 start=state.tree,
                 findings=findings,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from agents.briefing import Deed
 from bus.envelope import Envelope
 from bus.events import GoalAccepted, GoalFailed, NoProgressNoticed, Path, ResultSubmitted, ReviewGiven, RunPaused
 from bus.setup import Criterion, FileRef, Limits, Setup, Subtask
@@ -46,8 +47,8 @@ class SubtaskState:
     beside: tuple[str, ...] = ()
     """Subtasks whose files it works on top of, beyond its needs, since their changes met."""
     repeats: int = 0
-    outward: dict[str, str] = field(default_factory=dict)
-    """Digest -> outcome of what its attempts did to the outside world."""
+    outward: dict[str, Deed] = field(default_factory=dict)
+    """By digest: what its attempts did to the outside world."""
 
 
 @dataclass(slots=True)
@@ -73,6 +74,8 @@ class Work:
     seen: set[tuple[str, Path, int]] = field(default_factory=set)
     """Type, path and try of each recorded effect."""
     open_calls: set[CallKey] = field(default_factory=set)
+    outward: set[Path] = field(default_factory=set)
+    """Paths of outward calls that have begun and not ended."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents import fitting
+from agents.conversation import fitting
+from agents.conversation.fitting import BYTES_A_TOKEN, cut_middle
+from agents.conversation.json_actions import action_schema, mode_of, result, signature
+from agents.conversation.messages import MAX_CALLS, as_data
+from agents.conversation.repetition import UNCHANGED_POLLS
+from agents.conversation.structured import dumps
 from agents.dialogue import (
     Act,
     Answer,
@@ -25,12 +30,7 @@ from agents.dialogue import (
     reply_message,
     whole,
 )
-from agents.dialogue_json import action_schema, mode_of, result, signature
-from agents.fitting import BYTES_A_TOKEN, cut_middle
-from agents.messages import MAX_CALLS, as_data
 from agents.model import ModelReply, ToolSchema
-from agents.repetition import UNCHANGED_POLLS
-from agents.structured import dumps
 from bus.events import CallRequest, Message, Usage
 
 
@@ -142,6 +142,11 @@ def test_thoughts_are_neither_answer_nor_history() -> None:
     assert reply_message("<think>hm</think>Four.", at=2) == {"role": "assistant", "content": "Four."}
 
 
+def test_a_request_cannot_be_put_together_from_more_than_there_was() -> None:
+    with pytest.raises(ValueError, match="3 messages are to be kept of 1"):
+        whole([], {"role": "assistant", "content": "x"}, 3, [])
+
+
 # Calls
 
 
@@ -206,6 +211,12 @@ def test_broken_arguments_are_told_and_leave_the_history_sound(arguments: str) -
     reply, result = ask_of(dialogue).messages[-2:]
     assert json.loads(dumps(reply))["tool_calls"][0]["function"]["arguments"] == "{}"
     assert "cannot be read" in str(result["content"])
+
+
+def test_calls_of_a_model_that_has_no_tools_are_not_run() -> None:
+    dialogue = a_dialogue(tools=())
+    dialogue.answered(calls(("read_file", {"path": "a"})))
+    assert told(dialogue) == "Error: you have no tools"
 
 
 def test_three_replies_of_wrong_arguments_break_but_a_good_call_in_between_forgives() -> None:
@@ -464,6 +475,13 @@ def test_a_tool_is_described_by_its_signature() -> None:
     }
     wanted = 'find(paths: list of string, kind?: "a" | "b", most?: integer | null)'
     assert signature(ToolSchema("find", "", schema)) == wanted
+
+
+def test_arguments_without_a_simple_kind_are_described_by_their_schema() -> None:
+    tool = ToolSchema("pack", "Pack it.", {"properties": {"plan": {"type": "object"}}, "required": ["plan"]})
+    assert signature(tool) == 'pack(plan: {"type":"object"})'
+    prompt = str(ask_of(a_dialogue(mode="json", tools=(tool,))).messages[0]["content"])
+    assert '"arguments": {"plan": {}}' in prompt
 
 
 # Text from outside

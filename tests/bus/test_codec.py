@@ -1,8 +1,6 @@
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,8 +14,8 @@ from bus.envelope import Envelope
 from bus.errors import BadEnvelope, TooNew
 from bus.events import EVENTS, CallGranted, Fact, ResultSubmitted, ToolCalled, ValueDrawn
 from tests.support.events import JSON, envelopes, record
+from tests.support.golden import GOLDEN, fingerprint
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 GRANTED = CallGranted(attempt=1, path=(1, 2), number=1, max_tokens=4096)
 
 
@@ -279,19 +277,6 @@ def test_the_golden_log_of_version_1_is_still_read_and_written_the_same() -> Non
 def test_every_event_stands_in_a_golden_log_in_its_present_version() -> None:
     golden = {orjson.loads(each)["type"] for log in GOLDEN.glob("*.jsonl") for each in log.read_bytes().splitlines()}
     assert golden >= {f"swarm.{name}.v{kind.version}" for name, kind in EVENTS.items()}
-
-
-def fingerprint(kind: type[Fact]) -> str:
-    """Return a hash of what an event's JSON may be; prose (docstrings, titles) does not count."""
-
-    def bare(schema: Any) -> Any:
-        if isinstance(schema, dict):
-            prose = {name for name in ("title", "description") if isinstance(schema.get(name), str)}
-            return {name: bare(value) for name, value in schema.items() if name not in prose}
-        return [bare(each) for each in schema] if isinstance(schema, list) else schema
-
-    text = json.dumps(bare(kind.model_json_schema()), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_an_event_changes_its_shape_only_with_its_version() -> None:

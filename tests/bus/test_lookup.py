@@ -39,7 +39,10 @@ def test_every_transport_of_the_table_is_there(name: str) -> None:
 
 def test_naming_a_table_imports_nothing() -> None:
     code = "import sys, bus.transports, bus.lookup; print('bus.transports.memory' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout == "False\n"
 
 
 def test_an_unknown_name_names_the_nearest_and_all_known() -> None:
@@ -156,10 +159,11 @@ def test_an_error_on_import_is_the_cause_and_leaves_nothing_behind(
     tmp_path: Path, source: str, cause: type[BaseException]
 ) -> None:
     path = write(tmp_path / "bad.py", source)
+    before = set(sys.modules)
     with pytest.raises(NotFound, match=f"bad.py' raised {cause.__name__} when imported") as caught:
         load("bad.py:Role", {}, tmp_path)
     assert type(caught.value.__cause__) is cause
-    assert not [name for name in sys.modules if name.startswith("bad_")]
+    assert not [name for name in set(sys.modules) - before if name.startswith("bad_")]
     path.write_text("Role = 1\n")
     assert load("bad.py:Role", {}, tmp_path) == 1
 

@@ -1,4 +1,3 @@
-import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +10,10 @@ from hypothesis import strategies as st
 
 from bus.setup import Limits, Permissions, Price, Setup
 from swarm.errors import Fault, ScenarioError
-from swarm.may import may
-from swarm.scenario import Scenario, change_limits, schema
-from swarm.scenario_file import SECTIONS, ScenarioFile, Section
-from swarm.yaml_source import parse_source
+from swarm.scenario.file import SECTIONS, ScenarioFile, Section
+from swarm.scenario.may import may
+from swarm.scenario.model import RoleModel, Scenario, change_limits, schema
+from swarm.scenario.yaml_source import parse_source
 
 GOOD = r"""
 name: market-brief
@@ -121,14 +120,14 @@ def the_fault(text: str, folder: Path, **options: Any) -> Fault:
 
 def test_a_scenario_of_every_key_becomes_a_setup(folder: Path) -> None:
     scenario = Scenario.load(folder / "good.yaml")
-    models = {name: role.model or scenario.model or "" for name, role in scenario.roles.items()}
     found = Price(input=1, output=2, cached=0)
-    setup = scenario.resolve(
-        models,
-        prices={"openai:gpt-5-mini": found},
-        dialogues={"local:small": "json"},
-        declared={"editor": ["read_file"]},
-    )
+    models = {
+        name: RoleModel(
+            role.model or scenario.model or "", dialogue="json" if name == "coder" else "native", price=found
+        )
+        for name, role in scenario.roles.items()
+    }
+    setup = scenario.resolve(models, declared={"editor": ["read_file"]})
     assert Setup.model_validate_json(setup.model_dump_json()) == setup
     assert setup.goal == "Write report.md for a small bakery.\n"
     assert setup.inputs == {"company": "a small bakery"}
@@ -138,7 +137,7 @@ def test_a_scenario_of_every_key_becomes_a_setup(folder: Path) -> None:
     researcher, coder, editor = setup.roles["researcher"], setup.roles["coder"], setup.roles["editor"]
     assert researcher.price == Price(input=100_000, output=400_000, cached=100_000)
     assert (researcher.agents, researcher.deadline_ms) == (4, 600_000)
-    assert (coder.prompt, coder.deadline_ms, coder.dialogue, coder.price) == ("You code.", 300_000, "json", None)
+    assert (coder.prompt, coder.deadline_ms, coder.dialogue, coder.price) == ("You code.", 300_000, "json", found)
     assert (editor.tools, editor.max_tokens, editor.dialogue) == (("read_file",), 2_000, "json")
     assert editor.options == {"style": "plain", "nothing": None}
     assert setup.roles["critic"].tools == ("read_file", "list_files", "search_files")
@@ -158,13 +157,13 @@ def test_only_a_goal_is_required(folder: Path) -> None:
     assert scenario.name == "first-steps"
     assert scenario.model is None
     assert scenario.plan is None
-    assert scenario.resolve(dict.fromkeys(scenario.roles, "openai:x")).limits == Limits()
+    assert scenario.resolve(dict.fromkeys(scenario.roles, RoleModel("openai:x"))).limits == Limits()
     assert scenario.roles["coder"].agents == Limits().parallel
 
 
 def test_a_role_of_ones_own_keeps_the_tools_of_its_class_until_that_is_loaded(folder: Path) -> None:
     scenario = Scenario.load(folder / "good.yaml")
-    models = dict.fromkeys(scenario.roles, "openai:x")
+    models = dict.fromkeys(scenario.roles, RoleModel("openai:x"))
     assert scenario.roles["editor"].tools is None
     with pytest.raises(KeyError, match="editor"):
         scenario.resolve(models)
@@ -332,12 +331,27 @@ def test_a_secret_in_the_wrong_place_is_never_shown(text: str, folder: Path) -> 
     assert "123456789" not in str(ScenarioError(found))
 
 
-def test_the_accept_entries_are_held_against_the_checks(folder: Path) -> None:
-    if not hasattr(importlib.import_module("agents.checks"), "parse"):
-        pytest.skip("the checks are not here yet")
-    fault = the_fault("goal: x\naccept:\n  - {file: report.md}\n  - {flie: report.md}\n", folder)
-    assert fault.kind == "criterion"
-    assert fault.line == 4
+@pytest.mark.parametrize(
+    ("entry", "field", "words"),
+    [
+        ("{flie: report.md}", "accept.1.flie", "There is no check 'flie'"),
+        ("{text: a.md, min_word: 3}", "accept.1.min_word", "min_words"),
+        ("{text: a.md, min_words: many}", "accept.1.min_words", "whole number"),
+        ("{text: a.md, contains: ['re:(']}", "accept.1.contains", "regular expression"),
+        ("{run: 'true', timeout: soon}", "accept.1.timeout", "duration"),
+        ("{file: ../x}", "accept.1.file", ""),
+        ("{file: a, run: b}", "accept.1.run", "two checks"),
+        ("{}", "accept.1", "should name a check"),
+    ],
+)
+def test_an_accept_entry_that_no_check_understands_is_a_fault_at_its_key(
+    entry: str, field: str, words: str, folder: Path
+) -> None:
+    fault = the_fault(f"goal: x\naccept:\n  - {{file: report.md}}\n  - {entry}\n", folder)
+    assert (fault.kind, fault.field, fault.line) == ("criterion", field, 4)
+    assert words in fault.message
+    text = f"goal: x\nplan:\n - {{id: a, role: coder, do: x, accept: [{{file: report.md}}, {entry}]}}\n"
+    assert the_fault(text, folder).field == f"plan.0.{field}"
 
 
 # Inputs
@@ -631,7 +645,10 @@ def test_the_schema_refuses_what_the_loader_refuses(text: str, accepts: Callable
     assert faults_of(text, folder)
 
 
-@pytest.mark.parametrize("entry", ["{flie: x}", "{file: x, min_words: 3}", "{text: x, contains: 3}", "{run: 5}", "[x]"])
+@pytest.mark.parametrize(
+    "entry",
+    ["{flie: x}", "{file: x, min_words: 3}", "{text: x, contains: 3}", "{run: 5}", "[x]", "{run: x, timeout: 1h30m}"],
+)
 def test_the_schema_refuses_criteria_that_no_check_knows(entry: str, accepts: Callable[[str], bool]) -> None:
     assert not accepts(f"{{goal: x, accept: [{entry}]}}")
     assert not accepts(f"{{goal: x, plan: [{{id: a, role: coder, do: x, accept: [{entry}]}}]}}")

@@ -1,0 +1,43 @@
+"""Whether the code and the servers that a scenario brings may act for this person: asked once per content hash."""
+
+import sys
+
+from swarm.commands.granted import said
+from swarm.commands.shipped import is_shipped
+from swarm.errors import UsageError
+from swarm.scenario.may import may
+from swarm.scenario.model import Scenario
+from swarm.scenario.trust import content_hash, is_trusted, trust
+from swarm.terminal import note
+
+
+def consent(scenario: Scenario, *, given: bool, can_ask: bool) -> None:
+    """Return if the scenario may act. `given`: the person said `--trust`.
+
+    Raises `UsageError` where the person says no, or cannot be asked.
+    """
+    digest = content_hash(scenario)
+    if digest is None or given or (scenario.file and is_shipped(scenario.file)) or _known(digest):
+        return
+    if not can_ask:
+        raise UsageError(
+            f"{scenario.name} brings code or servers of its own, and nobody is here to ask whether they are trusted. "
+            "Look at them (`swarm check` shows what it may do), then run it with --trust."
+        )
+    note(f"{scenario.name} brings code or servers of its own. It may:")
+    for line in said(may(scenario)):
+        note(f"  {line}")
+    note("Trust exactly this, now and later? [y/N] ")
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("not trusted; nothing was run.")
+    try:
+        trust(digest, scenario.name)
+    except (OSError, RuntimeError) as error:
+        note(f"(This could not be remembered: {error}. It counts for this run.)")
+
+
+def _known(digest: str) -> bool:
+    try:
+        return is_trusted(digest)
+    except RuntimeError:  # no home directory, so nothing was ever remembered
+        return False

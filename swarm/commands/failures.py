@@ -1,0 +1,114 @@
+"""Errors as people and programs read them, and the exit status of each.
+
+0 accepted, or nothing wrong found · 1 not accepted · 2 bad usage or a bad scenario · 3 a part that we need is missing ·
+130 stopped by a person · 70 a bug of ours, with its traceback.
+"""
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from swarm.errors import Fault, MissingPart, ScenarioError, SwarmError, UsageError
+from swarm.terminal import note, shown
+
+BAD, MISSING, BUG, STOPPED = 2, 3, 70, 130
+
+_SURROUNDINGS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+}  # fmt: skip
+"""What the operating system refuses without any fault of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong: the objects that `--json` prints, the text for people, the exit status."""
+
+    status: int
+    errors: tuple[dict[str, object], ...]
+    text: str
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what to say about an error."""
+    found = next(iter(_leaves(error)))
+    if isinstance(found, ScenarioError):
+        return Failure(BAD, tuple(dict(fault.as_dict()) for fault in found.faults), str(found))
+    for kind, name, status in _kinds():
+        if isinstance(found, kind):
+            remedy = getattr(found, "remedy", "")
+            reason = str(getattr(found, "reason", "") or found)
+            return Failure(status, (_plain(name, reason, remedy),), f"swarm: {found}")
+    if isinstance(found, OSError) and found.errno in _SURROUNDINGS:
+        place = f"{found.filename}: " if found.filename else ""
+        reason = f"{place}{os.strerror(found.errno)}"
+        return Failure(MISSING, (_plain("system", reason, ""),), f"swarm: {reason}")
+    return _bug(error)
+
+
+def tell(error: BaseException, *, as_json: bool) -> int:
+    """Print what went wrong and return the exit status."""
+    failure = failure_of(error)
+    if as_json:
+        found = {"error": failure.errors[0], "errors": failure.errors}
+        print(json.dumps(found, ensure_ascii=False))  # noqa: T201 - the one object on standard output
+    if not as_json or failure.status == BUG:
+        note(shown(failure.text))
+    return failure.status
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors that a group holds, those on purpose first; a single error is itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    leaves = [leaf for part in error.exceptions for leaf in _leaves(part)]
+    yield from sorted(leaves, key=lambda leaf: not isinstance(leaf, SwarmError))
+
+
+def _kinds() -> Iterator[tuple[type[BaseException], str, int]]:
+    from agents.errors import ModelUnavailable, SandboxUnavailable  # noqa: PLC0415 - only an error needs them
+    from bus.errors import BusError, Conflict, Damaged, NotFound, StorageFailed, TooNew  # noqa: PLC0415 - likewise
+
+    yield UsageError, "usage", BAD
+    yield MissingPart, "missing_part", MISSING
+    yield ModelUnavailable, "model", MISSING
+    yield SandboxUnavailable, "sandbox", MISSING
+    yield StorageFailed, "storage", MISSING
+    yield TooNew, "too_new", MISSING
+    yield Damaged, "damaged", MISSING
+    yield Conflict, "conflict", BAD
+    yield NotFound, "not_found", BAD
+    yield BusError, "log", MISSING
+    yield SwarmError, "error", BAD
+
+
+def _plain(kind: str, message: str, hint: str) -> dict[str, object]:
+    return {
+        "kind": kind,
+        **{key: value for key, value in Fault("value", message, hint=hint).as_dict().items() if key != "kind"},
+    }
+
+
+def _bug(error: BaseException) -> Failure:
+    told = "".join(traceback.format_exception(error))
+    home = os.environ.get("SWARM_HOME") or ".swarm"
+    text = (
+        f"{told}\nswarm: this is a bug in swarm itself, not in what you gave it. "
+        f"Please report it with the lines above. What was recorded is safe in {home}/log.db; `swarm runs` shows it."
+    )
+    message = f"{type(error).__name__}: {error}"
+    return Failure(
+        BUG, (_plain("bug", message, f"The traceback is on standard error; the log is {home}/log.db."),), text
+    )
+
+
+def quiet_broken_pipe() -> int:
+    """Let go of a standard output that nobody reads any more, so that nothing complains at exit."""
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a device, not a path of ours
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    return 128 + 13

@@ -1,0 +1,43 @@
+"""What a scenario may do, in lines for people: for `check`, `run --dry-run` and the question of trust."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from pydantic import JsonValue
+
+from swarm.terminal import one_line
+
+_LONG = 200
+
+
+def said(may: Mapping[str, JsonValue]) -> Iterator[str]:
+    """Yield a line for each thing that `swarm.scenario.may.may` found; what is none is left out."""
+    told = {
+        "run code from": may["code"],
+        "run code of the installed": may["modules"],
+        "run in the sandbox": may["commands"],
+        "act outward with": may["outward_tools"],
+        "read the environment's": may["environment"],
+        "read": may["reads"],
+        "reach the private hosts": may["private_hosts"],
+    }
+    for what, names in told.items():
+        if isinstance(names, list) and names:
+            yield f"{what} {_listed(names)}"
+    if isinstance(may["endpoints"], dict) and may["endpoints"]:
+        yield f"send its texts to {_listed([f'{host} ({name})' for name, host in may['endpoints'].items()])}"
+    tools = may["tools"] if isinstance(may["tools"], dict) else {}
+    if any(isinstance(granted, list) and "fetch_page" in granted for granted in tools.values()):
+        yield f"read web pages of {_fetch(may['fetch'])}"
+    for role, granted in tools.items():
+        names = [str(tool) for tool in granted] if isinstance(granted, list) else []
+        yield f"{one_line(role, _LONG)}: {_listed(names) or 'no tools'}"
+
+
+def _fetch(fetch: JsonValue) -> str:
+    if isinstance(fetch, list):
+        return _listed(fetch)
+    return {"public": "any public host", "none": "no host"}.get(str(fetch), str(fetch))
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(one_line(str(name), _LONG) for name in names)

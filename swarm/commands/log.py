@@ -1,0 +1,117 @@
+"""Read a run's event log: when, who, what, to whom, why, and what it cost.
+
+With --json it prints the events as they were recorded, one CloudEvent a line.
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from swarm.commands.arguments import position
+from swarm.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bus.envelope import Envelope
+    from bus.store import Store
+
+SUMMARY = "read a run's event log"
+EXAMPLES = """\
+  swarm log last
+  swarm log last --follow
+  swarm log last --type 'Model*' --from 20 --to 60
+  swarm log last --check-chain
+  swarm log last --json | jq -r '.type' | sort | uniq -c
+"""
+_POLL_S = 0.2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what only this command takes."""
+    parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
+    parser.add_argument("--follow", action="store_true", help="go on until the run ends or is paused")
+    parser.add_argument("--type", metavar="GLOB", help="only events whose name matches, such as 'Tool*'")
+    parser.add_argument("--from", dest="start", metavar="N", type=position, default=1, help="from event N on")
+    parser.add_argument("--to", dest="end", metavar="N", type=position, help="up to event N")
+    parser.add_argument("--check-chain", action="store_true", help="recompute the hashes that chain the events")
+    parser.add_argument("--json", action="store_true", help="print one CloudEvent a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out."""
+    import asyncio  # noqa: PLC0415 - loads only where it is used
+
+    if args.end is not None and args.end < args.start:
+        raise UsageError(f"--to {args.end} is before --from {args.start}.")
+    return asyncio.run(_log(args))
+
+
+async def _log(args: argparse.Namespace) -> int:
+    import os  # noqa: PLC0415 - loads only where it is used
+    import sys  # noqa: PLC0415 - likewise
+    from fnmatch import fnmatchcase  # noqa: PLC0415 - likewise
+
+    from bus.codec import encode  # noqa: PLC0415 - likewise
+    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm.settings import read_settings  # noqa: PLC0415 - likewise
+    from swarm.terminal import has_colour, say  # noqa: PLC0415 - likewise
+    from swarm.timeline import Timeline  # noqa: PLC0415 - likewise
+
+    async with launch.reading(read_settings(os.environ)) as store:
+        info = await launch.find(store, args.run)
+        if args.check_chain:
+            return await _check_chain(store, info.run, as_json=args.json)
+        timeline, colour = Timeline(), has_colour(sys.stdout)
+        async for envelope in _envelopes(store, info.run, args):
+            told = None if args.json else timeline.tell(envelope)  # all of them: later lines refer to earlier events
+            if envelope.sequence < args.start:
+                continue
+            if args.type and not fnmatchcase(type(envelope.event).__name__.lower(), args.type.lower()):
+                continue
+            say(told.line(colour=colour) if told else encode(envelope).decode())
+            if args.follow:
+                sys.stdout.flush()
+    return 0
+
+
+async def _envelopes(store: "Store", run: str, args: argparse.Namespace) -> "AsyncIterator[Envelope]":
+    """Yield a run's events up to the last that is wanted; with `--follow` also those that another process adds."""
+    import asyncio  # noqa: PLC0415 - loads only where it is used
+
+    from bus.events import GoalAccepted, GoalFailed, RunPaused  # noqa: PLC0415 - likewise
+
+    at, over = args.start if args.json else 1, False
+    while True:
+        async for envelope in store.log.read(run, at, args.end):
+            at = envelope.sequence + 1
+            over = isinstance(envelope.event, GoalAccepted | GoalFailed | RunPaused)
+            yield envelope
+        if not args.follow or over or (args.end is not None and at > args.end) or await _is_abandoned(store, run, at):
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+async def _is_abandoned(store: "Store", run: str, at: int) -> bool:
+    """Tell whether nobody writes this run any more, and all that was written has been read."""
+    from swarm.ownership import is_gone  # noqa: PLC0415 - loads only where it is used
+
+    info = next((info for info in await store.log.runs() if info.run == run), None)
+    return info is None or (info.length < at and (info.owner is None or is_gone(info.owner)))
+
+
+async def _check_chain(store: "Store", run: str, *, as_json: bool) -> int:
+    """Return 0 if the chain holds, 1 if not."""
+    import json  # noqa: PLC0415 - loads only where it is used
+
+    from bus.errors import Damaged  # noqa: PLC0415 - likewise
+    from swarm.terminal import say, shown  # noqa: PLC0415 - likewise
+
+    try:
+        length = await store.log.verify(run)
+    except Damaged as error:
+        say(json.dumps({"ok": False, "run": run, "reason": str(error)}) if as_json else f"{run}: {shown(str(error))}")
+        return 1
+    _, head = await store.log.head(run)
+    found = {"ok": True, "run": run, "events": length, "head": head}
+    say(json.dumps(found) if as_json else f"{run}: the chain of {length} events holds; its head is {head}")
+    return 0

@@ -1,0 +1,72 @@
+"""What a run came to, in words or as the object that programs read."""
+
+import shlex
+import sys
+
+from swarm.outcome import Outcome, SubtaskReport
+from swarm.terminal import has_colour, one_line, paint, say, shown
+from swarm.wording import clock, dollars
+
+_MOST_FILES = 20
+STYLES = {"accepted": "bold green", "failed": "bold red", "paused": "bold yellow", "running": "bold cyan"}
+_LONG = 2_000
+"""Characters of a reason; what is longer stands in the log."""
+
+
+def report(outcome: Outcome, *, as_json: bool) -> None:
+    """Print the outcome on standard output."""
+    if as_json:
+        say(outcome.model_dump_json())
+        return
+    colour = has_colour(sys.stdout)
+    say(f"{paint(outcome.outcome, STYLES[outcome.outcome], colour=colour)}  {outcome.run}")
+    say(f"  why    {_indented(outcome.reason)}")
+    for number, subtask in enumerate(outcome.subtasks):
+        say(f"  {'plan' if number == 0 else '    '}   {_subtask(subtask)}")
+    _say_files(outcome)
+    say(f"  cost   {cost_line(outcome)}")
+    for label, command in _next(outcome):
+        say(f"  {label:<6} {paint(command, 'cyan', colour=colour)}")
+
+
+def cost_line(outcome: Outcome) -> str:
+    """Return calls, tokens, money and time in a line."""
+    tokens = outcome.tokens
+    unproven = f" + {tokens.unproven:,} that may have been billed" if tokens.unproven else ""
+    money = "price not known" if outcome.cost_usd is None else dollars(outcome.cost_usd)
+    return (
+        f"{money} · {tokens.input:,} + {tokens.output:,} tokens{unproven} in {outcome.model_calls} model calls · "
+        f"{outcome.tool_calls} tool calls · {clock(int(outcome.seconds * 1000))} · {outcome.events} events"
+    )
+
+
+def _say_files(outcome: Outcome) -> None:
+    if outcome.files:
+        place = shown(outcome.folder) if outcome.folder else "in the store"
+        say(f"  files  {len(outcome.files)} {place}")
+    for file in outcome.files[:_MOST_FILES]:
+        say(f"         {one_line(file.path, 200)}  ({file.bytes:,} bytes)")
+    if len(outcome.files) > _MOST_FILES:
+        say(f"         … and {len(outcome.files) - _MOST_FILES} more")
+
+
+def _subtask(subtask: SubtaskReport) -> str:
+    tries = f", {subtask.attempts} attempts" if subtask.attempts > 1 else ""
+    return f"{one_line(subtask.id, 64)} ({one_line(subtask.role, 64)}): {subtask.status}{tries}"
+
+
+def _next(outcome: Outcome) -> list[tuple[str, str]]:
+    run = shlex.quote(outcome.run)
+    look = [("log", f"swarm log {run}")]
+    if outcome.outcome == "paused":
+        return [("go on", f"swarm resume {run}"), *look]
+    if outcome.files and outcome.folder is None:
+        look.append(("files", f"swarm show {run} --files FOLDER"))
+    if outcome.outcome == "failed" and "limit" in outcome.reason:
+        look.insert(0, ("go on", f"swarm resume {run} --set limits.NAME=MORE"))
+    return look
+
+
+def _indented(text: str) -> str:
+    cut = text if len(text) <= _LONG else f"{text[:_LONG]}…"
+    return shown(cut).strip().replace("\n", "\n         ")

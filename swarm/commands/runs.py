@@ -1,0 +1,48 @@
+"""List what has been run here, newest first."""
+
+import argparse
+
+SUMMARY = "list what has been run"
+EXAMPLES = """\
+  swarm runs
+  swarm runs --json | jq -r 'select(.outcome == "paused") | .run'
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what only this command takes."""
+    parser.add_argument("--json", action="store_true", help="print a JSON object a line, one for each run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out."""
+    import asyncio  # noqa: PLC0415 - loads only where it is used
+
+    return asyncio.run(_runs(as_json=args.json))
+
+
+async def _runs(*, as_json: bool) -> int:
+    import os  # noqa: PLC0415 - loads only where it is used
+    import sys  # noqa: PLC0415 - likewise
+
+    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
+    from swarm.commands.report import STYLES  # noqa: PLC0415 - likewise
+    from swarm.runtime import fold  # noqa: PLC0415 - likewise
+    from swarm.settings import read_settings  # noqa: PLC0415 - likewise
+    from swarm.terminal import has_colour, one_line, paint, say  # noqa: PLC0415 - likewise
+    from swarm.wording import clock, dollars  # noqa: PLC0415 - likewise
+
+    colour = has_colour(sys.stdout)
+    async with launch.reading(read_settings(os.environ)) as store:
+        for info in await store.log.runs():
+            state = await fold(store.log, info.run)
+            outcome = outcome_now(state, info.owner)
+            if as_json:
+                say(outcome.model_dump_json(exclude={"files", "subtasks"}))
+                continue
+            status = paint(f"{outcome.outcome:<9}", STYLES[outcome.outcome], colour=colour)
+            money = "" if outcome.cost_usd is None else f"  {dollars(outcome.cost_usd)}"
+            goal = one_line(state.setup.goal, 60) if state.setup else "(never began)"
+            say(f"{info.created[:16]:<16}  {status}  {outcome.run}  {clock(state.elapsed_ms)}{money}  {goal}")
+    return 0

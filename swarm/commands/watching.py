@@ -1,0 +1,93 @@
+"""A run carried on in the foreground to its end: watched, stoppable by Ctrl-C, its outcome told."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import NamedTuple
+
+from bus.envelope import Envelope
+from bus.store import open_store
+from swarm.commands.failures import STOPPED
+from swarm.commands.report import report
+from swarm.outcome import Outcome, outcome_of
+from swarm.progress import view_for
+from swarm.runtime import fold
+from swarm.settings import Settings
+from swarm.telemetry import set_up
+from swarm.terminal import note
+
+
+class Watch(NamedTuple):
+    """What a run tells the one who watches it."""
+
+    on_event: Callable[[Envelope], None]
+    announce: Callable[[str], None]
+
+
+def stoppable(main: Callable[[], Coroutine[None, None, int]]) -> int:
+    """Run an async command; Ctrl-C and SIGTERM cancel it once, a second one ends the process at once."""
+
+    async def guarded() -> int:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        stopping = False
+
+        def stop() -> None:
+            nonlocal stopping
+            if stopping or task is None:
+                if sys.stderr.isatty():
+                    os.write(2, b"\x1b[?25h\n")  # the live view hides the cursor
+                os._exit(STOPPED)
+            stopping = True
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        try:
+            return await main()
+        except asyncio.CancelledError:
+            if not stopping:
+                raise
+            note("Stopped before the run began; nothing was recorded.")
+            return STOPPED
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    return asyncio.run(guarded())
+
+
+async def watched(args: argparse.Namespace, settings: Settings, act: Callable[[Watch], Awaitable[Outcome]]) -> int:
+    """Show a run while `act` carries it on, tell its outcome and return the exit status."""
+    run = ""
+    view = view_for(sys.stderr, quiet=args.quiet, terminal_only=args.json)
+
+    def on_event(envelope: Envelope) -> None:
+        nonlocal run
+        run = envelope.correlation_id
+        view.on_event(envelope)
+
+    set_up(view.announce, level=settings.env.get("SWARM_LOG") or "warning", run=lambda: run)
+    stopped = False
+    try:
+        async with view:
+            outcome = await act(Watch(on_event, view.announce))
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not run or task is None:
+            raise
+        task.uncancel()
+        stopped = True
+        outcome = await stored_outcome(settings, run)
+    report(outcome, as_json=args.json)
+    # A run that reached its end as it was being stopped has ended all the same.
+    return STOPPED if stopped and outcome.outcome == "paused" else outcome.exit_status
+
+
+async def stored_outcome(settings: Settings, run: str) -> Outcome:
+    """Return the outcome of a run as its log tells it."""
+    async with open_store(settings.home, read_only=True) as store:
+        return outcome_of(await fold(store.log, run))

@@ -1,0 +1,133 @@
+"""What holds for every file store, and what only the one in a folder has to do."""
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bus.errors import Damaged, NotFound, StorageFailed
+from bus.event_log import FileStore
+from bus.event_logs.sqlite import SqliteEventLog
+from bus.file_store import SMALL_BYTES, MemoryFileStore
+from bus.store import memory_store, open_store
+from tests.support.events import OWNER, records
+
+SIZES = [0, 1, SMALL_BYTES, SMALL_BYTES + 1, 3_000_000]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def files(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FileStore]:
+    async with memory_store() if request.param == "memory" else open_store(tmp_path) as store:
+        yield store.files
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_bytes_come_back_by_their_hash(files: FileStore, size: int) -> None:
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    assert await files.put(data) == sha256(data)
+    assert await files.put(data) == sha256(data)
+    assert await files.get(sha256(data)) == data
+
+
+async def test_it_tells_which_files_are_there(files: FileStore) -> None:
+    small, large = b"small", b"large" * SMALL_BYTES
+    await asyncio.gather(files.put(small), files.put(large), files.put(large))
+    names = [sha256(small), sha256(large), sha256(b"other"), "../../etc/passwd", "", "é"]
+    assert await files.has(names) == dict(zip(names, [True, True, False, False, False, False], strict=True))
+
+
+@pytest.mark.parametrize("name", [sha256(b"other"), "../../etc/passwd", "", "AB" * 32, "\ud800"])
+async def test_a_file_that_is_not_there_is_not_found(files: FileStore, name: str) -> None:
+    with pytest.raises(NotFound):
+        await files.get(name)
+
+
+def rows(folder: Path) -> int:
+    connection = sqlite3.connect(folder / "log.db")
+    try:
+        return int(connection.execute("SELECT count(*) FROM files").fetchone()[0])
+    finally:
+        connection.close()
+
+
+async def test_a_small_file_is_durable_with_the_next_append(tmp_path: Path) -> None:
+    async with SqliteEventLog(tmp_path) as log:
+        epoch = await log.create("run", OWNER)
+        name = await log.files.put(b"named by an event")
+        assert rows(tmp_path) == 0
+        assert await log.files.get(name) == b"named by an event"
+        await log.append("run", 0, epoch, records(1, 1))
+        assert rows(tmp_path) == 1
+        assert await log.files.get(name) == b"named by an event"
+
+
+async def test_files_that_no_append_takes_along_are_kept_on_closing(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        name = await store.files.put(b"imported")
+    async with open_store(tmp_path) as store:
+        assert await store.files.get(name) == b"imported"
+        await store.files.put(b"imported")
+    assert rows(tmp_path) == 1
+
+
+async def test_many_small_files_are_not_held_in_memory_for_ever(tmp_path: Path) -> None:
+    async with SqliteEventLog(tmp_path) as log:
+        for number in range(100):
+            await log.files.put(number.to_bytes(2, "big") * (SMALL_BYTES // 2))
+        await log.create("run", OWNER)
+        assert rows(tmp_path) == 100
+        assert not log.files._held
+
+
+async def test_a_large_file_stands_under_its_hash_and_nothing_else_is_left(tmp_path: Path) -> None:
+    data = b"x" * (SMALL_BYTES + 1)
+    async with open_store(tmp_path) as store:
+        name = await store.files.put(data)
+    left = [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
+    assert left == [tmp_path / "files" / name[:2] / name[2:]]
+    assert left[0].read_bytes() == data
+
+
+@pytest.mark.parametrize("size", [10, SMALL_BYTES + 10])
+async def test_a_file_with_other_bytes_is_damaged(tmp_path: Path, size: int) -> None:
+    async with open_store(tmp_path) as store:
+        name = await store.files.put(b"x" * size)
+    if size > SMALL_BYTES:
+        (tmp_path / "files" / name[:2] / name[2:]).write_bytes(b"y" * size)
+    else:
+        connection = sqlite3.connect(tmp_path / "log.db")
+        connection.execute("UPDATE files SET data = x'00'")
+        connection.commit()
+        connection.close()
+    async with open_store(tmp_path) as store:
+        with pytest.raises(Damaged, match=name):
+            await store.files.get(name)
+
+
+async def test_a_large_file_that_cannot_be_kept_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "files").write_bytes(b"a file where the folder should be")
+    async with open_store(tmp_path) as store:
+        with pytest.raises(StorageFailed, match="could not be kept"):
+            await store.files.put(b"x" * (SMALL_BYTES + 1))
+
+
+async def test_a_store_open_for_reading_takes_no_files(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        name = await store.files.put(b"kept")
+    async with open_store(tmp_path, read_only=True) as store:
+        assert await store.files.get(name) == b"kept"
+        for data in (b"small", b"x" * (SMALL_BYTES + 1)):
+            with pytest.raises(StorageFailed, match="reading only"):
+                await store.files.put(data)
+
+
+async def test_the_store_in_memory_is_its_own() -> None:
+    name = await MemoryFileStore().put(b"here")
+    assert not (await MemoryFileStore().has([name]))[name]

@@ -1,0 +1,119 @@
+"""The pages that are made from the code are up to date, and what they add to the code is true."""
+
+import re
+from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import bus.events
+import bus.setup
+from bus.events import EVENTS
+from bus.setup import Limits, Subtask
+from tests.support import reference
+from tests.support.class_source import class_nodes, doc_of, fields_of
+from tests.support.simulation import Simulation, setup_of
+
+ROOT = Path(__file__).parents[1]
+LINKED = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)
+def test_a_page_made_from_the_code_is_up_to_date(path):
+    assert path.read_text() == reference.pages()[path], "run `make docs`"
+
+
+def test_every_event_has_its_story_and_every_field_a_meaning():
+    assert set(reference.STORIES) == set(EVENTS)
+    for module in (bus.events, bus.setup):
+        for name, node in class_nodes(module).items():
+            told = doc_of(node)
+            assert told, f"{name} has no docstring"
+            missing = [field.name for field in fields_of(node) if not reference.meaning(field, told)]
+            assert not missing, f"{name}: {missing} need a docstring below them"
+
+
+def test_no_field_on_a_page_is_without_meaning():
+    for path, text in reference.pages().items():
+        assert "|  |" not in text, path.name
+
+
+def test_meanings_that_hold_everywhere_are_of_fields_that_are_there():
+    modules = [bus.events, bus.setup, *reference.OF_ROLES]
+    names = {field.name for module in modules for node in class_nodes(module).values() for field in fields_of(node)}
+    assert set(reference.EVERYWHERE) <= names
+
+
+class Watched(Simulation):
+    """A simulated run that notes which event was decided right after which."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.followed = defaultdict(set)
+        self.sent = set()
+
+    def send(self, event, subject=None, cause=None):
+        before = len(self.log)
+        verdict = super().send(event, subject, cause)
+        new = [type(envelope.event).__name__ for envelope in self.log[before:]]
+        self.sent.update(new[:1])
+        for one, then in pairwise(new):
+            self.followed[one].add(then)
+        return verdict
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Runs that meet every end: enough of everything, few tokens, few attempts."""
+    runs = []
+    for seed in range(12):
+        tokens = (10_000_000, 20_000, 60_000)[seed % 3]
+        limits = Limits(tokens=tokens, subtasks=400, parallel=64, attempts=2 + seed % 4, rounds=2 + seed % 5)
+        plan = (Subtask(id="a", role="coder", instruction="x", accept=({"file": "a"},)),) if seed % 4 == 0 else None
+        runs.append(Watched(setup_of(limits=limits, plan=plan), seed, faults=(0.2, 0.5, 0.05)[seed % 3]))
+        runs[-1].run()
+    return runs
+
+
+def test_what_follows_an_event_in_a_run_is_what_its_page_says(runs):
+    followed = defaultdict(set)
+    for run in runs:
+        for name, followers in run.followed.items():
+            followed[name] |= followers
+    assert len(followed) > 12
+    for name, followers in followed.items():
+        said = set(re.findall(r"`(\w+)`", reference.STORIES[name].then)) | set(reference.ALWAYS)
+        assert followers <= said, f"after {name}"
+
+
+def test_what_only_the_rules_cause_is_sent_by_nobody(runs):
+    sent = set().union(*(run.sent for run in runs))
+    by_rules = {name for name, story in reference.STORIES.items() if story.by == reference.RULES}
+    assert len(sent) > 10
+    assert not sent & by_rules
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in LINKED.findall(page.read_text()):
+        if "://" not in target and not target.startswith("#"):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_files_that_the_architecture_names_are_there():
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`((?:bus|agents|swarm|tests|scenarios|benchmarks|docs)/[\w./]*)`", text))
+    missing = sorted(name for name in named if not (ROOT / name).exists())
+    assert len(named) > 20
+    assert not missing
+
+
+def test_every_package_of_ours_stands_in_the_architecture():
+    text = (ROOT / "docs/architecture.md").read_text()
+    packages = {
+        init.parent.relative_to(ROOT).as_posix()
+        for name in ("bus", "agents", "swarm")
+        for init in ROOT.glob(f"{name}/**/__init__.py")
+    }
+    assert not sorted(package for package in packages if f"`{package}/" not in text)
