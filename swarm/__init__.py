@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time a name is l
     from swarm.api import open_log, resume, run
     from swarm.errors import SwarmError
     from swarm.outcome import Outcome
-    from swarm.scenario import Scenario
+    from swarm.scenario.model import Scenario
 
 __all__ = [
     "Context",
