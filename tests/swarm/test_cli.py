@@ -283,6 +283,20 @@ def test_a_killed_run_is_resumed(folder: Path, swarm: Swarm) -> None:
         assert swarm("resume", "last", "--json").json["outcome"] == "accepted"
 
 
+def test_resume_reads_the_keys_beside_the_scenario_and_says_what_differs(folder: Path, swarm: Swarm) -> None:
+    (folder / "mine.py").write_text(MINE)
+    (folder / "own.yaml").write_text(OWN_CODE)
+    (folder / ".env").write_text("LAB_KEY=wrong\n")
+    with serving(responder=answered, key="right") as endpoint:
+        lab = ("--set", f"endpoints.lab={{url: '{endpoint.url}', key: LAB_KEY}}", "--model", "lab:test-model")
+        assert swarm("run", "own.yaml", "--trust", "--quiet", *lab).status == 3
+        (folder / ".env").write_text("LAB_KEY=right\n")
+        (folder / "mine.py").write_text(MINE + "# changed\n")
+        ended = swarm("resume", "last", "--json")
+    assert (ended.status, ended.json["outcome"]) == (0, "accepted")
+    assert "mine.py is not what it was" in ended.err
+
+
 # looking
 
 
