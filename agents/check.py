@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from agents.project_folder import ProjectFolder
+from agents.files.project_folder import ProjectFolder
 from agents.sandbox import Sandbox
 from bus.setup import Criterion
 

@@ -7,28 +7,28 @@ done and reported to the run's orchestrator. What a role does through its contex
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from pydantic import JsonValue
 
-from agents.attempt_folder import AttemptFolder
 from agents.briefing import Briefing, Finding
 from agents.check import CheckContext, Verdict
 from agents.checks import parse
+from agents.conversation.fitting import cut_middle
+from agents.conversation.structured import Answer
+from agents.conversation.thinking import Thinking
 from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
 from agents.effects import Effects
 from agents.errors import AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
-from agents.fitting import cut_middle
-from agents.flow import check_flow
+from agents.files.attempt_folder import AttemptFolder
+from agents.files.project_folder import ProjectFolder
 from agents.journal import digest_of
 from agents.model import Model
-from agents.project_folder import ProjectFolder
 from agents.sandbox import Sandbox
-from agents.structured import Answer
-from agents.thinking import Thinking
 from agents.tool import Tool, ToolContext
+from agents.web.flow import check_flow
 from bus.events import (
     CheckEnded,
     CheckStarted,
@@ -105,7 +105,7 @@ class Context:
 
     @property
     def goal(self) -> str:
-        """The goal; for a worker in one line."""
+        """The goal; for a worker its beginning, where it is long."""
         return self.briefing.goal
 
     @property
@@ -137,11 +137,13 @@ class Context:
         tools: Iterable[str] | None = None,
         answer: type[object] | None = None,
         max_tokens: int | None = None,
+        lacking: Callable[[], Awaitable[str]] | None = None,
     ) -> Reply:
         """Talk with the role's model, which may use the tools, until it has an answer.
 
         `tools` narrows what the role was granted. `answer`: a pydantic model or other type that the answer must fit;
-        it is validated, and repaired once with the error shown. Raises `AnswerUnusable`, `StuckRepeating`,
+        it is validated, and repaired once with the error shown. `lacking` is asked once, at the answer, what the work
+        still lacks; where it says something, the model is told and goes on. Raises `AnswerUnusable`, `StuckRepeating`,
         `ModelFailed`, and what ends an attempt from outside.
         """
         setup = self.briefing.role
@@ -182,6 +184,9 @@ class Context:
                         dialogue.answered(reply)
                 case Act():
                     dialogue.returned(await self._act(step.calls, granted))
+                case Finished() if lacking is not None and (text := await lacking()):
+                    lacking = None
+                    dialogue.not_yet(text)
                 case Finished():
                     return Reply(step.text, step.data)
                 case Broken(reason, "no_progress"):

@@ -4,6 +4,7 @@ A role is plain async code. Whatever is not deterministic goes through its conte
 same code, run again over its journal, goes on from where it stopped.
 """
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from importlib import resources
@@ -36,6 +37,7 @@ class Role(ABC, Generic[RequestT, ReplyT]):
         return (inspect.getdoc(cls) or cls.__name__).partition("\n")[0]
 
 
+@functools.cache  # read once, not once a request: reading blocks the event loop
 def prompt_of(role: type[Role[Any, Any]]) -> str:
     """Return the prompt that lies beside a role of ours as `NAME.md`."""
     return resources.files("agents.roles").joinpath(f"{role.name}.md").read_text(encoding="utf-8").strip()

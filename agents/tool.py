@@ -4,6 +4,7 @@ A tool is a typed async function under `@tool(...)`: its arguments give the sche
 argument annotated `ToolContext` is filled by us and not shown to the model.
 """
 
+import functools
 import inspect
 import re
 import typing
@@ -15,9 +16,10 @@ import pydantic
 from pydantic import JsonValue
 from pydantic_core import ErrorDetails
 
+from agents.conversation.structured import bare
 from agents.errors import ToolFailed
+from agents.files.project_folder import ProjectFolder
 from agents.model import ToolSchema
-from agents.project_folder import ProjectFolder
 from agents.sandbox import Sandbox
 from bus.setup import Permissions
 
@@ -63,7 +65,7 @@ class Tool:
     @property
     def schema(self) -> ToolSchema:
         """What the model is shown."""
-        return ToolSchema(self.name, self.description, _bare(self.arguments.model_json_schema()))
+        return ToolSchema(self.name, self.description, _parameters(self.arguments))
 
     def validate(self, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         """Return the arguments as the function takes them, in JSON's types.
@@ -165,6 +167,11 @@ def _arguments(function: Callable[..., Awaitable[object]]) -> tuple[type[pydanti
     return pydantic.create_model(function.__name__, __config__=config, **fields), context_argument
 
 
+@functools.cache  # every conversation shows its tools: made anew each time, that was half of a run's CPU time
+def _parameters(arguments: type[pydantic.BaseModel]) -> Mapping[str, JsonValue]:
+    return bare(arguments.model_json_schema())
+
+
 def _refuse_strange(hint: typing.Any, where: str) -> None:  # noqa: ANN401 - any type
     """Refuse a type that JSON cannot spell, when the tool is made and not when a model first meets it."""
     try:
@@ -180,23 +187,6 @@ def _in_words(fault: ErrorDetails, known: list[str]) -> str:
     if fault["type"] == "missing":
         return f"{where!r} is missing"
     return f"{where!r}: {fault['msg'][:300]}"
-
-
-def _bare(schema: dict[str, typing.Any]) -> dict[str, typing.Any]:
-    """Drop the titles that pydantic adds: a model pays for them in tokens and learns nothing."""
-    bare: dict[str, typing.Any] = {}
-    for key, value in schema.items():
-        if key in ("properties", "$defs"):  # their keys are names, of which one may be `title`
-            bare[key] = {name: _bare(inner) for name, inner in value.items()}
-        elif key in ("default", "const", "enum", "examples"):  # values, not schemas
-            bare[key] = value
-        elif isinstance(value, dict):
-            bare[key] = _bare(value)
-        elif isinstance(value, list):
-            bare[key] = [_bare(inner) if isinstance(inner, dict) else inner for inner in value]
-        elif key != "title":
-            bare[key] = value
-    return bare
 
 
 def _name(function: Callable[..., object]) -> str:

@@ -1,6 +1,6 @@
 """A scenario as resolved: all that a run is started with, in numbers and names the rules work on.
 
-`swarm/scenario.py` makes a `Setup` from a file; `GoalSubmitted` records it; `resume` reads it back from there.
+`swarm/scenario/model.py` makes a `Setup` from a file; `GoalSubmitted` records it; `resume` reads it back from there.
 Secrets and environment values stand in it by name only.
 """
 

@@ -10,7 +10,7 @@ from bus.event_log import EventLog
 from swarm import launch
 from swarm.errors import UsageError
 from swarm.outcome import Outcome
-from swarm.scenario import Scenario
+from swarm.scenario.model import Scenario
 from swarm.settings import Settings, read_settings
 
 OnEvent = Callable[[Envelope], None]
@@ -52,7 +52,7 @@ async def resume(
     on_event: OnEvent | None = None,
 ) -> Outcome:
     """Go on with a run. `limits`: ones to raise, such as `{"tokens": "400k"}`. Raises `SwarmError`."""
-    from swarm.scenario import change_limits  # noqa: PLC0415 - most programs never resume
+    from swarm.scenario.model import change_limits  # noqa: PLC0415 - most programs never resume
 
     changes = change_limits([f"limits.{name}={value}" for name, value in (limits or {}).items()])
     return await launch.resume(run, _settings(home, None), changes=dict(changes), on_event=on_event)

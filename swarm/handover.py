@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from agents.project_folder import ProjectFolder
+from agents.files.project_folder import ProjectFolder
 from bus.event_log import FileStore
 from bus.setup import FileRef
 from swarm.errors import MissingPart

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from agents.prices import price_of
+from agents.completions.prices import price_of
 from bus.envelope import Envelope
 from bus.errors import Conflict, NotFound, StorageFailed
 from bus.event_log import RunInfo
@@ -26,9 +26,9 @@ from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import is_gone, this_process
 from swarm.parts import Parts, load_tool, role_class
 from swarm.runtime import execute, fold
-from swarm.scenario import RoleModel, Scenario
+from swarm.scenario.model import RoleModel, Scenario
+from swarm.scenario.trust import file_hashes
 from swarm.settings import Settings
-from swarm.trust import file_hashes
 from swarm.version import VERSION
 
 OnEvent = Callable[[Envelope], None]

@@ -1,4 +1,4 @@
-"""The live view of a run: a fold of its own over the envelopes, drawn at most four times a second.
+"""The live view of a run: what `glance.py` makes of its envelopes, drawn at most four times a second.
 
 Folding happens where the envelopes come from and only touches memory; drawing happens in a thread, so that a terminal
 that is held or a pipe that nobody reads never holds the run up.
@@ -9,37 +9,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, TextIO, cast
+from typing import TYPE_CHECKING, Self, TextIO
 
 from bus.envelope import Envelope
-from bus.events import (
-    AssignmentEnded,
-    CallGranted,
-    Event,
-    FilesMerged,
-    GoalAccepted,
-    GoalFailed,
-    GoalSubmitted,
-    ModelAnswered,
-    ModelAsked,
-    ModelTryFailed,
-    PlanProposed,
-    PlanRefused,
-    PlanRequested,
-    ResultSubmitted,
-    ReviewGiven,
-    ReviewRequested,
-    RunPaused,
-    RunResumed,
-    SubtaskAssigned,
-    WorkFailed,
-)
-from bus.setup import Limits, Setup, Subtask
-from swarm.core.limits import CallKey, cost
+from swarm.glance import Glance, Row
 from swarm.outcome import PICO
 from swarm.terminal import has_colour, one_line
-from swarm.timeline import LONG, MINOR, Timeline, clock, doing, dollars
+from swarm.timeline import Timeline
+from swarm.wording import LONG, MINOR, clock, dollars
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,119 +33,6 @@ _MARKS = {
     "accepted": ("✔", "green"),
     "failed": ("✘", "red"),
 }
-
-
-@dataclass(slots=True)
-class Row:
-    """One subtask as it is drawn."""
-
-    subtask: Subtask
-    status: str = "waiting"
-    attempt: int = 0
-
-
-@dataclass(slots=True)
-class Doing:
-    """What one agent is at."""
-
-    request: str
-    role: str
-    subtask: str | None
-    did: str = "begins"
-
-
-@dataclass(slots=True)
-class Glance:
-    """What a person wants to know of a run that goes on."""
-
-    run: str = ""
-    setup: Setup | None = None
-    limits: Limits = field(default_factory=Limits)
-    rows: dict[str, Row] = field(default_factory=dict)
-    at_work: dict[str, Doing] = field(default_factory=dict)
-    """Lease -> what its agent is at."""
-    tokens: int = 0
-    money: int = 0
-    """Picodollars."""
-    price_known: bool = True
-    elapsed_ms: int = 0
-    last: str = ""
-    running: bool = False
-    _before: dict[str, Row] = field(default_factory=dict)
-    _asked: dict[CallKey, ModelAsked] = field(default_factory=dict)
-
-    def fold(self, envelope: Envelope) -> None:  # noqa: C901, PLR0912 - one line a kind of event
-        """Take one more event in."""
-        event = cast("Event", envelope.event)
-        self.run, self.elapsed_ms = envelope.correlation_id, envelope.elapsed_ms
-        lease = envelope.causation_id or ""
-        self._spend(envelope.subject or "", lease, event)
-        match event:
-            case GoalSubmitted(setup=setup):
-                self.setup, self.limits, self.running = setup, setup.limits, True
-            case RunResumed(changes=changes):
-                self.limits, self.running = self.limits.model_copy(update=changes), True
-                self.at_work.clear()
-            case RunPaused() | GoalAccepted() | GoalFailed():
-                self.running = False
-                self.at_work.clear()
-            case PlanRequested():
-                self.at_work[envelope.id] = Doing(envelope.subject or "", "planner", None)
-            case SubtaskAssigned(subtask=subtask, attempt=attempt):
-                self.rows[subtask.id] = Row(subtask, "working", attempt)
-                self.at_work[envelope.id] = Doing(subtask.id, subtask.role, subtask.id)
-            case ReviewRequested(subtask=name):
-                self.at_work[envelope.id] = Doing(envelope.subject or "", "critic", name)
-                self._mark(name, "in review")
-            case PlanProposed(subtasks=subtasks):
-                self.at_work.pop(lease, None)
-                self._before = self.rows
-                self.rows = {one.id: self._kept(one) for one in subtasks}
-            case PlanRefused():
-                self.rows = self._before
-            case ResultSubmitted():
-                self.at_work.pop(lease, None)
-            case WorkFailed():
-                gone = self.at_work.pop(lease, None)
-                self._mark(gone.subtask if gone else None, "failed")
-            case ReviewGiven(accepted=accepted, redo=redo):
-                gone = self.at_work.pop(lease, None)
-                self._mark(gone.subtask if gone and not accepted else None, "sent back")
-                for one in redo:
-                    self._mark(one.subtask, "sent back")
-            case FilesMerged(subtask=name):
-                self._mark(name, "accepted")
-            case AssignmentEnded(lease=ended):
-                self.at_work.pop(ended, None)
-            case _:
-                if (told := doing(event)) and lease in self.at_work:
-                    self.at_work[lease].did = told
-
-    def _kept(self, subtask: Subtask) -> Row:
-        """Return the row of a subtask that stays in a new plan as it was, else a fresh one."""
-        before = self.rows.get(subtask.id)
-        return before if before and before.subtask == subtask and before.status == "accepted" else Row(subtask)
-
-    def _mark(self, name: str | None, status: str) -> None:
-        if name in self.rows:
-            self.rows[name].status = status
-
-    def _spend(self, request: str, lease: str, event: Event) -> None:
-        if not isinstance(event, ModelAsked | CallGranted | ModelAnswered | ModelTryFailed):
-            return
-        key = (request, event.attempt, event.path, event.number)
-        if isinstance(event, ModelAsked):
-            self._asked[key] = event
-        elif isinstance(event, CallGranted) and key in self._asked:
-            self._asked[key] = self._asked[key].model_copy(update={"max_tokens": event.max_tokens})
-        elif isinstance(event, ModelAnswered):
-            self._asked.pop(key, None)
-            self.tokens += event.usage.input + event.usage.output
-            role = self.setup.roles.get(self.at_work[lease].role) if self.setup and lease in self.at_work else None
-            self.price_known = self.price_known and role is not None and role.price is not None
-            self.money += cost(event.usage, role.price) if role and role.price else 0
-        elif (asked := self._asked.pop(key, None)) and isinstance(event, ModelTryFailed) and event.unproven:
-            self.tokens += asked.input_bound + asked.max_tokens
 
 
 def drawn(glance: Glance, elapsed_ms: int) -> "RenderableType":

@@ -13,6 +13,7 @@ from types import MappingProxyType
 _MOST_BYTES = 64 * 1024
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 _QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\"""")
+_ENDPOINT = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -41,7 +42,7 @@ def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Set
     added, unread = read_env_file(folder / ".env") if folder else ({}, ())
     if "OPENAI_API_KEY" in environ or not added.get("OPENAI_API_KEY"):
         added.pop("OPENAI_BASE_URL", None)
-    env = {**added, **environ}
+    env = {**_kept(environ), **added, **environ} if _nothing_given(added, environ) else {**added, **environ}
     cache = environ.get("XDG_CACHE_HOME")
     return Settings(
         home=Path(env.get("SWARM_HOME") or ".swarm"),
@@ -53,6 +54,25 @@ def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Set
         env=MappingProxyType(env),
         unread=unread,
     )
+
+
+def config_folder(environ: Mapping[str, str]) -> Path | None:
+    """Return the folder of the user's configuration, None where there is no home. A relative one is ignored."""
+    configured, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
+    if Path(configured).is_absolute():
+        return Path(configured) / "eventswarm"
+    return Path(home) / ".config" / "eventswarm" if Path(home).is_absolute() else None
+
+
+def _nothing_given(*places: Mapping[str, str]) -> bool:
+    return not any(place.get(name) for place in places for name in _ENDPOINT)
+
+
+def _kept(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the key and URL that `swarm setup` kept."""
+    folder = config_folder(environ)
+    found = read_env_file(folder / "env")[0] if folder else {}
+    return {name: value for name, value in found.items() if name in _ENDPOINT}
 
 
 def read_env_file(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -22,7 +22,7 @@ def paint(text: str, style: str, *, colour: bool) -> str:
 
 def shown(text: str) -> str:
     """Return text from anywhere as it may be shown: nothing in it that a terminal obeys."""
-    from agents.readable import visible  # noqa: PLC0415 - not needed for `--help`
+    from agents.web.readable import visible  # noqa: PLC0415 - not needed for `--help`
 
     return visible(text)
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import structlog
 
-from agents.attempt_folder import AttemptFolder
 from agents.briefing import Briefing
 from agents.context import Context
 from agents.effects import Effects
@@ -23,6 +22,7 @@ from agents.errors import (
     StuckRepeating,
     ToolFailed,
 )
+from agents.files.attempt_folder import AttemptFolder
 from bus import topics
 from bus.envelope import Envelope, Stamp
 from bus.event_log import FileStore

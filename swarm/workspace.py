@@ -10,7 +10,7 @@ from pathlib import Path
 from bus.event_log import FileStore
 from bus.setup import FileRef
 from swarm.errors import Fault, ScenarioError
-from swarm.scenario import Scenario
+from swarm.scenario.model import Scenario
 
 MOST_BYTES = 256 * 1024 * 1024
 MOST_FILES = 10_000

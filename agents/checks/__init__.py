@@ -3,7 +3,7 @@
 import pkgutil
 
 from agents.check import Check
-from agents.criteria import nearest
+from agents.checking.criteria import nearest
 from agents.errors import BadCriterion
 from bus.setup import Criterion
 

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from agents import criteria
 from agents.check import CheckContext, Verdict
+from agents.checking import criteria
 from bus.setup import Criterion
 
 

@@ -3,8 +3,8 @@
 import asyncio
 from typing import ClassVar
 
-from agents import criteria
 from agents.check import CheckContext, Verdict
+from agents.checking import criteria
 from agents.errors import ToolFailed
 from bus.setup import Criterion
 

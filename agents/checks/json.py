@@ -4,15 +4,15 @@ import asyncio
 import json
 from typing import ClassVar, NoReturn
 
-from agents import criteria, json_schema
 from agents.check import CheckContext, Verdict
+from agents.checking import criteria, json_schema
 from agents.errors import ToolFailed
-from agents.project_folder import ProjectFolder
+from agents.files.project_folder import ProjectFolder
 from bus.setup import Criterion
 
 
 class JsonCheck:
-    """Reads a JSON file, and compares it with its schema; `agents/json_schema.py` says which keywords are known."""
+    """Reads a JSON file, and compares it with its schema; which keywords: `agents/checking/json_schema.py`."""
 
     key: ClassVar[str] = "json"
     runs_code: ClassVar[bool] = False

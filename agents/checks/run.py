@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
-from agents import criteria
 from agents.check import CheckContext, Verdict
+from agents.checking import criteria
 from agents.errors import SandboxUnavailable, ToolFailed
 from agents.sandbox import Completed, Ended
 from bus.setup import Criterion

@@ -3,8 +3,8 @@
 import asyncio
 from typing import ClassVar
 
-from agents import bounded, criteria, regex_search
 from agents.check import CheckContext, Verdict
+from agents.checking import bounded, criteria, regex_search
 from agents.errors import BadCriterion, ToolFailed
 from bus.setup import Criterion
 

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from agents import weights
-from agents.chat_completions import quote
-from agents.endpoint import Endpoint
+from agents.completions import weights
+from agents.completions.endpoint import Endpoint
+from agents.completions.shapes import quote
 from agents.errors import ModelUnavailable
 from agents.model import EndpointHealth, ModelPlace, ModelReply, ModelRequest, TryFailed
 
@@ -30,7 +30,7 @@ _children: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, "_Child"]] = W
 
 
 class Local:
-    """The model `name`: a name of `agents.weights.WEIGHTS`, or the path of a GGUF file."""
+    """The model `name`: a name of `agents.completions.weights.WEIGHTS`, or the path of a GGUF file."""
 
     def __init__(self, name: str, place: ModelPlace, *, command: Sequence[str] = COMMAND) -> None:
         is_path = name.endswith(".gguf") or "/" in name

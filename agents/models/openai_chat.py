@@ -1,6 +1,6 @@
 """Any endpoint that speaks Chat Completions: OpenAI's, a hosted one, vLLM, Ollama, llama.cpp."""
 
-from agents.endpoint import shared_endpoint
+from agents.completions.endpoint import shared_endpoint
 from agents.errors import ModelUnavailable
 from agents.model import ModelPlace, ModelReply, ModelRequest
 

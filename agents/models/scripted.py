@@ -21,7 +21,7 @@ from typing import Literal, Self, get_args
 import pydantic
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from agents.chat_completions import failure, quote
+from agents.completions.shapes import failure, quote
 from agents.errors import ModelUnavailable
 from agents.model import EndpointHealth, ModelPlace, ModelReply, ModelRequest, TryFailed, TryKind
 from bus.events import CallRequest, Message, Usage

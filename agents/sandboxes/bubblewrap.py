@@ -20,10 +20,10 @@ from pathlib import Path
 
 from agents.errors import SandboxUnavailable
 from agents.sandbox import Bounds, Completed, Ended
-from agents.sandboxes import handover, seccomp
-from agents.sandboxes.bubblewrap_options import limited, options
-from agents.sandboxes.interpreter import Interpreter, find
-from agents.sandboxes.launcher import finish, launch
+from agents.sandboxes.parts import handover, seccomp
+from agents.sandboxes.parts.bubblewrap_options import limited, options
+from agents.sandboxes.parts.interpreter import Interpreter, find
+from agents.sandboxes.parts.launcher import finish, launch
 
 SPARE_UIDS = range(60_578, 61_184)
 """User ids that systemd's list (UIDS-GIDS) leaves unused; within what a container's map usually holds."""

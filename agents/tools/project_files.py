@@ -13,9 +13,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agents import bounded, file_names, regex_search
+from agents.checking import bounded, regex_search
 from agents.errors import ToolFailed
-from agents.project_folder import ProjectFolder
+from agents.files import names as file_names
+from agents.files.project_folder import ProjectFolder
 from agents.tool import ToolContext, tool
 
 SHOWN = 50_000

@@ -3,11 +3,14 @@
 Each `run` returns the exit status; what goes wrong is raised and told by `failures.py`. A command imports what it works
 with inside `run`, so that `--help` and a typing error cost nothing.
 
-failures.py  errors as messages, JSON and exit statuses · terminal.py  text for people, colour only on a terminal
+failures.py  errors as messages, JSON and exit statuses
 watching.py  a run carried on to its end, stoppable by Ctrl-C · report.py  what a run came to, in words
 shipped.py   the scenarios that come with us · consent.py  whether a person trusts a scenario's code
+granted.py   what a scenario may do, in lines · choices.py  its models · dry_run.py  both, and nothing started
+looking.py   a run as it stands · arguments.py  what several commands take
 """
 
 COMMANDS: dict[str, str] = {
-    name: f"swarm.commands.{name}" for name in ("run", "resume", "check", "runs", "show", "log")
+    name: f"swarm.commands.{name}"
+    for name in ("run", "resume", "check", "runs", "show", "log", "doctor", "scenarios", "schema", "init", "setup")
 }

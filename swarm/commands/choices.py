@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from agents.prices import price_of
+from agents.completions.prices import price_of
 from bus.setup import Price
 from swarm.model_choice import Choice, split_model
-from swarm.scenario import Scenario
+from swarm.scenario.model import Scenario
 from swarm.terminal import one_line
 
 _LONG = 200

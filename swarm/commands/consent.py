@@ -5,10 +5,10 @@ import sys
 from swarm.commands.granted import said
 from swarm.commands.shipped import is_shipped
 from swarm.errors import UsageError
-from swarm.may import may
-from swarm.scenario import Scenario
+from swarm.scenario.may import may
+from swarm.scenario.model import Scenario
+from swarm.scenario.trust import content_hash, is_trusted, trust
 from swarm.terminal import note
-from swarm.trust import content_hash, is_trusted, trust
 
 
 def consent(scenario: Scenario, *, given: bool, can_ask: bool) -> None:

@@ -1,4 +1,4 @@
-"""What `run --dry-run` says: model, price, limits, what the scenario may do, its plan. Nothing is started or imported."""
+"""What `run --dry-run` says: model, price, limits, what may be done, the plan. Nothing is started or imported."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,12 @@ from pydantic import JsonValue
 from bus.setup import Limits
 from swarm.commands.choices import chosen_lines, price_lines
 from swarm.commands.granted import said
-from swarm.may import may
 from swarm.model_choice import Choice
 from swarm.outcome import PICO
-from swarm.scenario import Scenario
+from swarm.scenario.may import may
+from swarm.scenario.model import Scenario
 from swarm.terminal import one_line, say
-from swarm.timeline import clock, dollars
+from swarm.wording import clock, dollars
 
 _LONG = 200
 

@@ -98,8 +98,8 @@ def _bug(error: BaseException) -> Failure:
     told = "".join(traceback.format_exception(error))
     home = os.environ.get("SWARM_HOME") or ".swarm"
     text = (
-        f"{told}\nswarm: this is a bug in swarm itself, not in what you gave it. Please report it with the lines above. "
-        f"What was recorded is safe in {home}/log.db; `swarm runs` shows it."
+        f"{told}\nswarm: this is a bug in swarm itself, not in what you gave it. "
+        f"Please report it with the lines above. What was recorded is safe in {home}/log.db; `swarm runs` shows it."
     )
     message = f"{type(error).__name__}: {error}"
     return Failure(

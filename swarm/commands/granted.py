@@ -10,7 +10,7 @@ _LONG = 200
 
 
 def said(may: Mapping[str, JsonValue]) -> Iterator[str]:
-    """Yield a line for each thing that `swarm.may.may` found; what is none is left out."""
+    """Yield a line for each thing that `swarm.scenario.may.may` found; what is none is left out."""
     told = {
         "run code from": may["code"],
         "run code of the installed": may["modules"],

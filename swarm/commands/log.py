@@ -6,7 +6,7 @@ With --json it prints the events as they were recorded, one CloudEvent a line.
 import argparse
 from typing import TYPE_CHECKING
 
-from swarm.commands.show import position
+from swarm.commands.arguments import position
 from swarm.errors import UsageError
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     from swarm import launch  # noqa: PLC0415 - loads what runs agents
     from swarm.commands.watching import stoppable, watched  # noqa: PLC0415
-    from swarm.scenario import change_limits  # noqa: PLC0415
+    from swarm.scenario.model import change_limits  # noqa: PLC0415
     from swarm.settings import read_settings  # noqa: PLC0415
 
     changes = dict(change_limits(args.set))

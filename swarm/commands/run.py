@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from swarm.commands.arguments import new_folder
 from swarm.errors import UsageError
 from swarm.terminal import note
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     if args.bus is not None:
         raise UsageError("--bus: runs over a broker are not in this version. Leave it out: the run is in this process.")
-    out = _usable(Path(args.out)) if args.out else None
+    out = new_folder(args.out, "--out") if args.out else None
 
     from swarm.commands.watching import stoppable  # noqa: PLC0415 - loads what runs agents
 
@@ -52,7 +53,7 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     from swarm.commands.dry_run import dry_run  # noqa: PLC0415 - likewise
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
-    from swarm.scenario import Scenario  # noqa: PLC0415 - likewise
+    from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     scenario = Scenario.load(scenario_path(args.scenario), goal=args.goal, settings=args.set)
@@ -73,13 +74,3 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
         settings,
         lambda watch: launch.start(ready, settings, out=out, on_event=watch.on_event, announce=watch.announce),
     )
-
-
-def _usable(out: Path) -> Path:
-    """Return the folder of `--out`. Raises `UsageError` now where files could not be handed over in the end."""
-    if out.exists() or out.is_symlink():
-        raise UsageError(f"--out {out} is there already, and nothing is ever overwritten. Name a new folder.")
-    parent = next(parent for parent in out.absolute().parents if parent.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {out} cannot be made: {parent} is no folder that you may write to.")
-    return out

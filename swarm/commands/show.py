@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from swarm.commands.arguments import new_folder, position
 from swarm.errors import UsageError
 
 SUMMARY = "show one run, at any position"
@@ -22,22 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def position(text: str) -> int:
-    """Return a position in a log. Raises `ArgumentTypeError`."""
-    if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < 1:  # noqa: PLR2004 - 64 bits
-        raise argparse.ArgumentTypeError(f"{text!r} is no position: they are 1, 2, 3 …")
-    return int(text)
-
-
 def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     import asyncio  # noqa: PLC0415 - loads only where it is used
 
-    return asyncio.run(_show(args))
+    return asyncio.run(_show(args, new_folder(args.files, "--files") if args.files else None))
 
 
-async def _show(args: argparse.Namespace) -> int:
-    import os  # noqa: PLC0415 - loads only where it is used
+async def _show(args: argparse.Namespace, folder: Path | None) -> int:
+    import asyncio  # noqa: PLC0415 - loads only where it is used
+    import os  # noqa: PLC0415 - likewise
 
     from swarm import handover, launch  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
@@ -54,16 +49,11 @@ async def _show(args: argparse.Namespace) -> int:
         outcome = outcome_now(state, None if past else info.owner)
         if past and outcome.outcome == "running":
             outcome = outcome.model_copy(update={"reason": f"as it was after event {args.at} of {info.length}"})
-        folder = Path(args.files) if args.files else None
         if folder is not None:
             wanted = tuple(state.tree.values())
-            if folder.exists() or folder.is_symlink():
-                raise UsageError(
-                    f"--files {folder} is there already, and nothing is ever overwritten. Name a new folder."
-                )
             made = await handover.hand_over(info.run, wanted, store.files, folder)
             outcome = outcome.model_copy(update={"files": wanted, "folder": str(made) if made else None})
-        elif state.ended is not None and state.out and Path(state.out).is_dir():
+        elif state.ended is not None and await asyncio.to_thread(Path(state.out).is_dir):
             outcome = outcome.model_copy(update={"folder": state.out})
     report(outcome, as_json=args.json)
     return 0

@@ -1,4 +1,4 @@
-"""A run carried on to its end in the foreground: watched, stoppable by Ctrl-C, its outcome told. For `run`, `resume`."""
+"""A run carried on in the foreground to its end: watched, stoppable by Ctrl-C, its outcome told."""
 
 import argparse
 import asyncio
@@ -16,6 +16,7 @@ from swarm.outcome import Outcome, outcome_of
 from swarm.progress import view_for
 from swarm.runtime import fold
 from swarm.settings import Settings
+from swarm.telemetry import set_up
 from swarm.terminal import note
 
 
@@ -24,12 +25,6 @@ class Watch(NamedTuple):
 
     on_event: Callable[[Envelope], None]
     announce: Callable[[str], None]
-
-
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is alike in all commands that carry a run on."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
-    parser.add_argument("--quiet", action="store_true", help="show no progress, only the outcome")
 
 
 def stoppable(main: Callable[[], Coroutine[None, None, int]]) -> int:
@@ -75,6 +70,7 @@ async def watched(args: argparse.Namespace, settings: Settings, act: Callable[[W
         run = envelope.correlation_id
         view.on_event(envelope)
 
+    set_up(view.announce, level=settings.env.get("SWARM_LOG") or "warning", run=lambda: run)
     stopped = False
     try:
         async with view:

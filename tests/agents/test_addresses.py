@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from agents.addresses import HostPattern, Reach, embedded_ipv4, host_of, is_public, page_url
 from agents.errors import ToolRefused
+from agents.web.addresses import HostPattern, Reach, embedded_ipv4, host_of, is_public, page_url
 from bus.setup import Permissions
 
 SPECIAL_V4 = str.split("""

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from agents import bounded, regex_search
+from agents.checking import bounded, regex_search
 
 
 def test_a_function_of_another_process_answers() -> None:
-    assert bounded.call("agents.regex_search:found", "b$", ["a", "b", "ab"], 9, timeout_s=20) == [1, 2]
+    assert bounded.call("agents.checking.regex_search:found", "b$", ["a", "b", "ab"], 9, timeout_s=20) == [1, 2]
     assert bounded.call("os:getpid", timeout_s=20) != os.getpid()
 
 

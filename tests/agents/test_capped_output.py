@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.sandboxes.capped_output import FLOOD, CappedOutput
+from agents.sandboxes.parts.capped_output import FLOOD, CappedOutput
 
 
 @given(st.lists(st.binary(max_size=40)), st.integers(1, 60))

@@ -10,10 +10,10 @@ import pytest
 
 from agents import checks
 from agents.check import Check, CheckContext, Verdict
+from agents.checking.criteria import SHOWN
 from agents.checks.run import files_named, tail
-from agents.criteria import SHOWN
 from agents.errors import BadCriterion, SandboxUnavailable
-from agents.project_folder import ProjectFolder
+from agents.files.project_folder import ProjectFolder
 from agents.sandbox import Bounds, Completed, Ended
 from bus.setup import Criterion
 
@@ -184,7 +184,7 @@ async def test_a_blank_text_or_one_of_other_bytes_fails(folder: ProjectFolder, d
 async def test_a_regular_expression_without_end_is_broken_and_blocks_nothing(
     folder: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.regex_search.search.__kwdefaults__", {"timeout_s": 0.5})
+    monkeypatch.setattr("agents.checking.regex_search.search.__kwdefaults__", {"timeout_s": 0.5})
     folder.write("a", b"a" * 50 + b"b")
     judging = asyncio.create_task(judge(folder, {"text": "a", "contains": "re:(a+)+$"}))
     turns = 0

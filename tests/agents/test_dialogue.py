@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents import fitting
+from agents.conversation import fitting
+from agents.conversation.fitting import BYTES_A_TOKEN, cut_middle
+from agents.conversation.json_actions import action_schema, mode_of, result, signature
+from agents.conversation.messages import MAX_CALLS, as_data
+from agents.conversation.repetition import UNCHANGED_POLLS
+from agents.conversation.structured import dumps
 from agents.dialogue import (
     Act,
     Answer,
@@ -25,12 +30,7 @@ from agents.dialogue import (
     reply_message,
     whole,
 )
-from agents.dialogue_json import action_schema, mode_of, result, signature
-from agents.fitting import BYTES_A_TOKEN, cut_middle
-from agents.messages import MAX_CALLS, as_data
 from agents.model import ModelReply, ToolSchema
-from agents.repetition import UNCHANGED_POLLS
-from agents.structured import dumps
 from bus.events import CallRequest, Message, Usage
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import chat_completions
-from agents.call_gate import CallGate
-from agents.endpoint import Endpoint, shared_endpoint
+from agents.completions import shapes as chat_completions
+from agents.completions.endpoint import Endpoint, shared_endpoint
+from agents.completions.gate import CallGate
 from agents.errors import ModelUnavailable
 from agents.model import EndpointHealth, ModelPlace, ModelReply, ModelRequest, ToolSchema, TryFailed
 from agents.models.openai_chat import OpenAIChat

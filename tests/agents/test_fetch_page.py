@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.errors import ToolFailed, ToolRefused
-from agents.project_folder import ProjectFolder
-from agents.readable import decode, main_text, outline, visible
+from agents.files.project_folder import ProjectFolder
 from agents.tool import ToolContext
 from agents.tools import fetch_page as module
 from agents.tools.fetch_page import fetch_page
-from agents.web import Caps, fetch
+from agents.web.fetching import Caps, fetch
+from agents.web.readable import decode, main_text, outline, visible
 from bus.setup import Permissions
 from tests.support.site import Site, drip, endless, folder, gzip_bomb, page, raw, redirect, silent
 
@@ -484,7 +484,7 @@ async def test_several_pages_are_read_at_once(site: Site) -> None:
 
 
 def test_the_model_sees_the_address_alone() -> None:
-    assert set(fetch_page.arguments.model_fields) == {"url"}
+    assert set(fetch_page.schema.parameters["properties"]) == {"url"}
     assert fetch_page.effect == "reads"
     assert fetch_page.network
     assert not fetch_page.needs_approval

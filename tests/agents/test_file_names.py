@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import file_names
 from agents.errors import ToolRefused
+from agents.files import names as file_names
 
 REFUSED = {
     "/etc/passwd": "absolute",

@@ -1,7 +1,7 @@
 import pytest
 
 from agents.errors import ToolRefused
-from agents.flow import check_flow
+from agents.web.flow import check_flow
 from bus.setup import Permissions
 
 PUBLIC = Permissions()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents import json_schema
+from agents.checking import json_schema
 
 PRICES = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from agents.completions.weights import WEIGHTS, Weights, default_cache, fetch
 from agents.errors import ModelUnavailable
 from agents.model import ModelPlace, ModelRequest, TryFailed
 from agents.models.local import Local
-from agents.weights import WEIGHTS, Weights, default_cache, fetch
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 

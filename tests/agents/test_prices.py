@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from agents.prices import FREE, price_of
+from agents.completions.prices import FREE, price_of
 from bus.setup import Price
 
 
@@ -42,7 +42,7 @@ def test_prices_are_looked_up_without_a_socket() -> None:
         "def audit(event, args):\n"
         "    if event in ('socket.connect', 'socket.getaddrinfo'): raise SystemExit(f'went out: {args}')\n"
         "sys.addaudithook(audit)\n"
-        "from agents.prices import price_of\n"
+        "from agents.completions.prices import price_of\n"
         "assert price_of('openai', 'gpt-4o-mini') and price_of('openai', 'nope') is None\n"
         "assert threading.active_count() == 1, 'something renews prices in the background'\n"
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.errors import ToolFailed, ToolRefused
-from agents.project_folder import ProjectFolder
+from agents.files.project_folder import ProjectFolder
 from agents.tool import Tool, ToolContext
 from agents.tools import TOOLS
 from agents.tools.project_files import SHOWN, edit_file, list_files, read_file, search_files, write_file
@@ -224,7 +224,7 @@ async def test_many_and_long_lines_are_bounded(context: ToolContext) -> None:
 async def test_a_regular_expression_without_end_is_stopped_while_the_loop_goes_on(
     context: ToolContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.regex_search.search.__kwdefaults__", {"timeout_s": 0.5})
+    monkeypatch.setattr("agents.checking.regex_search.search.__kwdefaults__", {"timeout_s": 0.5})
     context.folder.write("a", b"a" * 50 + b"b")
     searching = asyncio.create_task(run(search_files, context, text="(a+)+$", regex=True))
     turns = 0

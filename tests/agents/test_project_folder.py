@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents import beneath
 from agents.errors import ToolFailed, ToolRefused
-from agents.project_folder import Entry, ProjectFolder
+from agents.files import beneath
+from agents.files.project_folder import Entry, ProjectFolder
 
 SECRET = b"the secret of the host"
 

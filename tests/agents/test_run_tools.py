@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.errors import SandboxUnavailable, ToolFailed, ToolRefused
-from agents.project_folder import ProjectFolder
+from agents.files.project_folder import ProjectFolder
 from agents.run_program import SHOWN, told
 from agents.sandbox import Bounds, Completed, Ended
 from agents.sandboxes.bubblewrap import BubblewrapSandbox

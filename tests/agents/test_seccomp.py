@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.errors import SandboxUnavailable
-from agents.sandboxes import seccomp
-from agents.sandboxes.seccomp import ABSENT, ALLOW, AUDIT_ARCH_X86_64, FORBID, KILL_PROCESS, bpf
+from agents.sandboxes.parts import seccomp
+from agents.sandboxes.parts.seccomp import ABSENT, ALLOW, AUDIT_ARCH_X86_64, FORBID, KILL_PROCESS, bpf
 
 PROGRAM = [struct.unpack_from("=HBBI", bpf("x86_64"), at) for at in range(0, len(bpf("x86_64")), 8)]
 NAMED = {**seccomp.FORBIDDEN, **seccomp.MISSING}

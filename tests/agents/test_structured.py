@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.structured import Answer, dumps, loads, read_object, repair
+from agents.conversation.structured import Answer, dumps, loads, read_object, repair
 
 
 class Plan(pydantic.BaseModel):

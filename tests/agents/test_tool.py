@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.errors import ToolFailed
-from agents.project_folder import ProjectFolder
+from agents.files.project_folder import ProjectFolder
 from agents.tool import Tool, ToolContext, tool
 from bus.setup import Permissions
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from bus.setup import Limits, Permissions, Price, Setup
 from swarm.errors import Fault, ScenarioError
-from swarm.may import may
-from swarm.scenario import RoleModel, Scenario, change_limits, schema
-from swarm.scenario_file import SECTIONS, ScenarioFile, Section
-from swarm.yaml_source import parse_source
+from swarm.scenario.file import SECTIONS, ScenarioFile, Section
+from swarm.scenario.may import may
+from swarm.scenario.model import RoleModel, Scenario, change_limits, schema
+from swarm.scenario.yaml_source import parse_source
 
 GOOD = r"""
 name: market-brief

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from swarm.scenario import Scenario
-from swarm.trust import content_hash, file_hashes, is_trusted, store_path, trust
+from swarm.scenario.model import Scenario
+from swarm.scenario.trust import content_hash, file_hashes, is_trusted, store_path, trust
 
 
 @pytest.fixture

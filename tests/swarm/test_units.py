@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.units import (
+from swarm.scenario.units import (
     LARGEST_COUNT,
     LONGEST_MS,
     MOST_MONEY,

@@ -1,0 +1,180 @@
+"""Structured answers: one JSON object read liberally out of a text, validated strictly, repaired once. Pure.
+
+Endpoints may ignore the schema they were given, so nothing here trusts that they kept it. `loads` is also the one way
+in which anything that a model wrote becomes data: what it lets through can be encoded again by every encoder we meet.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pydantic
+from pydantic import JsonValue
+
+_DEPTH = 64
+"""Levels of nesting; far below where parsers give up, so that the answer never depends on the stack."""
+_LARGEST = 2**53 - 1
+"""Integers beyond this are changed by readers that use doubles (RFC 8785, section 3.2.2.3)."""
+_TRIES = 32
+"""Opening braces looked at in one text: a hostile text costs no more than this many scans."""
+_STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"?|,(?=\s*[}\]])', re.DOTALL)
+_FENCE = re.compile(r"```\w*\s*")
+_THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
+_DECODER = json.JSONDecoder(strict=False)
+
+
+def loads(text: str) -> JsonValue:
+    """Parse JSON text, unescaped line breaks in strings allowed.
+
+    Raises `ValueError` where other programs could not take the value: NaN and infinities, integers over 2^53, lone
+    surrogates, more than 64 levels.
+    """
+    try:
+        value: JsonValue = _DECODER.decode(text)
+    except RecursionError as error:
+        raise ValueError(f"nested deeper than {_DEPTH} levels") from error
+    _check(value)
+    return value
+
+
+def dumps(value: object, *, sort: bool = False) -> str:
+    """Encode without spaces; `sort` the keys where equal values must give equal text."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=sort, separators=(",", ":"), allow_nan=False)
+
+
+def read_object(text: str) -> dict[str, JsonValue]:
+    """Return the one JSON object in `text`: bare, in a code fence or amid prose, trailing commas forgiven.
+
+    A text that begins with an object means that one, whatever was made up after it. Amid prose there must be just one:
+    a model that quotes an object from a file before its own must not be taken at the quote. Raises `ValueError`.
+    """
+    text = spoken(text).strip()
+    if fence := _FENCE.match(text):
+        text = text[fence.end() :]
+    start = text.find("{")
+    found = _objects(_STRING_OR_COMMA.sub(lambda match: "" if match[0] == "," else match[0], text[max(start, 0) :]))
+    if not found:
+        raise ValueError("there is no complete JSON object in the reply")
+    at, value = found[0]
+    if start + at > 0 and any(other != value for _, other in found):
+        raise ValueError(f"there are {len(found)} JSON objects in the reply, where exactly one is wanted")
+    _check(value)
+    return value
+
+
+def spoken(text: str) -> str:
+    """Return the text without the thoughts that some models put before it."""
+    thoughts = _THOUGHTS.match(text)
+    return text[thoughts.end() :] if thoughts else text
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answer must be: an object that fits `schema`, and that `validate` takes."""
+
+    schema: Mapping[str, JsonValue]
+    validate: Callable[[object], object]
+    """Gets the parsed JSON and returns the value that the caller wants; raises `ValueError` with the faults."""
+
+    @classmethod
+    def of(cls, kind: type[object]) -> "Answer":
+        """Make one of a pydantic model, or of any type that pydantic knows."""
+        return _of_class(cast("Hashable", kind)) if isinstance(kind, type) else _made(kind)
+
+    @property
+    def instruction(self) -> str:
+        """How the schema is told to the model, for endpoints that do not keep to it by themselves."""
+        return f"Your answer is one JSON object that fits this JSON schema, and nothing else:\n{dumps(self.schema)}"
+
+
+def _made(kind: type[object]) -> Answer:
+    adapter = pydantic.TypeAdapter(kind)
+
+    def validate(value: object) -> object:
+        try:
+            return adapter.validate_json(json.dumps(value))
+        except pydantic.ValidationError as error:
+            raise ValueError(faults(error)) from error
+
+    return Answer(bare(adapter.json_schema()), validate)
+
+
+_of_class = functools.lru_cache(maxsize=256)(_made)
+"""A role asks for the same class each time, and making a schema takes longer than all else in a call of a model."""
+
+
+def bare(schema: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Drop the titles that pydantic adds to a schema: a model pays for them in tokens and learns nothing."""
+    kept: dict[str, JsonValue] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):  # their keys are names, of which one may be `title`
+            kept[key] = {name: bare(inner) for name, inner in value.items()}
+        elif key in ("default", "const", "enum", "examples"):  # values, not schemas
+            kept[key] = value
+        elif isinstance(value, dict):
+            kept[key] = bare(value)
+        elif isinstance(value, list):
+            kept[key] = [bare(inner) if isinstance(inner, dict) else inner for inner in value]
+        elif key != "title":
+            kept[key] = value
+    return kept
+
+
+def faults(error: pydantic.ValidationError) -> str:
+    """Say each fault with its field, without the values: they may be long, and the model has them."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'the answer'}: {fault['msg']}"
+        for fault in error.errors(include_url=False, include_input=False, include_context=False)
+    )
+
+
+def repair(error: ValueError) -> str:
+    """Ask for the answer again with the fault shown."""
+    return f"This answer cannot be used: {error}. Give the whole answer again, as one JSON object without this fault."
+
+
+def _objects(text: str) -> list[tuple[int, dict[str, JsonValue]]]:
+    """Find the outermost objects and where they begin; parts of an object that is cut off are not objects."""
+    found = []
+    at = text.find("{")
+    for _ in range(_TRIES):
+        if at < 0:
+            break
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            end = max(error.pos, at + 1)
+        except (ValueError, RecursionError):  # an integer of thousands of digits; thousands of levels
+            end = len(text)
+        else:
+            found.append((at, cast("dict[str, JsonValue]", value)))
+        at = text.find("{", end)
+    return found
+
+
+def _check(value: JsonValue) -> None:
+    """Raise `ValueError` for what could not be encoded again."""
+    level = [value]
+    for _ in range(_DEPTH):
+        if any(type(item) is int and abs(item) > _LARGEST for item in level):
+            raise ValueError("an integer is over 2^53, write it as a string")
+        level = [part for item in level for part in _parts(item)]
+        if not level:
+            break
+    else:
+        raise ValueError(f"nested deeper than {_DEPTH} levels")
+    try:
+        dumps(value).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a string holds half a character (a lone surrogate)") from error
+    except ValueError as error:
+        raise ValueError("a number is not finite") from error
+
+
+def _parts(value: JsonValue) -> list[JsonValue]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

@@ -1,0 +1,117 @@
+"""The folder of one attempt: laid out from the file store when it is first needed, its changes stored by hash."""
+
+import asyncio
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from agents.errors import ToolFailed
+from agents.files.project_folder import ProjectFolder, Scan
+from bus.event_log import FileStore
+from bus.setup import FileChange, FileRef
+
+
+class AttemptFolder:
+    """Where one attempt works; nothing is on disk before `open`.
+
+    `base` is what changes are told against, `start` what the folder holds at first (both by path).
+    """
+
+    def __init__(self, root: Path, store: FileStore, base: Mapping[str, FileRef], start: Mapping[str, FileRef]) -> None:
+        self._root = root
+        self._store = store
+        self._base = base
+        self._wanted = dict(start)
+        self._folder: ProjectFolder | None = None
+        self._scan: Scan | None = None
+        self.changing = asyncio.Lock()
+        """Held by what changes the folder: one at a time."""
+
+    async def open(self) -> ProjectFolder:
+        """Return the folder, laid out."""
+        if self._folder is None:
+            folder = ProjectFolder(self._root)
+            await asyncio.to_thread(_make_empty, self._root)
+            self._folder = folder
+            for ref in self._wanted.values():
+                await self._write(folder, ref)
+            self._scan = await asyncio.to_thread(folder.scan)
+        return self._folder
+
+    async def recorded(self, changes: Sequence[FileChange]) -> None:
+        """Bring about changes that the log has of an earlier run of this attempt."""
+        if not changes:
+            return
+        for change in changes:
+            if change.sha256 is None:
+                self._wanted.pop(change.path, None)
+                if self._folder is not None:
+                    await asyncio.to_thread(self._folder.delete, change.path)
+            else:
+                ref = FileRef(path=change.path, sha256=change.sha256, bytes=change.bytes)
+                self._wanted[change.path] = ref
+                if self._folder is not None:
+                    await self._write(self._folder, ref)
+        if self._folder is not None:
+            self._scan = await asyncio.to_thread(self._folder.scan)
+
+    async def changes(self) -> tuple[FileChange, ...]:
+        """Store and return what changed since this was last asked."""
+        if self._folder is None or self._scan is None:
+            return ()
+        now = await asyncio.to_thread(self._folder.scan)
+        found = now.changes_since(self._scan)
+        self._scan = now
+        await self._keep(found)
+        return tuple(found)
+
+    async def result(self, names: Iterable[str] | None = None) -> tuple[FileChange, ...]:
+        """Store and return what the attempt changed against its base; only the named files, if names are given.
+
+        Raises `ToolFailed` for a named file that is not there.
+        """
+        if self._folder is None:
+            files: Mapping[str, FileRef] = self._wanted
+        else:
+            await self.changes()
+            files = self._scan.files if self._scan else {}
+        wanted = set(names) if names is not None else None
+        if wanted is not None and (absent := sorted(wanted - set(files))):
+            raise ToolFailed(f"the result names files that are not there: {', '.join(absent)}")
+        found = Scan(files).changes_since(Scan(self._base))
+        return tuple(change for change in found if wanted is None or change.path in wanted)
+
+    async def keep_output(self, path: str, text: str) -> FileRef:
+        """Store a tool's whole output, and lay it where the model can read it; it is no part of a result."""
+        data = text.encode("utf-8", "replace")
+        ref = FileRef(path=path, sha256=await self._store.put(data), bytes=len(data))
+        folder = await self.open()
+        await asyncio.to_thread(_write_beside, folder.root / path, data)
+        return ref
+
+    async def remove(self) -> None:
+        """Delete the folder from disk."""
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
+            self._folder = None
+
+    async def _write(self, folder: ProjectFolder, ref: FileRef) -> None:
+        data = await self._store.get(ref.sha256)
+        await asyncio.to_thread(folder.write, ref.path, data)
+
+    async def _keep(self, changes: Iterable[FileChange]) -> None:
+        for change in changes:
+            if change.sha256 is not None and self._folder is not None:
+                stored = await self._store.put(await asyncio.to_thread(self._folder.read, change.path))
+                if stored != change.sha256:
+                    raise ToolFailed(f"{change.path!r} was changed while it was read")
+
+
+def _write_beside(path: Path, data: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+
+
+def _make_empty(root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)

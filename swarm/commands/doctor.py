@@ -1,0 +1,107 @@
+"""Say what works here, and what to do about the rest. Exit status 3 where something that a run needs is missing."""
+
+import argparse
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from swarm.settings import Settings
+
+SUMMARY = "say what works here, and the remedy"
+EXAMPLES = """\
+  swarm doctor
+  swarm doctor models
+  swarm doctor sandbox
+"""
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    what: str
+    good: bool
+    told: str
+    remedy: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what only this command takes."""
+    parser.add_argument("part", choices=["models", "sandbox"], nargs="?", help="look at this only")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out."""
+    import asyncio  # noqa: PLC0415 - loads only where it is used
+
+    return asyncio.run(_doctor(args.part, as_json=args.json))
+
+
+async def _doctor(part: str | None, *, as_json: bool) -> int:
+    import json  # noqa: PLC0415 - loads only where it is used
+    import os  # noqa: PLC0415 - likewise
+    import sys  # noqa: PLC0415 - likewise
+
+    from swarm.commands.failures import MISSING  # noqa: PLC0415 - likewise
+    from swarm.settings import read_settings  # noqa: PLC0415 - likewise
+    from swarm.terminal import has_colour, paint, say, shown  # noqa: PLC0415 - likewise
+
+    settings = read_settings(os.environ)
+    parts: dict[str, list[Finding]] = {}
+    if part in {None, "models"}:
+        parts["models"] = [finding async for finding in _models(settings)]
+    if part in {None, "sandbox"}:
+        parts["sandbox"] = [finding async for finding in _sandboxes()]
+    if part is None:
+        parts["state"] = [_state(settings)]
+    good = all(any(finding.good for finding in findings) for findings in parts.values())
+    if as_json:
+        found = {name: [finding._asdict() for finding in findings] for name, findings in parts.items()}
+        say(json.dumps({"ok": good, **found}, ensure_ascii=False))
+        return 0 if good else MISSING
+    colour = has_colour(sys.stdout)
+    for name, findings in parts.items():
+        say(f"{name} (one is enough)" if len(findings) > 1 else name)
+        for finding in findings:
+            mark = paint("ok ", "green", colour=colour) if finding.good else paint("no ", "yellow", colour=colour)
+            say(f"  {mark} {finding.what}: {shown(finding.told)}")
+            if finding.remedy and not finding.good:
+                say(f"      {paint(shown(finding.remedy), 'cyan', colour=colour)}")
+    return 0 if good else MISSING
+
+
+async def _models(settings: "Settings") -> AsyncIterator[Finding]:
+    from swarm.model_choice import look  # noqa: PLC0415 - loads only where it is used
+
+    if settings.model:
+        yield Finding("SWARM_MODEL", good=True, told=f"{settings.model}, for all roles that nothing else names one for")
+    async for found in look(settings):
+        told = f"{found.choice.model} ({found.choice.why})" if found.choice else found.told
+        yield Finding(found.place, found.choice is not None, told, found.remedy)
+
+
+async def _sandboxes() -> AsyncIterator[Finding]:
+    from typing import Any, cast  # noqa: PLC0415 - loads only where it is used
+
+    from agents.errors import SandboxUnavailable  # noqa: PLC0415 - likewise
+    from agents.sandboxes import SANDBOXES  # noqa: PLC0415 - likewise
+    from bus import lookup  # noqa: PLC0415 - likewise
+
+    for name in SANDBOXES:
+        try:
+            await cast("Any", lookup.load(name, SANDBOXES))().probe()
+        except SandboxUnavailable as error:
+            yield Finding(name, good=False, told=error.reason, remedy=error.remedy)
+        else:
+            yield Finding(name, good=True, told="shuts programs in: no network, no files but their own")
+
+
+def _state(settings: "Settings") -> Finding:
+    import os  # noqa: PLC0415 - loads only where it is used
+
+    home = settings.home.absolute()
+    there = next((place for place in (home, *home.parents) if place.exists()), home)
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Finding("SWARM_HOME", good=True, told=f"{home} can be written")
+    remedy = "export SWARM_HOME=/a/folder/of/yours"
+    return Finding("SWARM_HOME", good=False, told=f"{home} cannot be written", remedy=remedy)

@@ -1,0 +1,293 @@
+"""A scenario: a goal and what agents may use to reach it, read from a file or a mapping and checked as a whole.
+
+`Scenario` is what the person wrote, with defaults and inputs filled in; it still lacks what is found elsewhere: which
+model each role gets, at which price. `resolve` adds those and gives the `Setup` that a run is started with.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import JsonValue
+
+from bus.setup import Criterion, Endpoint, Limits, Permissions, Price, RoleSetup, Setup, Subtask
+from swarm.errors import Fault, ScenarioError, listed, quote
+from swarm.scenario.changes import apply_settings, give_inputs, set_goal
+from swarm.scenario.draft import begin, refuse_what_is_not_there_yet
+from swarm.scenario.file import PermissionsSection, RoleSection, ScenarioFile, schema
+from swarm.scenario.inputs import insert_inputs
+from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, check_rules, prompt_file
+from swarm.scenario.validation import validate
+from swarm.scenario.yaml_source import Source, read_source
+
+__all__ = ["Dialogue", "RoleModel", "Scenario", "ScenarioRole", "change_limits", "load", "schema"]
+
+Dialogue = Literal["native", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioRole:
+    """One role as written, defaults filled in. `model` and `dialogue`: None where the file does not say."""
+
+    agents: int
+    deadline_ms: int
+    model: str | None = None
+    tools: tuple[str, ...] | None = None
+    """None: what the role's class declares, which is known only when it is loaded."""
+    max_tokens: int = 4096
+    dialogue: Dialogue | None = None
+    prompt: str | None = None
+    """The prompt's text, also where the file names another file."""
+    prompt_file: Path | None = None
+    uses: str | None = None
+    options: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleModel:
+    """The model that a role gets, `provider:name`, with what is known of it."""
+
+    model: str
+    dialogue: Dialogue = "native"
+    window: int | None = None
+    temperature: float | None = None
+    timeout_ms: int = 120_000
+    price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A checked scenario. `folder` (absolute): relative paths in it begin there. `file`: None if it was a mapping."""
+
+    name: str
+    goal: str
+    folder: Path
+    roles: Mapping[str, ScenarioRole]
+    file: Path | None = None
+    description: str = ""
+    model: str | None = None
+    """The model of every role that names none; None: what is found."""
+    accept: tuple[Criterion, ...] = ()
+    plan: tuple[Subtask, ...] | None = None
+    limits: Limits = field(default_factory=Limits)
+    permissions: Permissions = field(default_factory=Permissions)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    """Prices by endpoint, where the scenario gives them."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    workspace: tuple[str, ...] = ()
+    """Paths to copy in, as written: `.` means the folder's contents."""
+    outcome: tuple[str, ...] = ()
+    sandbox: str | None = None
+    python: str | None = None
+    warnings: tuple[str, ...] = ()
+    """What is allowed, but likely not meant; lines for people."""
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        goal: str | None = None,
+        settings: Sequence[str] = (),
+        inputs: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Read a scenario file. `settings`: `PATH=VALUE` as of `--set`. Raises `ScenarioError` with every fault."""
+        file = Path(path)
+        return cls._checked(
+            read_source(file), file, file.parent.absolute(), goal=goal, settings=settings, inputs=inputs
+        )
+
+    @classmethod
+    def from_dict(
+        cls,
+        mapping: Mapping[str, object],
+        *,
+        folder: str | Path = ".",
+        goal: str | None = None,
+        settings: Sequence[str] = (),
+        inputs: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Take a scenario from a mapping with a file's keys. Raises `ScenarioError`, whose faults have no lines."""
+        return cls._checked(mapping, None, Path(folder).absolute(), goal=goal, settings=settings, inputs=inputs)
+
+    @classmethod
+    def _checked(
+        cls,
+        written: Source | Mapping[str, object],
+        path: Path | None,
+        folder: Path,
+        *,
+        goal: str | None,
+        settings: Sequence[str],
+        inputs: Mapping[str, str] | None,
+    ) -> Self:
+        draft = begin(written, folder)
+        if goal is not None:
+            set_goal(draft, goal)
+        apply_settings(draft, settings)
+        give_inputs(draft, inputs or {})
+        refuse_what_is_not_there_yet(draft)
+        values = insert_inputs(draft)
+        file = validate(draft)
+        check_rules(draft)
+        if file is None or draft.faults:
+            raise ScenarioError(draft.in_order())
+        return cls._of(file, path, folder, values, draft.warnings)
+
+    @classmethod
+    def _of(
+        cls, file: ScenarioFile, path: Path | None, folder: Path, inputs: Mapping[str, str], warnings: Sequence[str]
+    ) -> Self:
+        limits = Limits(time_ms=file.limits.time, **file.limits.model_dump(exclude={"time"}))
+        names = [*BUILT_IN_TOOLS, *(name for name in file.roles if name not in BUILT_IN_TOOLS)]
+        plan = tuple(
+            Subtask(id=one.id, role=one.role, instruction=one.do, needs=tuple(one.needs), accept=tuple(one.accept))
+            for one in file.plan or ()
+        )
+        python = file.sandbox.python
+        return cls(
+            name=file.name or _name_of(path),
+            goal=file.goal,
+            folder=folder,
+            roles={name: _role(name, file.roles.get(name, RoleSection()), limits, folder) for name in names},
+            file=path,
+            description=file.description,
+            model=file.model,
+            accept=tuple(file.accept),
+            plan=plan or None,
+            limits=limits,
+            permissions=_permissions(file.permissions),
+            endpoints={name: Endpoint(url=one.url, key=one.key) for name, one in file.endpoints.items()},
+            prices={
+                name: Price(
+                    input=one.price.input,
+                    output=one.price.output,
+                    cached=one.price.input if one.price.cached is None else one.price.cached,
+                )
+                for name, one in file.endpoints.items()
+                if one.price
+            },
+            inputs=dict(inputs),
+            workspace=tuple(file.workspace or ()),
+            outcome=tuple(file.outcome or ()),
+            sandbox=file.sandbox.use,
+            python=str(folder / python) if python and "/" in python else python,
+            warnings=tuple(warnings),
+        )
+
+    def resolve(
+        self,
+        models: Mapping[str, RoleModel],
+        *,
+        declared: Mapping[str, Sequence[str]] | None = None,
+    ) -> Setup:
+        """Return what a run is started with.
+
+        `models`: each role's model, with what is known of it; what the scenario says goes before that. `declared`: the
+        tools that the classes of one's own declare, by role; used where the scenario names none. Raises
+        `ScenarioError` where a class declares what only a scenario grants.
+        """
+        roles = {}
+        for name, role in self.roles.items():
+            model = models[name]
+            provider = model.model.partition(":")[0]
+            roles[name] = RoleSetup(
+                model=model.model,
+                tools=self._tools(name, (declared or {}).get(name)),
+                agents=role.agents,
+                max_tokens=role.max_tokens,
+                dialogue=role.dialogue or model.dialogue,
+                prompt=role.prompt,
+                uses=role.uses,
+                options=dict(role.options),
+                window=model.window,
+                temperature=model.temperature,
+                timeout_ms=model.timeout_ms,
+                deadline_ms=role.deadline_ms,
+                price=self.prices.get(provider) or model.price,
+            )
+        return Setup(
+            name=self.name,
+            goal=self.goal,
+            roles=roles,
+            accept=self.accept,
+            plan=self.plan,
+            limits=self.limits,
+            permissions=self.permissions,
+            endpoints=dict(self.endpoints),
+            inputs=dict(self.inputs),
+            outcome=self.outcome,
+            sandbox=self.sandbox,
+            python=self.python,
+            folder=str(self.folder),
+        )
+
+    def _tools(self, name: str, declared: Sequence[str] | None) -> tuple[str, ...]:
+        written = self.roles[name].tools
+        if written is not None:
+            return written
+        if declared is None:
+            raise KeyError(f"the tools that the class of role {name!r} declares are needed here")
+        if claimed := GRANTED_ONLY & set(declared):
+            message = f"its class declares tools that only a scenario grants: {listed(claimed)}"
+            hint = f"Write `tools: [{', '.join(declared)}]` under the role, if you want it to have them."
+            file = str(self.file) if self.file else None
+            raise ScenarioError([Fault("value", message, file, field=f"roles.{name}.tools", hint=hint)])
+        return tuple(declared)
+
+
+load = Scenario.load
+
+
+def change_limits(settings: Sequence[str]) -> dict[str, int]:
+    """Return the limits that `resume --set limits.X=V` names, as fields of `Limits`. Raises `ScenarioError`."""
+    faults = [
+        Fault("setting", f"only limits can change now, not {quote(one.partition('=')[0])}", f"--set {quote(one)[1:-1]}")
+        for one in settings
+        if not one.startswith("limits.")
+    ]
+    if faults:
+        raise ScenarioError(faults)
+    draft = begin({"goal": "-"}, Path())
+    apply_settings(draft, settings)
+    file = validate(draft)
+    if file is None or draft.faults:
+        raise ScenarioError(draft.in_order())
+    changed = file.limits.model_dump(include=file.limits.model_fields_set)
+    return {"time_ms" if name == "time" else name: value for name, value in changed.items()}
+
+
+def _name_of(path: Path | None) -> str:
+    """Return a name made of the file's."""
+    stem = path.stem.lower() if path else ""
+    kept = "".join(char if char.isascii() and (char.isalnum() or char in "-_") else "-" for char in stem)
+    return kept.strip("-_")[:63] or "scenario"
+
+
+def _role(name: str, role: RoleSection, limits: Limits, folder: Path) -> ScenarioRole:
+    tools = BUILT_IN_TOOLS.get(name) if role.uses is None else None
+    written = prompt_file(role.prompt) if role.prompt else None
+    file = folder / written if written else None
+    return ScenarioRole(
+        agents=role.agents or limits.parallel,
+        deadline_ms=role.deadline or max(1, limits.time_ms // 3),
+        model=role.model,
+        tools=tools if role.tools is None else tuple(dict.fromkeys(role.tools)),
+        max_tokens=role.max_tokens or 4096,
+        dialogue=role.dialogue,
+        prompt=file.read_text("utf-8") if file else role.prompt,
+        prompt_file=file,
+        uses=role.uses,
+        options=role.options or {},
+    )
+
+
+def _permissions(section: PermissionsSection) -> Permissions:
+    fetch: Literal["public", "none"] | tuple[str, ...] = tuple(section.fetch)
+    if section.fetch == ["public"]:
+        fetch = "public"
+    elif section.fetch in (["none"], []):
+        fetch = "none"
+    return Permissions(fetch=fetch, private_hosts=tuple(section.private_hosts))

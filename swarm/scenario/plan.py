@@ -1,0 +1,82 @@
+"""A scenario's plan as a graph that can be worked, and its `accept` entries as checks that are understood."""
+
+import graphlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from agents import checks
+from agents.errors import BadCriterion
+from swarm.errors import listed, nearest, quote
+from swarm.scenario.draft import Draft
+from swarm.scenario.file import RoleSection, SubtaskSection
+from swarm.scenario.validation import good_rest
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from swarm.scenario.yaml_source import FieldPath
+
+_OWN_REQUESTS = frozenset({"planner", "critic"})
+"""Roles of ours that answer plan and review requests, never subtasks."""
+
+
+def check_plan(
+    draft: Draft, subtasks: Mapping[int, SubtaskSection], roles: Mapping[str, RoleSection], known: set[str]
+) -> None:
+    """Note what keeps the plan from working: unknown roles and needs, equal ids, circles, too many."""
+    first: dict[str, int] = {}
+    written = draft.data.get("plan")
+    plan = written if isinstance(written, list) else []
+    ids = {str(one["id"]) for one in plan if isinstance(one, dict) and "id" in one}
+    limits = good.limits if (good := good_rest(draft)) else None
+    if limits and len(plan) > limits.subtasks:
+        message = f"{len(plan)} subtasks are more than limits.subtasks allows ({limits.subtasks})"
+        draft.fault("plan", ("plan",), message, "Raise limits.subtasks, or plan fewer.", at_key=True)
+    for index, subtask in subtasks.items():
+        path: FieldPath = ("plan", index)
+        if (before := first.setdefault(subtask.id, index)) != index:
+            message = f"the id {quote(subtask.id)} stands twice (also plan.{before})"
+            draft.fault("plan", (*path, "id"), message, "Give each subtask an id of its own.")
+        if re.fullmatch(r"plan-\d+|review-.*", subtask.id):
+            draft.fault("plan", (*path, "id"), f"{quote(subtask.id)} is an id that a run gives itself")
+        if subtask.role not in known:
+            hint = nearest(subtask.role, known, otherwise="A role of your own is declared under `roles:`.")
+            message = f"role {quote(subtask.role)} is unknown (known: {listed(known - _OWN_REQUESTS)})"
+            draft.fault("unknown_name", (*path, "role"), message, hint)
+        elif subtask.role in _OWN_REQUESTS and not (subtask.role in roles and roles[subtask.role].uses):
+            hint = f"Give it to one of {listed(known - _OWN_REQUESTS)}."
+            draft.fault("plan", (*path, "role"), f"the {subtask.role} takes no subtasks", hint)
+        for position, need in enumerate(subtask.needs):
+            if need not in ids:
+                message = f"there is no subtask {quote(need)} (there are: {listed(ids)})"
+                draft.fault("plan", (*path, "needs", position), message, nearest(need, ids))
+    _check_cycle(draft, subtasks)
+
+
+def _check_cycle(draft: Draft, subtasks: Mapping[int, SubtaskSection]) -> None:
+    index = {subtask.id: position for position, subtask in subtasks.items()}
+    graph = {subtask.id: [need for need in subtask.needs if need in index] for subtask in subtasks.values()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        cycle: list[str] = error.args[1][::-1]
+        way = " needs ".join(quote(name) for name in cycle)
+        draft.fault("plan", ("plan", index[cycle[0]], "needs"), f"these wait for each other: {way}", "Drop one need.")
+
+
+def check_criteria(draft: Draft) -> None:
+    """Let `agents.checks` say which entries of `accept` it understands."""
+    places: list[tuple[FieldPath, JsonValue]] = [(("accept",), draft.data.get("accept"))]
+    plan = draft.data.get("plan")
+    for index, subtask in enumerate(plan if isinstance(plan, list) else ()):
+        places.append((("plan", index, "accept"), subtask.get("accept") if isinstance(subtask, dict) else None))
+    for where, criteria in places:
+        for index, criterion in enumerate(criteria if isinstance(criteria, list) else ()):
+            if not isinstance(criterion, dict):
+                continue
+            try:
+                checks.parse(criterion)
+            except BadCriterion as bad:
+                path = (*where, index, bad.field) if bad.field else (*where, index)
+                draft.fault("criterion", path, str(bad), at_key=bad.field not in criterion)
