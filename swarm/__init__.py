@@ -5,17 +5,21 @@ The names below load on first use:
     outcome = await swarm.run("brief.yaml", inputs={"company": "a brewery"})
 
 api.py          the functions below
-scenario.py     a scenario, checked as a whole: yaml_source.py -> scenario_draft.py -> scenario_validation.py against
-                scenario_file.py and scenario_values.py · scenario_inputs.py · scenario_settings.py · scenario_rules.py
-                · scenario_plan.py · units.py · own_code.py and trust.py what it brings · may.py what it may do
+scenario/       the scenario file, checked as a whole
 settings.py     the environment · model_choice.py which model, and why
 launch.py       start a run, go on with one · ownership.py whose it is · workspace.py the files it begins with
                 · outcome.py what it came to · handover.py its files
 runtime.py      puts it together · parts.py what its roles work with · clock.py
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request
 orchestrator.py edge of the core · worker.py edge of one role
+<<<<<<< HEAD
 cli.py          the command line · commands/ one file each · progress.py the live view of glance.py · timeline.py
                 a log in the words of wording.py · terminal.py what may be shown · telemetry.py lines for operators
+=======
+cli.py          the command line · commands/ one file each · progress.py the live view: glance.py what it shows
+                · timeline.py a log as text · wording.py events in words · terminal.py · telemetry.py lines for operators
+testing.py      for authors of roles and tools
+>>>>>>> docs
 errors.py       what can go wrong · version.py
 """
 
