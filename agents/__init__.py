@@ -9,8 +9,4 @@ tool.py      contract · tools/ one file each · run_program.py for those that r
 check.py     contract · checks/ one file each · checking/ what they need
 errors.py    what can go wrong
 sandbox.py   contract · sandboxes/ one file each · files/ an attempt's folder, confined
-<<<<<<< HEAD
-=======
-errors.py    what can go wrong
->>>>>>> docs
 """

@@ -12,14 +12,8 @@ launch.py       start a run, go on with one · ownership.py whose it is · works
 runtime.py      puts it together · parts.py what its roles work with · clock.py
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request
 orchestrator.py edge of the core · worker.py edge of one role
-<<<<<<< HEAD
-cli.py          the command line · commands/ one file each · progress.py the live view of glance.py · timeline.py
-                a log in the words of wording.py · terminal.py what may be shown · telemetry.py lines for operators
-=======
-cli.py          the command line · commands/ one file each · progress.py the live view: glance.py what it shows
-                · timeline.py a log as text · wording.py events in words · terminal.py · telemetry.py lines for operators
+cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 testing.py      for authors of roles and tools
->>>>>>> docs
 errors.py       what can go wrong · version.py
 """
 

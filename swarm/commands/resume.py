@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swarm.terminal import note, one_line
+from swarm.views.terminal import note, one_line
 
 if TYPE_CHECKING:
     from bus.events import GoalSubmitted

@@ -16,8 +16,8 @@ import swarm
 from bus.envelope import Envelope
 from bus.events import SubtaskAssigned
 from bus.setup import Subtask
-from swarm.glance import Glance, Row
-from swarm.progress import LiveView, PlainView, Quiet, drawn, footer, view_for
+from swarm.views.glance import Glance, Row
+from swarm.views.progress import LiveView, PlainView, Quiet, drawn, footer, view_for
 from tests.support.command import ANSWERS, SCENARIO
 from tests.support.events import envelopes
 
@@ -124,7 +124,7 @@ async def test_a_reader_that_is_gone_ends_the_view_not_the_run(recorded: list[En
     read, write = os.pipe()
     os.close(read)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("swarm.progress.REDRAW_S", 0)
+        patch.setattr("swarm.views.progress.REDRAW_S", 0)
         stream = os.fdopen(write, "w", buffering=1)
         try:
             async with PlainView(stream) as view:

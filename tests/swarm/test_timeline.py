@@ -17,8 +17,8 @@ from bus.events import (
     Usage,
 )
 from bus.setup import Price, RoleSetup, Setup, Subtask
-from swarm.timeline import Timeline
-from swarm.wording import clock, doing, dollars
+from swarm.views.timeline import Timeline
+from swarm.views.wording import clock, doing, dollars
 from tests.support.events import envelopes
 
 SETUP = Setup(
