@@ -148,7 +148,7 @@ class Thinking:
 
     def _bound(self, ask: Ask, messages: bytes) -> int:
         """Return more tokens than the endpoint can count: a token is at least a byte."""
-        schemas = sum(len(tool.name) + len(tool.description) + len(orjson.dumps(tool.parameters)) for tool in ask.tools)
+        schemas = sum(tool.size for tool in ask.tools)
         answer = len(orjson.dumps(ask.answer_schema)) if ask.answer_schema is not None else 0
         return len(messages) + schemas + answer + MESSAGE_TOKENS * (len(ask.messages) + len(ask.tools))
 
