@@ -4,6 +4,7 @@ A tool is a typed async function under `@tool(...)`: its arguments give the sche
 argument annotated `ToolContext` is filled by us and not shown to the model.
 """
 
+import functools
 import inspect
 import re
 import typing
@@ -60,7 +61,7 @@ class Tool:
     @property
     def schema(self) -> ToolSchema:
         """What the model is shown."""
-        return ToolSchema(self.name, self.description, _bare(self.arguments.model_json_schema()))
+        return ToolSchema(self.name, self.description, _schema_of(self.arguments))
 
     def validate(self, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         """Return the arguments as the function takes them, in JSON's types.
@@ -177,6 +178,11 @@ def _in_words(fault: ErrorDetails, known: list[str]) -> str:
     if fault["type"] == "missing":
         return f"{where!r} is missing"
     return f"{where!r}: {fault['msg'][:300]}"
+
+
+@functools.cache  # milliseconds each time, for every tool of every conversation
+def _schema_of(arguments: type[pydantic.BaseModel]) -> Mapping[str, JsonValue]:
+    return _bare(arguments.model_json_schema())
 
 
 def _bare(schema: dict[str, typing.Any]) -> dict[str, typing.Any]:
