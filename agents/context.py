@@ -9,8 +9,9 @@ import random
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
+import structlog
 from pydantic import JsonValue
 
 from agents.attempt_folder import AttemptFolder
@@ -19,7 +20,7 @@ from agents.check import CheckContext, Verdict
 from agents.checks import parse
 from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
 from agents.effects import Effects
-from agents.errors import AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
+from agents.errors import AgentsError, AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
 from agents.fitting import cut_middle
 from agents.journal import digest_of
 from agents.model import Model
@@ -28,6 +29,7 @@ from agents.sandbox import Sandbox
 from agents.structured import Answer
 from agents.thinking import Thinking
 from agents.tool import Tool, ToolContext
+from bus.errors import StorageFailed
 from bus.events import (
     CheckEnded,
     CheckStarted,
@@ -40,7 +42,7 @@ from bus.events import (
 )
 from bus.setup import Criterion, FileChange, FileRef
 
-T = TypeVar("T")
+log = structlog.get_logger()
 
 OUTPUT_CAP = 16_384
 """Bytes of a tool's output that are recorded and shown; the whole lies in a file beside."""
@@ -219,7 +221,7 @@ class Context:
             shows=verdict.shows,
             named=verdict.named,
         )
-        await self._effects.tell(ended)
+        await self._effects.done(ended)
         return verdict
 
     async def now(self) -> float:
@@ -271,7 +273,7 @@ class Context:
         entry = self._effects.begin(path, "tool", digest)
         if entry is not None and entry.outcome is not None:
             returned = cast("ToolReturned", await self._effects.recorded(entry))
-            await self._folder.recorded(returned.files)
+            await self._folder.recorded(returned.files, returned.whole)
             return returned
         await self._effects.live()
         done = ToolReturned(
@@ -302,11 +304,13 @@ class Context:
             self._means.sandbox,
             idempotency_key=f"{self.request}:{self.attempt}:{done.digest[:32]}",
         )
+        changes: tuple[FileChange, ...] = ()
         try:
-            output, error = await tool.run(arguments, context), False
-        except ToolFailed as failure:
+            output, error = await _outcome_of(tool, arguments, context)
+            if tool.effect != "reads":
+                changes = await self._folder.changes()
+        except ToolFailed as failure:  # what it left in the folder cannot be kept
             output, error = str(failure), True
-        changes = () if tool.effect == "reads" else await self._folder.changes()
         return await self._returned(done, output, error=error, files=changes)
 
     async def _returned(
@@ -322,10 +326,10 @@ class Context:
         if len(output) * 4 > OUTPUT_CAP and len(output.encode()) > OUTPUT_CAP:
             name = f".swarm/output-{'.'.join(map(str, done.path))}.txt"
             whole = await self._folder.keep_output(name, output)
-            output = cut_middle(output, OUTPUT_CAP, whole.path)
+            output = cut_middle(output, OUTPUT_CAP, whole.path if whole else None)
         update = {"output": output, "error": error, "wrong_arguments": wrong_arguments, "files": files, "whole": whole}
         returned = done.model_copy(update=update)
-        await self._effects.tell(returned)
+        await self._effects.done(returned)
         return returned
 
     async def _draw(self, kind: str, draw: Any) -> float:  # noqa: ANN401 - a function without arguments
@@ -335,5 +339,18 @@ class Context:
             return cast("ValueDrawn", await self._effects.recorded(entry)).value
         await self._effects.live()
         value: float = draw()
-        await self._effects.tell(ValueDrawn(attempt=self.attempt, path=path, kind=cast("Any", kind), value=value))
+        await self._effects.done(ValueDrawn(attempt=self.attempt, path=path, kind=cast("Any", kind), value=value))
         return value
+
+
+async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext) -> tuple[str, bool]:
+    """Run a tool; return its output, and whether that is an error. A tool that breaks is an error, not a crash."""
+    try:
+        return await tool.run(arguments, context), False
+    except ToolFailed as failure:
+        return str(failure), True
+    except (AgentsError, StorageFailed):
+        raise
+    except Exception as error:
+        log.warning("tool raised", tool=tool.name, exc_info=error)
+        return f"{tool.name} broke: {type(error).__name__}: {error}", True
