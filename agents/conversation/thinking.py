@@ -101,13 +101,15 @@ class Thinking:
                     answered_before=answered_before,
                 )
                 failed = _failed(asked, failure, verdict)
-                await self.effects.tell(failed)
                 match verdict:
                     case tries.Again(wait_s):
+                        await self.effects.tell(failed)
                         await asyncio.sleep(wait_s)
                     case tries.Pause(reason):
+                        await self.effects.tell(failed)
                         raise RunMustPause(reason) from failure
                     case tries.GiveUp():
+                        await self.effects.done(failed)
                         return failed
                 asked = asked.model_copy(update={"number": asked.number + 1})
             else:
@@ -121,7 +123,7 @@ class Thinking:
                     refusal=reply.refusal,
                     usage=reply.usage,
                 )
-                await self.effects.tell(answer)
+                await self.effects.done(answer)
                 return answer
 
     def _request(self, ask: Ask, max_tokens: int) -> ModelRequest:
