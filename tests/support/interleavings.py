@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as Folder
 
-from agents.attempt_folder import AttemptFolder
 from agents.briefing import Briefing
 from agents.context import Context, Means
 from agents.effects import Effects
+from agents.files.attempt_folder import AttemptFolder
 from agents.model import EndpointHealth, ModelReply, ModelRequest
 from agents.tool import tool
 from bus.events import CallRequest, Effect, ModelAnswered, ModelAsked, Path, ToolReturned, Usage

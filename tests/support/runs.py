@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents.models import MODELS
 from bus.envelope import Envelope
 from bus.setup import RoleSetup
 from bus.store import open_store
@@ -19,7 +18,7 @@ from swarm import launch
 from swarm.core.state import RunState
 from swarm.outcome import Outcome
 from swarm.runtime import fold
-from swarm.scenario import Scenario
+from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 
