@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from agents.context import Context
-from bus.events import Effect
 from tests.support.interleavings import RoleCode, World, awaited, keys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bus.events import Effect
 
 
 async def three_branches(ctx: Context) -> list[str]:
