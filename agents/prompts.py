@@ -21,7 +21,7 @@ def task(briefing: Briefing, instruction: str, feedback: Iterable[str]) -> str:
         section("The goal that your subtask serves", briefing.goal)
         + section("Your subtask", instruction)
         + section("Results you build on", "\n\n".join(map(result, briefing.findings)))
-        + section("Files in the project", file_list(briefing.start))
+        + section("Files in the project", file_list(briefing.start) or "none yet")
         + section("Done already to the outside world, not to be repeated", bullets(done))
         + section("An earlier attempt was not accepted. Do it differently this time. What was wrong", bullets(feedback))
     )

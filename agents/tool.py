@@ -16,6 +16,7 @@ import pydantic
 from pydantic import JsonValue
 from pydantic_core import ErrorDetails
 
+from agents.conversation.structured import bare
 from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder
 from agents.model import ToolSchema
@@ -168,7 +169,7 @@ def _arguments(function: Callable[..., Awaitable[object]]) -> tuple[type[pydanti
 
 @functools.cache  # every conversation shows its tools: made anew each time, that was half of a run's CPU time
 def _schema(name: str, description: str, arguments: type[pydantic.BaseModel]) -> ToolSchema:
-    return ToolSchema(name, description, _bare(arguments.model_json_schema()))
+    return ToolSchema(name, description, bare(arguments.model_json_schema()))
 
 
 def _refuse_strange(hint: typing.Any, where: str) -> None:  # noqa: ANN401 - any type
@@ -186,23 +187,6 @@ def _in_words(fault: ErrorDetails, known: list[str]) -> str:
     if fault["type"] == "missing":
         return f"{where!r} is missing"
     return f"{where!r}: {fault['msg'][:300]}"
-
-
-def _bare(schema: dict[str, typing.Any]) -> dict[str, typing.Any]:
-    """Drop the titles that pydantic adds: a model pays for them in tokens and learns nothing."""
-    bare: dict[str, typing.Any] = {}
-    for key, value in schema.items():
-        if key in ("properties", "$defs"):  # their keys are names, of which one may be `title`
-            bare[key] = {name: _bare(inner) for name, inner in value.items()}
-        elif key in ("default", "const", "enum", "examples"):  # values, not schemas
-            bare[key] = value
-        elif isinstance(value, dict):
-            bare[key] = _bare(value)
-        elif isinstance(value, list):
-            bare[key] = [_bare(inner) if isinstance(inner, dict) else inner for inner in value]
-        elif key != "title":
-            bare[key] = value
-    return bare
 
 
 def _name(function: Callable[..., object]) -> str:

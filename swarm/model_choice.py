@@ -71,8 +71,8 @@ class ModelDefaults:
     timeout_s: float = 120.0
 
 
-# A small model hands in what was just rejected if nothing varies its answers, and does best with actions as JSON.
-_SMALL = ModelDefaults("json", 8_192, 0.5, 600.0)
+# A small model does best with actions as JSON, and near to its likeliest answer; attempts after the first draw wider.
+_SMALL = ModelDefaults("json", 8_192, 0.2, 600.0)
 _DEFAULTS: tuple[tuple[str, ModelDefaults], ...] = (
     (r"local:.*", _SMALL),
     (r"scripted:.*", ModelDefaults(context=1_000_000)),

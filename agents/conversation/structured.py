@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import pydantic
 from pydantic import JsonValue
@@ -99,11 +99,28 @@ def _made(kind: type[object]) -> Answer:
         except pydantic.ValidationError as error:
             raise ValueError(faults(error)) from error
 
-    return Answer(adapter.json_schema(), validate)
+    return Answer(bare(adapter.json_schema()), validate)
 
 
 _of_class = functools.lru_cache(maxsize=256)(_made)
 """A role asks for the same class each time, and making a schema takes longer than all else in a call of a model."""
+
+
+def bare(schema: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Drop the titles that pydantic adds to a schema: a model pays for them in tokens and learns nothing."""
+    kept: dict[str, JsonValue] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):  # their keys are names, of which one may be `title`
+            kept[key] = {name: bare(inner) for name, inner in value.items()}
+        elif key in ("default", "const", "enum", "examples"):  # values, not schemas
+            kept[key] = value
+        elif isinstance(value, dict):
+            kept[key] = bare(value)
+        elif isinstance(value, list):
+            kept[key] = [bare(inner) if isinstance(inner, dict) else inner for inner in value]
+        elif key != "title":
+            kept[key] = value
+    return kept
 
 
 def faults(error: pydantic.ValidationError) -> str:

@@ -1,14 +1,20 @@
 """Goal in, plan out: subtasks with roles, needs and criteria, as a graph."""
 
+import functools
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from agents.briefing import Offer
 from agents.context import Context
 from agents.prompts import bullets, file_list, section
 from agents.role import Role, prompt_of
 from bus.events import Fact, PlanProposed, PlanRequested
 from bus.setup import Criterion, Subtask
+
+READS_FILES = frozenset({"read_file", "list_files", "search_files"})
+"""With these alone a role has nothing to do where there are no files."""
 
 
 class Planned(BaseModel):
@@ -18,9 +24,9 @@ class Planned(BaseModel):
 
     id: str
     role: str
+    creates: Annotated[list[str], Field(description="paths of the files that it must write, if any")] = []
     do: str
     needs: list[str] = []
-    creates: Annotated[list[str], Field(description="paths of the files that it must write, if any")] = []
 
 
 class Plan(BaseModel):
@@ -29,6 +35,16 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     subtasks: Annotated[list[Planned], Field(min_length=1)]
+
+
+@functools.cache
+def plan_of(roles: tuple[str, ...], most: int) -> type[Plan]:
+    """Return the answer for these roles and at most so many subtasks; endpoints that keep to a schema keep to that."""
+    role = Annotated[str, Field(json_schema_extra={"enum": [*roles]})]
+    planned = create_model("Planned", __base__=Planned, role=(role, ...))
+    return create_model(
+        "Plan", __base__=Plan, subtasks=(Annotated[list[planned], Field(min_length=1, max_length=most)], ...)
+    )
 
 
 class Planner(Role[PlanRequested, PlanProposed]):
@@ -40,18 +56,55 @@ class Planner(Role[PlanRequested, PlanProposed]):
     async def handle(self, request: PlanRequested, ctx: Context) -> PlanProposed:
         """Ask the model for a plan."""
         told = ctx.briefing
+        offers = useful(told.offers, files=bool(ctx.files))
         present = [f"[{f.subtask}] {f.role}, {f.status}: {f.instruction}" for f in told.findings]
         user = (
             section("Goal", ctx.goal)
-            + section("Roles", "\n".join(f"{offer.role}: {offer.about}" for offer in told.offers))
-            + section("Files that are there", file_list(ctx.files))
+            + section("Roles", "\n".join(f"{offer.role}: {offer.about}" for offer in offers))
+            + section("Files that are there", file_list(ctx.files) or "none yet")
             + section("The plan so far (keep accepted subtasks as they are)", "\n".join(present))
             + section("Why another plan is needed", bullets(request.feedback))
-            + f"At most {told.most_subtasks} subtasks."
-        )
-        reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user, answer=Plan)
+        )  # the limit stands in the schema: told in words, a small model takes it for a number to reach
+        answer = plan_of(tuple(offer.role for offer in offers), max(told.most_subtasks, 1))
+        reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user.rstrip(), answer=answer)
         plan: Plan = reply.data
-        return PlanProposed(subtasks=tuple(_subtask(planned) for planned in plan.subtasks))
+        return PlanProposed(subtasks=tuple(_subtask(planned) for planned in one_a_file(plan.subtasks)))
+
+
+def useful(offers: Sequence[Offer], *, files: bool) -> Sequence[Offer]:
+    """Leave out roles that can only read files where there are none: offered, they are given things to read."""
+    found = [offer for offer in offers if files or not offer.tools or not READS_FILES.issuperset(offer.tools)]
+    return found or offers
+
+
+def one_a_file(subtasks: Sequence[Planned]) -> list[Planned]:
+    """Make one subtask of those that would write the same file: side by side they end in a conflict."""
+    kept: list[Planned] = []
+    became: dict[str, str] = {}
+    for one in subtasks:
+        at = next((n for n, other in enumerate(kept) if _same_file(other, one)), None)
+        if at is None:
+            kept.append(one)
+        else:
+            became[one.id] = kept[at].id
+            kept[at] = _joined(kept[at], one)
+    return [one.model_copy(update={"needs": _renamed(one, became)}) for one in kept]
+
+
+def _same_file(one: Planned, other: Planned) -> bool:
+    return one.role == other.role and not set(one.creates).isdisjoint(other.creates)
+
+
+def _joined(one: Planned, other: Planned) -> Planned:
+    creates = list(dict.fromkeys([*one.creates, *other.creates]))
+    needs = list(dict.fromkeys([*one.needs, *other.needs]))
+    do = one.do if other.do in one.do else f"{one.do}\n{other.do}"
+    return one.model_copy(update={"creates": creates, "needs": needs, "do": do})
+
+
+def _renamed(one: Planned, became: dict[str, str]) -> list[str]:
+    needs = dict.fromkeys(became.get(need, need) for need in one.needs)
+    return [need for need in needs if need != one.id]
 
 
 def _subtask(planned: Planned) -> Subtask:

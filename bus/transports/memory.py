@@ -175,7 +175,7 @@ class MemoryTransport:
     async def publish(self, topic: str, message: Message, *, retain: bool = False) -> None:
         """Hand a message to all that subscribe now; waits while one of their queues is full.
 
-        Cancelled while it waits for room, it has handed over nothing. Raises `ValueError` for what is no topic, `RuntimeError`
+        Cancelled while it waits for room, it has handed over nothing. Raises `ValueError` for no topic, `RuntimeError`
         where the transport is not open, or is closed while this waits.
         """
         if self._encode:

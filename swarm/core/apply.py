@@ -295,7 +295,7 @@ def _adopt(state: RunState, subtasks: tuple[Subtask, ...]) -> None:
     kept: set[str] = set()
     for name in state.accepted_order:  # needs were accepted before what needs them
         spec = specs.get(name)
-        if spec == before[name].spec and kept.issuperset(spec.needs):
+        if spec is not None and spec == before[name].spec and kept.issuperset(spec.needs):
             kept.add(name)
     for name, old in before.items():
         if old.status in {Status.WORKING, Status.READY, Status.REVIEWED}:

@@ -5,8 +5,11 @@ from swarm.core import tree
 from swarm.core.plan import NOT_WORKERS
 from swarm.core.state import RunState, SubtaskState, Work
 
-ONE_LINE = 240
-"""Characters of the goal that a worker is told; planners and critics are told all of it."""
+GOAL_TOLD = 1_200
+"""Characters of the goal that a worker is told; planners and critics are told all of it.
+
+Small planners drop details on the way from the goal to a subtask; who sees the goal as well can still keep them.
+"""
 
 
 def brief(state: RunState, work: Work) -> Briefing:
@@ -22,7 +25,7 @@ def brief(state: RunState, work: Work) -> Briefing:
             subtask = state.subtasks[work.subtask or ""]
             base = tree.base_of(state, subtask)
             return Briefing(
-                one_line(setup.goal),
+                shortened(setup.goal),
                 role,
                 setup.permissions,
                 journal,
@@ -77,10 +80,10 @@ def brief(state: RunState, work: Work) -> Briefing:
             )
 
 
-def one_line(text: str) -> str:
-    """Return a text as one line, cut to `ONE_LINE` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= ONE_LINE else line[: ONE_LINE - 1] + "…"
+def shortened(goal: str) -> str:
+    """Return a goal as a worker is told it."""
+    goal = goal.strip()
+    return goal if len(goal) <= GOAL_TOLD else goal[: GOAL_TOLD - 1] + "…"
 
 
 def _finding(subtask: SubtaskState) -> Finding:
