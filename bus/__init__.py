@@ -4,6 +4,8 @@ events.py      every fact a run can record · setup.py a scenario as resolved, w
 envelope.py    who said it, when, in answer to what · codec.py envelope <-> one line of JSON
 topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish and subscribe
 transport.py   contract · transports/ one file each
-event_log.py   contract · event_logs/ one file each, with their file stores
+event_log.py   contract · event_logs/ one file each · chain.py what they check alike
+store.py       an event log with its files: file_store.py · database.py one SQLite file for both: database_file.py
 lookup.py      short name or "module:Class" -> the class
+errors.py      what can go wrong
 """

@@ -4,15 +4,48 @@ The names below load on first use:
 
     outcome = await swarm.run("brief.yaml", inputs={"company": "a brewery"})
 
-scenario.py    the scenario file, checked as a whole (scenario_*.py its parts) · settings.py · model_choice.py
-launch.py      start a run, go on with one · parts.py what its roles work with · runtime.py puts it together
-core/          the rules: state, apply, admit, decide, plan, limits, tree, request
+api.py          the functions below
+scenario/       the scenario file, checked as a whole
+settings.py     the environment · model_choice.py which model, and why
+launch.py       start a run, go on with one · ownership.py whose it is · workspace.py the files it begins with
+                · outcome.py what it came to · handover.py its files
+runtime.py      puts it together · parts.py what its roles work with · clock.py
+core/           the rules: state, apply, admit, decide, plan, limits, tree, request
 orchestrator.py edge of the core · worker.py edge of one role
-outcome.py     what a run came to · handover.py its files · workspace.py the files it begins with
-cli.py         the command line · commands/ one file each
+cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
+testing.py      for authors of roles and tools
+errors.py       what can go wrong · version.py
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see; at run time a name is loaded when it is first used
+    from agents.context import Context
+    from agents.errors import ToolFailed
+    from agents.role import Role
+    from agents.tool import ToolContext, tool
+    from bus.events import ResultSubmitted, SubtaskAssigned
+    from swarm.api import open_log, resume, run
+    from swarm.errors import SwarmError
+    from swarm.outcome import Outcome
+    from swarm.scenario.model import Scenario
+
+__all__ = [
+    "Context",
+    "Outcome",
+    "ResultSubmitted",
+    "Role",
+    "Scenario",
+    "SubtaskAssigned",
+    "SwarmError",
+    "ToolContext",
+    "ToolFailed",
+    "open_log",
+    "resume",
+    "run",
+    "tool",
+]
 
 _PUBLIC = {
     "run": "swarm.api",
@@ -29,8 +62,6 @@ _PUBLIC = {
     "SubtaskAssigned": "bus.events",
     "ResultSubmitted": "bus.events",
 }
-
-__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> object:

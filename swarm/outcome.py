@@ -60,11 +60,10 @@ class Outcome(_Frozen):
 def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
     """Return the outcome of a run in any state."""
     spent = state.ledger.spent
-    status = state.status if state.status in {"accepted", "failed", "paused"} else "running"
     return Outcome(
         run=state.run,
         scenario=state.setup.name if state.setup else "",
-        outcome=status,
+        outcome="running" if state.status == "new" else state.status,
         reason=reason_of(state),
         folder=folder,
         files=state.ended.files if state.ended else tree.outcome_files(state),

@@ -113,14 +113,14 @@ class _Child:
             path = await file()
             try:
                 async with asyncio.timeout(_LOAD_TIMEOUT_S):
-                    self._endpoint = await self._start(path)
+                    self._endpoint = endpoint = await self._start(path)
             except TimeoutError as error:
                 said = f"{path.name} was not loaded within {_LOAD_TIMEOUT_S:.0f} s."
                 raise ModelUnavailable(said, "Take a smaller model.") from error
             finally:
                 if self._endpoint is None:
                     await self.stop()
-            return self._endpoint
+            return endpoint
 
     async def stop(self) -> None:
         """End the child; it goes when its standard input ends, and is killed where it does not."""

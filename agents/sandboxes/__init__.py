@@ -1,4 +1,4 @@
-"""Sandboxes by short name, best first; beside them what they share: seccomp, launcher, usage, interpreter."""
+"""Sandboxes by short name, best first; parts/ what they share."""
 
 SANDBOXES: dict[str, str] = {
     "bwrap": "agents.sandboxes.bubblewrap:BubblewrapSandbox",

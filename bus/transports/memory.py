@@ -4,10 +4,11 @@ What the contract leaves open:
 
 - **Room.** A message is handed to all its subscriptions at once or to none: `publish` waits until each has room, and
   holds no room in one while it waits for another (two publishers could then wait for each other for ever). A publisher
-  that is cancelled while it waits has handed over nothing.
+  that is cancelled while it waits for room has handed over nothing.
 - **Order.** Messages on one topic come in the order in which `publish` was called, whoever called it.
-- **Fairness.** With room, `publish` does not give way to other tasks, except once in `PATIENCE` calls: so a publisher
-  that never blocks (nobody subscribed, or endless room) cannot keep its consumers from running. Publishers that wait
+- **Fairness.** With room, `publish` does not give way to other tasks, except once in `PATIENCE` calls, and then after
+  handing over: so a publisher that never blocks (nobody subscribed, or endless room) cannot keep its consumers from
+  running, and publishers that come meanwhile need not stand in line behind it. Publishers that wait
   for room of one subscription get it first come, first served, for each topic in turn.
 - **At least once.** Messages cannot be lost on the way here, so each comes exactly once to each subscription. What was
   delivered and not acknowledged when its subscription closed is delivered again to nobody.
@@ -28,7 +29,7 @@ from bus.topics import Routes, matches
 from bus.transport import Delivery, Message
 
 PATIENCE = 128
-"""How many calls of `publish` in a row may pass before one gives way to other tasks first."""
+"""How many calls of `publish` in a row may pass before one gives way to other tasks."""
 
 
 class _Line(deque["Future[None]"]):
@@ -174,14 +175,17 @@ class MemoryTransport:
     async def publish(self, topic: str, message: Message, *, retain: bool = False) -> None:
         """Hand a message to all that subscribe now; waits while one of their queues is full.
 
-        Cancelled while it waits, it has handed over nothing. Raises `ValueError` for what is no topic, `RuntimeError`
+        Cancelled while it waits for room, it has handed over nothing. Raises `ValueError` for no topic, `RuntimeError`
         where the transport is not open, or is closed while this waits.
         """
         if self._encode:
             message = _through_bytes(message)
-        self._streak += 1
-        if self._waiting or self._streak > PATIENCE or self._hand_over(topic, message, retain=retain):
+        if self._waiting or self._hand_over(topic, message, retain=retain):
             await self._hand_over_in_line(topic, message, retain=retain)
+        self._streak += 1
+        if self._streak > PATIENCE:
+            self._streak = 0
+            await asyncio.sleep(0)
 
     @asynccontextmanager
     async def subscribe(self, *filters: str, capacity: int = 1024) -> AsyncIterator[MemorySubscription]:
@@ -225,9 +229,6 @@ class MemoryTransport:
         self._waiting += 1
         try:
             async with line:
-                if self._streak > PATIENCE:
-                    self._streak = 0
-                    await asyncio.sleep(0)
                 full = self._hand_over(topic, message, retain=retain)
                 while full is not None:
                     await full.room()

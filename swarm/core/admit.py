@@ -52,7 +52,7 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
     """Tell whether an envelope from outside may be recorded now. Events of `decide` need no admission."""
     event = cast("Event", envelope.event)
     if isinstance(event, RunResumed):
-        return Admission.RECORD if not state.running else Admission.WRONG
+        return Admission.RECORD  # also of a running one: its process was killed, and this one has taken it
     if not state.running:
         return Admission.ENDED
     match event:

@@ -295,7 +295,7 @@ def _adopt(state: RunState, subtasks: tuple[Subtask, ...]) -> None:
     kept: set[str] = set()
     for name in state.accepted_order:  # needs were accepted before what needs them
         spec = specs.get(name)
-        if spec == before[name].spec and kept.issuperset(spec.needs):
+        if spec is not None and spec == before[name].spec and kept.issuperset(spec.needs):
             kept.add(name)
     for name, old in before.items():
         if old.status in {Status.WORKING, Status.READY, Status.REVIEWED}:
@@ -383,6 +383,7 @@ def _approve(state: RunState, subtask: SubtaskState) -> None:
 
 def _accept(state: RunState, subtask: SubtaskState) -> None:
     subtask.status, subtask.rejected, subtask.feedback, subtask.repeats = Status.ACCEPTED, None, (), 0
+    subtask.accepted_at, subtask.sources = state.position, tree.sources_of(state, subtask)
     state.accepted_order.append(subtask.spec.id)
     state.not_accepted -= 1
     for name in state.needed_by[subtask.spec.id]:

@@ -7,8 +7,10 @@ configuration. Asking is the command line's.
 import hashlib
 import json
 import os
+import re
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from swarm.scenario.may import code_files
 from swarm.scenario.model import Scenario
@@ -17,10 +19,15 @@ from swarm.scenario.model import Scenario
 def content_hash(scenario: Scenario) -> str | None:
     """Return the SHA-256 of all that the scenario brings and that could act; None where that is nothing.
 
-    Code counts by content and place beside the scenario, endpoints by address and by the variable their key is in.
+    Code counts by content and place beside the scenario, endpoints by address and by the variable their key is in. An
+    endpoint on this very machine is no stranger's: nothing leaves by it.
     """
     code = [[_place(path, scenario.folder), file_hash(path)] for path in code_files(scenario)]
-    servers = [[name, endpoint.url, endpoint.key] for name, endpoint in sorted(scenario.endpoints.items())]
+    servers = [
+        [name, endpoint.url, endpoint.key]
+        for name, endpoint in sorted(scenario.endpoints.items())
+        if not _is_here(endpoint.url)
+    ]
     if not code and not servers:
         return None
     return hashlib.sha256(json.dumps([code, servers]).encode()).hexdigest()
@@ -66,6 +73,12 @@ def trust(digest: str, name: str = "", store: Path | None = None) -> None:
     with os.fdopen(handle, "a", encoding="utf-8") as stream:
         os.fchmod(handle, 0o600)
         stream.write(f"{digest} {' '.join(name.split())}\n")
+
+
+def _is_here(url: str) -> bool:
+    """Tell whether an endpoint is on this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or bool(re.fullmatch(r"127\.\d+\.\d+\.\d+", host))
 
 
 def _place(path: Path, folder: Path) -> str:

@@ -17,8 +17,9 @@ import pytest
 
 from agents.errors import SandboxUnavailable
 from agents.sandbox import Bounds, Ended, Sandbox
-from agents.sandboxes import SANDBOXES, bubblewrap, usage
+from agents.sandboxes import SANDBOXES, bubblewrap
 from agents.sandboxes.bubblewrap import BubblewrapSandbox
+from agents.sandboxes.parts import usage
 from tests.support import escape_suite
 
 ROOT = Path(__file__).parents[2]

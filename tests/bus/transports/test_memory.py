@@ -59,7 +59,6 @@ async def test_publishing_with_room_gives_way_once_in_a_while_only() -> None:
         immediate = [goes_through_at_once(transport, "a") for _ in range(PATIENCE)]
         assert all(immediate)
         assert not goes_through_at_once(transport, "a")
-        await transport.publish("a", NOTE)
         assert goes_through_at_once(transport, "a")
         assert len([None for _ in iter(subscription.get_nowait, None)]) == PATIENCE + 2
 
@@ -84,7 +83,7 @@ async def test_a_publisher_that_never_waits_cannot_starve_others(topic: str) -> 
                 assert published <= 20 * PATIENCE
 
 
-async def test_a_publisher_cancelled_as_it_gives_way_has_said_nothing() -> None:
+async def test_a_publisher_cancelled_as_it_gives_way_has_said_its_message_once() -> None:
     async with MemoryTransport() as transport, transport.subscribe("a", capacity=10**6) as subscription:
         for _ in range(PATIENCE):
             await transport.publish("b", NOTE)
@@ -93,7 +92,19 @@ async def test_a_publisher_cancelled_as_it_gives_way_has_said_nothing() -> None:
         publisher.cancel()
         with pytest.raises(asyncio.CancelledError):
             await publisher
+        assert subscription.get_nowait() is not None
         assert subscription.get_nowait() is None
+
+
+async def test_while_one_publisher_gives_way_the_others_go_on() -> None:
+    async with MemoryTransport() as transport, transport.subscribe("a", capacity=10**6) as subscription:
+        for _ in range(PATIENCE):
+            await transport.publish("a", NOTE)
+        giving_way = transport.publish("a", NOTE)
+        giving_way.send(None)
+        assert all(goes_through_at_once(transport, "a") for _ in range(PATIENCE))
+        giving_way.close()
+        assert len([None for _ in iter(subscription.get_nowait, None)]) == 2 * PATIENCE + 1
 
 
 async def test_no_room_is_held_in_one_queue_while_waiting_for_another() -> None:

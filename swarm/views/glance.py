@@ -28,7 +28,7 @@ from bus.events import (
 )
 from bus.setup import Limits, Setup, Subtask
 from swarm.core.limits import CallKey, cost
-from swarm.wording import doing
+from swarm.views.wording import doing
 
 
 @dataclass(slots=True)
@@ -100,7 +100,10 @@ class Glance:
             case PlanRefused():
                 self.rows = self._before
             case ResultSubmitted():
-                self.at_work.pop(lease, None)
+                gone = self.at_work.pop(lease, None)
+                row = self.rows.get(gone.subtask or "") if gone else None
+                if row is not None and not row.subtask.accept and not event.files:
+                    row.status = "accepted"  # nothing to judge and nothing to merge: no event will say so
             case WorkFailed():
                 gone = self.at_work.pop(lease, None)
                 self._mark(gone.subtask if gone else None, "failed")

@@ -1,0 +1,54 @@
+from typing import ClassVar
+
+import pytest
+
+from bus.events import ModelAnswered, ToolReturned
+from swarm import Context, ResultSubmitted, Role, SubtaskAssigned, ToolContext, ToolFailed, tool
+from swarm.testing import Finding, try_role
+
+
+@tool(effect="reads")
+async def count_words(path: str, context: ToolContext) -> int:
+    """Count the words of a text file of the project."""
+    return len(context.folder.read_text(path).split())
+
+
+class Writer(Role[SubtaskAssigned, ResultSubmitted]):
+    """Writes what it is told."""
+
+    name: ClassVar[str] = "writer"
+    handles: ClassVar[type] = SubtaskAssigned
+    tools: ClassVar[tuple[str, ...]] = ("write_file",)
+
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        facts = "; ".join(finding.text for finding in ctx.findings)
+        draft = await ctx.converse("You write.", f"{request.subtask.instruction} {facts} {' '.join(request.feedback)}")
+        await ctx.call_tool("write_file", path="out.md", content=draft.text)
+        return ctx.result(draft.text, files=["out.md"])
+
+
+async def test_a_role_is_tried_with_a_scripted_model():
+    facts = Finding("facts", "researcher", "find", "water is wet")
+    script = [{"when": "water is wet", "reply": "Water is wet."}]
+    tried = await try_role(Writer(), "Write.", script=script, findings=[facts], files={"notes.md": b"x"})
+    assert tried.files == {"out.md": b"Water is wet."}
+    assert tried.result.text == "Water is wet."
+    assert [change.path for change in tried.result.files] == ["out.md"]
+    assert [type(effect).__name__ for effect in tried.effects] == [
+        "ModelAsked", "ModelAnswered", "ToolCalled", "ToolReturned",
+    ]  # fmt: skip
+
+
+async def test_a_tool_of_ones_own_is_tried_through_a_role():
+    class Counter(Writer):
+        """Counts."""
+
+        async def handle(self, _request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+            return ctx.result(await ctx.call_tool("count_words", path="notes.md"))
+
+    tried = await try_role(Counter(), "Count.", files={"notes.md": b"one two three"}, tools=[count_words])
+    assert tried.result.text == "3"
+    assert isinstance(tried.effects[-1], ToolReturned)
+    assert not any(isinstance(effect, ModelAnswered) for effect in tried.effects)
+    with pytest.raises(ToolFailed, match=r"no file 'notes\.md'"):
+        await try_role(Counter(), "Count.", tools=[count_words])
