@@ -7,6 +7,6 @@ dialogue.py  the model-and-tools conversation as a pure state machine · convers
 model.py     contract · models/ one file each · completions/ Chat Completions · tries.py what follows a failed try
 tool.py      contract · tools/ one file each · run_program.py for those that run code · web/ for those that fetch
 check.py     contract · checks/ one file each · checking/ what they need
-sandbox.py   contract · sandboxes/ one file each · files/ an attempt's folder, confined
 errors.py    what can go wrong
+sandbox.py   contract · sandboxes/ one file each · files/ an attempt's folder, confined
 """

@@ -9,8 +9,9 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
+import structlog
 from pydantic import JsonValue
 
 from agents.briefing import Briefing, Finding
@@ -21,7 +22,7 @@ from agents.conversation.structured import Answer
 from agents.conversation.thinking import Thinking
 from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
 from agents.effects import Effects
-from agents.errors import AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
+from agents.errors import AgentsError, AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
 from agents.files.attempt_folder import AttemptFolder
 from agents.files.project_folder import ProjectFolder
 from agents.journal import digest_of
@@ -29,6 +30,7 @@ from agents.model import Model
 from agents.sandbox import Sandbox
 from agents.tool import Tool, ToolContext
 from agents.web.flow import check_flow
+from bus.errors import StorageFailed
 from bus.events import (
     CheckEnded,
     CheckStarted,
@@ -41,7 +43,7 @@ from bus.events import (
 )
 from bus.setup import Criterion, FileChange, FileRef
 
-T = TypeVar("T")
+log = structlog.get_logger()
 
 OUTPUT_CAP = 16_384
 """Bytes of a tool's output that are recorded and shown; the whole lies in a file beside."""
@@ -229,7 +231,7 @@ class Context:
             shows=verdict.shows,
             named=verdict.named,
         )
-        await self._effects.tell(ended)
+        await self._effects.done(ended)
         return verdict
 
     async def now(self) -> float:
@@ -281,7 +283,7 @@ class Context:
         entry = self._effects.begin(path, "tool", digest)
         if entry is not None and entry.outcome is not None:
             returned = cast("ToolReturned", await self._effects.recorded(entry))
-            await self._folder.recorded(returned.files)
+            await self._folder.recorded(returned.files, returned.whole)
             if tool.network:
                 self._told.append(returned.output)
             return returned
@@ -324,13 +326,15 @@ class Context:
             self._means.sandbox,
             idempotency_key=f"{self.request}:{self.attempt}:{done.digest[:32]}",
         )
+        changes: tuple[FileChange, ...] = ()
         try:
-            output, error = await tool.run(arguments, context), False
-        except ToolFailed as failure:
+            output, error = await _outcome_of(tool, arguments, context)
+            if tool.effect != "reads":
+                changes = await self._folder.changes()
+        except ToolFailed as failure:  # what it left in the folder cannot be kept
             output, error = str(failure), True
         if tool.network:
             self._told.append(output)
-        changes = () if tool.effect == "reads" else await self._folder.changes()
         return await self._returned(done, output, error=error, files=changes)
 
     async def _returned(
@@ -346,10 +350,10 @@ class Context:
         if len(output) * 4 > OUTPUT_CAP and len(output.encode()) > OUTPUT_CAP:
             name = f".swarm/output-{'.'.join(map(str, done.path))}.txt"
             whole = await self._folder.keep_output(name, output)
-            output = cut_middle(output, OUTPUT_CAP, whole.path)
+            output = cut_middle(output, OUTPUT_CAP, whole.path if whole else None)
         update = {"output": output, "error": error, "wrong_arguments": wrong_arguments, "files": files, "whole": whole}
         returned = done.model_copy(update=update)
-        await self._effects.tell(returned)
+        await self._effects.done(returned)
         return returned
 
     async def _draw(self, kind: str, draw: Any) -> float:  # noqa: ANN401 - a function without arguments
@@ -359,5 +363,18 @@ class Context:
             return cast("ValueDrawn", await self._effects.recorded(entry)).value
         await self._effects.live()
         value: float = draw()
-        await self._effects.tell(ValueDrawn(attempt=self.attempt, path=path, kind=cast("Any", kind), value=value))
+        await self._effects.done(ValueDrawn(attempt=self.attempt, path=path, kind=cast("Any", kind), value=value))
         return value
+
+
+async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext) -> tuple[str, bool]:
+    """Run a tool; return its output, and whether that is an error. A tool that breaks is an error, not a crash."""
+    try:
+        return await tool.run(arguments, context), False
+    except ToolFailed as failure:
+        return str(failure), True
+    except (AgentsError, StorageFailed):
+        raise
+    except Exception as error:
+        log.warning("tool raised", tool=tool.name, exc_info=error)
+        return f"{tool.name} broke: {type(error).__name__}: {error}", True

@@ -84,8 +84,8 @@ class Dialogue:
             self._answer_schema: Mapping[str, JsonValue] | None = dialogue_json.action_schema(tools, schema)
         else:  # endpoints that force a reply into a schema leave no way to call a tool, so it is one or the other
             self._answer_schema = None if tools else schema
-        shown = dumps([[tool.name, tool.description, tool.parameters] for tool in self._shown_tools])
-        room = None if window is None else (window - max_tokens) * BYTES_A_TOKEN - len(shown.encode(errors="replace"))
+        shown = sum(tool.size for tool in self._shown_tools)
+        room = None if window is None else (window - max_tokens) * BYTES_A_TOKEN - shown
         self._history = History(_head(system, user, tools, self._mode, answer), room)
         self._calls = Calls((), reads)
         self._turn = self._faults = self._empties = 0

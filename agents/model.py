@@ -5,9 +5,11 @@ What follows a failed try (wait, ask again, give up, pause the run) is the calle
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+import orjson
 from pydantic import JsonValue
 
 from agents.errors import AgentsError
@@ -26,13 +28,18 @@ TryKind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ToolSchema:
     """A tool as a model sees it; `parameters` is a JSON schema of an object."""
 
     name: str
     description: str
     parameters: Mapping[str, JsonValue]
+
+    @cached_property  # asked for in every conversation, for the room it takes and for its reservation
+    def size(self) -> int:
+        """Bytes of all of it as JSON."""
+        return len(orjson.dumps([self.name, self.description, self.parameters]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Tool:
     @property
     def schema(self) -> ToolSchema:
         """What the model is shown."""
-        return ToolSchema(self.name, self.description, _parameters(self.arguments))
+        return _schema(self.name, self.description, self.arguments)
 
     def validate(self, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         """Return the arguments as the function takes them, in JSON's types.
@@ -168,8 +168,8 @@ def _arguments(function: Callable[..., Awaitable[object]]) -> tuple[type[pydanti
 
 
 @functools.cache  # every conversation shows its tools: made anew each time, that was half of a run's CPU time
-def _parameters(arguments: type[pydantic.BaseModel]) -> Mapping[str, JsonValue]:
-    return bare(arguments.model_json_schema())
+def _schema(name: str, description: str, arguments: type[pydantic.BaseModel]) -> ToolSchema:
+    return ToolSchema(name, description, bare(arguments.model_json_schema()))
 
 
 def _refuse_strange(hint: typing.Any, where: str) -> None:  # noqa: ANN401 - any type

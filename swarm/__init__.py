@@ -12,8 +12,7 @@ launch.py       start a run, go on with one · ownership.py whose it is · works
 runtime.py      puts it together · parts.py what its roles work with · clock.py
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request
 orchestrator.py edge of the core · worker.py edge of one role
-cli.py          the command line · commands/ one file each · progress.py the live view: glance.py what it shows
-                · timeline.py a log as text · wording.py events in words · terminal.py · telemetry.py lines for operators
+cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 testing.py      for authors of roles and tools
 errors.py       what can go wrong · version.py
 """
@@ -30,7 +29,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time a name is l
     from swarm.api import open_log, resume, run
     from swarm.errors import SwarmError
     from swarm.outcome import Outcome
-    from swarm.scenario import Scenario
+    from swarm.scenario.model import Scenario
 
 __all__ = [
     "Context",

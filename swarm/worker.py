@@ -25,6 +25,7 @@ from agents.errors import (
 from agents.files.attempt_folder import AttemptFolder
 from bus import topics
 from bus.envelope import Envelope, Stamp
+from bus.errors import StorageFailed
 from bus.event_log import FileStore
 from bus.events import (
     AssignmentEnded,
@@ -164,10 +165,8 @@ class Worker:
             effects.enter()
             reply = await self._reply(request, context)
             await assignment.send(reply.model_copy(update={"effects": effects.count}))
-        except (RunMustPause, ModelUnavailable) as error:
-            await assignment.send(AssignmentEnded(lease=envelope.id, why=str(error), pause=str(error)))
         except Exception as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
-            await assignment.send(failure(error, effects.count))
+            await assignment.send(_ending(error, envelope.id, effects.count))
         finally:
             del self._leases[envelope.id]
             await folder.remove()
@@ -192,7 +191,24 @@ KINDS: Mapping[type[Exception], str] = {
     SandboxUnavailable: "sandbox",
     CheckBroken: "tool",
 }
+PAUSING = (RunMustPause, ModelUnavailable, StorageFailed)
 NOT_RETRYABLE = (CheckBroken, SandboxUnavailable, Diverged)
+
+
+def _ending(error: Exception, lease: str, effects: int) -> AssignmentEnded | WorkFailed:
+    """Return what follows from a role's exception: the run pauses where a part of it is missing."""
+    raised = _leaves(error)
+    for one in raised:
+        if isinstance(one, PAUSING):
+            return AssignmentEnded(lease=lease, why=str(one), pause=str(one))
+    return failure(raised[0], effects)
+
+
+def _leaves(error: Exception) -> list[Exception]:
+    """Return what was raised in the tasks of a role's groups; the error itself if it is no group."""
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    return [leaf for one in error.exceptions for leaf in _leaves(one)]
 
 
 def failure(error: Exception, effects: int) -> WorkFailed:

@@ -101,13 +101,15 @@ class Thinking:
                     answered_before=answered_before,
                 )
                 failed = _failed(asked, failure, verdict)
-                await self.effects.tell(failed)
                 match verdict:
                     case tries.Again(wait_s):
+                        await self.effects.tell(failed)
                         await asyncio.sleep(wait_s)
                     case tries.Pause(reason):
+                        await self.effects.tell(failed)
                         raise RunMustPause(reason) from failure
                     case tries.GiveUp():
+                        await self.effects.done(failed)
                         return failed
                 asked = asked.model_copy(update={"number": asked.number + 1})
             else:
@@ -121,7 +123,7 @@ class Thinking:
                     refusal=reply.refusal,
                     usage=reply.usage,
                 )
-                await self.effects.tell(answer)
+                await self.effects.done(answer)
                 return answer
 
     def _request(self, ask: Ask, max_tokens: int) -> ModelRequest:
@@ -148,7 +150,7 @@ class Thinking:
 
     def _bound(self, ask: Ask, messages: bytes) -> int:
         """Return more tokens than the endpoint can count: a token is at least a byte."""
-        schemas = sum(len(tool.name) + len(tool.description) + len(orjson.dumps(tool.parameters)) for tool in ask.tools)
+        schemas = sum(tool.size for tool in ask.tools)
         answer = len(orjson.dumps(ask.answer_schema)) if ask.answer_schema is not None else 0
         return len(messages) + schemas + answer + MESSAGE_TOKENS * (len(ask.messages) + len(ask.tools))
 

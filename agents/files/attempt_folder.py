@@ -22,47 +22,50 @@ class AttemptFolder:
         self._store = store
         self._base = base
         self._wanted = dict(start)
+        self._beside: dict[str, FileRef] = {}
         self._folder: ProjectFolder | None = None
         self._scan: Scan | None = None
+        self._laying_out = asyncio.Lock()
         self.changing = asyncio.Lock()
         """Held by what changes the folder: one at a time."""
 
     async def open(self) -> ProjectFolder:
         """Return the folder, laid out."""
-        if self._folder is None:
-            folder = ProjectFolder(self._root)
-            await asyncio.to_thread(_make_empty, self._root)
-            self._folder = folder
-            for ref in self._wanted.values():
-                await self._write(folder, ref)
-            self._scan = await asyncio.to_thread(folder.scan)
-        return self._folder
+        async with self._laying_out:  # several reads of one reply come at once
+            if self._folder is None:
+                folder = ProjectFolder(self._root)
+                await asyncio.to_thread(_make_empty, self._root)
+                for ref in self._wanted.values():
+                    await self._write(folder, ref)
+                for ref in self._beside.values():
+                    await self._lay_beside(folder, ref)
+                self._scan = await asyncio.to_thread(folder.scan)
+                self._folder = folder
+            return self._folder
 
-    async def recorded(self, changes: Sequence[FileChange]) -> None:
-        """Bring about changes that the log has of an earlier run of this attempt."""
-        if not changes:
-            return
-        for change in changes:
-            if change.sha256 is None:
-                self._wanted.pop(change.path, None)
+    async def recorded(self, changes: Sequence[FileChange], whole: FileRef | None = None) -> None:
+        """Bring about what the log has of an earlier run of this attempt: changes, and a tool's whole output."""
+        async with self._laying_out:
+            for change in changes:
+                await self._bring_about(change)
+            if whole is not None:
+                self._beside[whole.path] = whole
                 if self._folder is not None:
-                    await asyncio.to_thread(self._folder.delete, change.path)
-            else:
-                ref = FileRef(path=change.path, sha256=change.sha256, bytes=change.bytes)
-                self._wanted[change.path] = ref
-                if self._folder is not None:
-                    await self._write(self._folder, ref)
-        if self._folder is not None:
-            self._scan = await asyncio.to_thread(self._folder.scan)
+                    await self._lay_beside(self._folder, whole)
+            if changes and self._folder is not None:
+                self._scan = await asyncio.to_thread(self._folder.scan)
 
     async def changes(self) -> tuple[FileChange, ...]:
-        """Store and return what changed since this was last asked."""
+        """Store and return what changed since this was last asked.
+
+        Raises `ToolFailed` for a file that cannot be kept, such as one too large; it is among the changes next time.
+        """
         if self._folder is None or self._scan is None:
             return ()
         now = await asyncio.to_thread(self._folder.scan)
         found = now.changes_since(self._scan)
-        self._scan = now
         await self._keep(found)
+        self._scan = now
         return tuple(found)
 
     async def result(self, names: Iterable[str] | None = None) -> tuple[FileChange, ...]:
@@ -81,13 +84,14 @@ class AttemptFolder:
         found = Scan(files).changes_since(Scan(self._base))
         return tuple(change for change in found if wanted is None or change.path in wanted)
 
-    async def keep_output(self, path: str, text: str) -> FileRef:
-        """Store a tool's whole output, and lay it where the model can read it; it is no part of a result."""
+    async def keep_output(self, path: str, text: str) -> FileRef | None:
+        """Store a tool's whole output, and lay it where the model can read it; it is no part of a result.
+
+        None where a program made something of its own at that place: what lies there is not touched.
+        """
         data = text.encode("utf-8", "replace")
         ref = FileRef(path=path, sha256=await self._store.put(data), bytes=len(data))
-        folder = await self.open()
-        await asyncio.to_thread(_write_beside, folder.root / path, data)
-        return ref
+        return ref if await self._lay_beside(await self.open(), ref) else None
 
     async def remove(self) -> None:
         """Delete the folder from disk."""
@@ -99,17 +103,31 @@ class AttemptFolder:
         data = await self._store.get(ref.sha256)
         await asyncio.to_thread(folder.write, ref.path, data)
 
+    async def _bring_about(self, change: FileChange) -> None:
+        if change.sha256 is None:
+            self._wanted.pop(change.path, None)
+            if self._folder is not None:
+                await asyncio.to_thread(self._folder.delete, change.path)
+        else:
+            ref = FileRef(path=change.path, sha256=change.sha256, bytes=change.bytes)
+            self._wanted[change.path] = ref
+            if self._folder is not None:
+                await self._write(self._folder, ref)
+
+    async def _lay_beside(self, folder: ProjectFolder, ref: FileRef) -> bool:
+        data = await self._store.get(ref.sha256)
+        try:
+            await asyncio.to_thread(folder.write_private, ref.path, data)
+        except ToolFailed:
+            return False
+        return True
+
     async def _keep(self, changes: Iterable[FileChange]) -> None:
         for change in changes:
             if change.sha256 is not None and self._folder is not None:
                 stored = await self._store.put(await asyncio.to_thread(self._folder.read, change.path))
                 if stored != change.sha256:
                     raise ToolFailed(f"{change.path!r} was changed while it was read")
-
-
-def _write_beside(path: Path, data: bytes) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
 
 
 def _make_empty(root: Path) -> None:

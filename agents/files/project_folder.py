@@ -107,16 +107,13 @@ class ProjectFolder:
 
         `durable`: return only when it would survive a loss of power.
         """
-        *folders, name = _file_parts(path)
-        if part := file_names.never_kept((*folders, name)):
+        if part := file_names.never_kept(_file_parts(path)):
             raise ToolRefused(f"{path!r} may not be written: {part!r} is never part of a result. Use another name.")
-        with self._explained(path), beneath.folder_at(self.root) as root:
-            parent = self._make_folders(root, folders)
-            try:
-                _refuse_clash(parent, name)
-                plain_file.put(parent, name, data, mode=plain_file.mode_to_keep(parent, name, path), durable=durable)
-            finally:
-                os.close(parent)
+        self._put(path, data, durable=durable)
+
+    def write_private(self, path: str, data: bytes) -> None:
+        """Write a file of our own that is never part of a result, such as below `.swarm`."""
+        self._put(path, data, durable=False)
 
     def delete(self, path: str) -> None:
         """Delete a file; its folder stays. A link is deleted itself, not what it leads to."""
@@ -223,6 +220,16 @@ class ProjectFolder:
                     yield name, os.stat(name, dir_fd=folder, follow_symlinks=False)
         finally:
             os.close(folder)
+
+    def _put(self, path: str, data: bytes, *, durable: bool) -> None:
+        *folders, name = _file_parts(path)
+        with self._explained(path), beneath.folder_at(self.root) as root:
+            parent = self._make_folders(root, folders)
+            try:
+                _refuse_clash(parent, name)
+                plain_file.put(parent, name, data, mode=plain_file.mode_to_keep(parent, name, path), durable=durable)
+            finally:
+                os.close(parent)
 
     def _make_folders(self, root: int, parts: Sequence[str]) -> int:
         here = os.dup(root)

@@ -18,7 +18,7 @@ READS_FILES = frozenset({"read_file", "list_files", "search_files"})
 
 
 class Planned(BaseModel):
-    """One subtask as the planner writes it; first what it makes, so that what to do is told for just that."""
+    """One subtask as the planner writes it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,10 +64,9 @@ class Planner(Role[PlanRequested, PlanProposed]):
             + section("Files that are there", file_list(ctx.files) or "none yet")
             + section("The plan so far (keep accepted subtasks as they are)", "\n".join(present))
             + section("Why another plan is needed", bullets(request.feedback))
-            + f"At most {told.most_subtasks} subtasks."
-        )
+        )  # the limit stands in the schema: told in words, a small model takes it for a number to reach
         answer = plan_of(tuple(offer.role for offer in offers), max(told.most_subtasks, 1))
-        reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user, answer=answer)
+        reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user.rstrip(), answer=answer)
         plan: Plan = reply.data
         return PlanProposed(subtasks=tuple(_subtask(planned) for planned in one_a_file(plan.subtasks)))
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 from swarm import Context, ResultSubmitted, Role, SubtaskAssigned
 
 PROMPT = """You are the editor of a newsletter. Write the text you are asked for, from the facts you are given and from
-nothing else: at most {most_words} words, in whole sentences, in a {style} style. Keep every date, price and name exactly
-as it is. Your answer is the text itself, with nothing before or after it."""
+nothing else: at most {most_words} words, in whole sentences, in a {style} style. Keep every date, price and name as it
+is. Your answer is the text itself, with nothing before or after it."""
 
 
 class Editor(Role[SubtaskAssigned, ResultSubmitted]):

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
     from swarm.scenario.may import may  # noqa: PLC0415 - likewise
     from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
-    from swarm.terminal import one_line, say  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import one_line, say  # noqa: PLC0415 - likewise
 
     scenario = Scenario.load(scenario_path(args.scenario), goal=args.goal, settings=args.set)
     found = may(scenario)

@@ -6,7 +6,7 @@ from agents.completions.prices import price_of
 from bus.setup import Price
 from swarm.model_choice import Choice, split_model
 from swarm.scenario.model import Scenario
-from swarm.terminal import one_line
+from swarm.views.terminal import one_line
 
 _LONG = 200
 

@@ -8,7 +8,7 @@ from swarm.errors import UsageError
 from swarm.scenario.may import may
 from swarm.scenario.model import Scenario
 from swarm.scenario.trust import content_hash, is_trusted, trust
-from swarm.terminal import note
+from swarm.views.terminal import note
 
 
 def consent(scenario: Scenario, *, given: bool, can_ask: bool) -> None:

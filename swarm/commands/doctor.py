@@ -44,7 +44,7 @@ async def _doctor(part: str | None, *, as_json: bool) -> int:
 
     from swarm.commands.failures import MISSING  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
-    from swarm.terminal import has_colour, paint, say, shown  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import has_colour, paint, say, shown  # noqa: PLC0415 - likewise
 
     settings = read_settings(os.environ)
     parts: dict[str, list[Finding]] = {}

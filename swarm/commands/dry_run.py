@@ -12,8 +12,8 @@ from swarm.model_choice import Choice
 from swarm.outcome import PICO
 from swarm.scenario.may import may
 from swarm.scenario.model import Scenario
-from swarm.terminal import one_line, say
-from swarm.wording import clock, dollars
+from swarm.views.terminal import one_line, say
+from swarm.views.wording import clock, dollars
 
 _LONG = 200
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from swarm.errors import Fault, MissingPart, ScenarioError, SwarmError, UsageError
-from swarm.terminal import note, shown
+from swarm.views.terminal import note, shown
 
 BAD, MISSING, BUG, STOPPED = 2, 3, 70, 130
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import JsonValue
 
-from swarm.terminal import one_line
+from swarm.views.terminal import one_line
 
 _LONG = 200
 

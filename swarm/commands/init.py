@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
-    from swarm.terminal import say  # noqa: PLC0415 - loads only where it is used
+    from swarm.views.terminal import say  # noqa: PLC0415 - loads only where it is used
 
     target = Path(args.file or (f"{args.origin}.yaml" if args.origin else "scenario.yaml"))
     try:

@@ -54,8 +54,8 @@ async def _log(args: argparse.Namespace) -> int:
     from bus.codec import encode  # noqa: PLC0415 - likewise
     from swarm import launch  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
-    from swarm.terminal import has_colour, say  # noqa: PLC0415 - likewise
-    from swarm.timeline import Timeline  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import has_colour, say  # noqa: PLC0415 - likewise
+    from swarm.views.timeline import Timeline  # noqa: PLC0415 - likewise
 
     async with launch.reading(read_settings(os.environ)) as store:
         info = await launch.find(store, args.run)
@@ -104,7 +104,7 @@ async def _check_chain(store: "Store", run: str, *, as_json: bool) -> int:
     import json  # noqa: PLC0415 - loads only where it is used
 
     from bus.errors import Damaged  # noqa: PLC0415 - likewise
-    from swarm.terminal import say, shown  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
 
     try:
         length = await store.log.verify(run)

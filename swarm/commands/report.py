@@ -4,8 +4,8 @@ import shlex
 import sys
 
 from swarm.outcome import Outcome, SubtaskReport
-from swarm.terminal import has_colour, one_line, paint, say, shown
-from swarm.wording import clock, dollars
+from swarm.views.terminal import has_colour, one_line, paint, say, shown
+from swarm.views.wording import clock, dollars
 
 _MOST_FILES = 20
 STYLES = {"accepted": "bold green", "failed": "bold red", "paused": "bold yellow", "running": "bold cyan"}

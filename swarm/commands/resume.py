@@ -4,6 +4,14 @@ What was recorded is not paid for again. An ended run only has the hand-over of 
 """
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm.views.terminal import note, one_line
+
+if TYPE_CHECKING:
+    from bus.events import GoalSubmitted
+    from swarm.settings import Settings
 
 SUMMARY = "go on with a run"
 EXAMPLES = """\
@@ -24,21 +32,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
-    import os  # noqa: PLC0415
+    from swarm.commands.watching import stoppable  # noqa: PLC0415 - loads what runs agents
 
-    from swarm import launch  # noqa: PLC0415 - loads what runs agents
-    from swarm.commands.watching import stoppable, watched  # noqa: PLC0415
-    from swarm.scenario.model import change_limits  # noqa: PLC0415
-    from swarm.settings import read_settings  # noqa: PLC0415
+    return stoppable(lambda: _resume(args))
+
+
+async def _resume(args: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - loads only where it is used
+    import os  # noqa: PLC0415 - likewise
+
+    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
+    from swarm.scenario.model import change_limits  # noqa: PLC0415 - likewise
+    from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     changes = dict(change_limits(args.set))
     settings = read_settings(os.environ)
-    return stoppable(
-        lambda: watched(
-            args,
-            settings,
-            lambda watch: launch.resume(
-                args.run, settings, changes=changes, on_event=watch.on_event, announce=watch.announce
-            ),
-        )
+    begun = await _begun(args.run, settings)
+    if begun is not None:
+        # The keys may be in the `.env` beside the scenario; the run itself is where we have just found it.
+        settings = launch.with_home(read_settings(os.environ, Path(begun.setup.folder)), settings.home)
+        for name in await asyncio.to_thread(_differing, begun):
+            note(f"warning: {one_line(name, 500)} is not what it was when the run began")
+    return await watched(
+        args,
+        settings,
+        lambda watch: launch.resume(
+            args.run, settings, changes=changes, on_event=watch.on_event, announce=watch.announce
+        ),
     )
+
+
+async def _begun(name: str, settings: "Settings") -> "GoalSubmitted | None":
+    """Return the first event of a run, None where its process ended before there was one."""
+    from bus.events import GoalSubmitted  # noqa: PLC0415 - loads only where it is used
+    from swarm import launch  # noqa: PLC0415 - likewise
+
+    async with launch.reading(settings) as store:
+        info = await launch.find(store, name)
+        async for envelope in store.log.read(info.run, 1, 1):
+            return envelope.event if isinstance(envelope.event, GoalSubmitted) else None
+    return None
+
+
+def _differing(begun: "GoalSubmitted") -> list[str]:
+    """Return the prompts and code files that are gone, or other than the run recorded."""
+    from swarm.scenario.trust import file_hash  # noqa: PLC0415 - loads only where it is used
+
+    folder = Path(begun.setup.folder)
+    return [
+        name
+        for name, digest in begun.hashes.items()
+        if not (folder / name).is_file() or file_hash(folder / name) != digest
+    ]

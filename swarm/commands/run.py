@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swarm.commands.arguments import new_folder
 from swarm.errors import UsageError
-from swarm.terminal import note
+from swarm.views.terminal import note
 
 SUMMARY = "run a scenario to its end"
 EXAMPLES = """\

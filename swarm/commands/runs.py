@@ -30,8 +30,8 @@ async def _runs(*, as_json: bool) -> int:
     from swarm.commands.report import STYLES  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
-    from swarm.terminal import has_colour, one_line, paint, say  # noqa: PLC0415 - likewise
-    from swarm.wording import clock, dollars  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import has_colour, one_line, paint, say  # noqa: PLC0415 - likewise
+    from swarm.views.wording import clock, dollars  # noqa: PLC0415 - likewise
 
     colour = has_colour(sys.stdout)
     async with launch.reading(read_settings(os.environ)) as store:

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
 
     from swarm.commands.shipped import shipped  # noqa: PLC0415 - likewise
     from swarm.scenario.yaml_source import read_source  # noqa: PLC0415 - likewise
-    from swarm.terminal import one_line, say  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import one_line, say  # noqa: PLC0415 - likewise
 
     for name, path in shipped().items():
         written = read_source(path).data

@@ -19,7 +19,7 @@ def run(_: argparse.Namespace) -> int:
     import json  # noqa: PLC0415 - loads only where it is used
 
     from swarm.scenario.model import schema  # noqa: PLC0415 - likewise
-    from swarm.terminal import say  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import say  # noqa: PLC0415 - likewise
 
     say(json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - loads only where it is used
 
     from swarm.settings import config_folder  # noqa: PLC0415 - likewise
-    from swarm.terminal import say  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import say  # noqa: PLC0415 - likewise
 
     folder = config_folder(os.environ)
     if folder is None:

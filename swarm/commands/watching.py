@@ -13,11 +13,11 @@ from bus.store import open_store
 from swarm.commands.failures import STOPPED
 from swarm.commands.report import report
 from swarm.outcome import Outcome, outcome_of
-from swarm.progress import view_for
 from swarm.runtime import fold
 from swarm.settings import Settings
 from swarm.telemetry import set_up
-from swarm.terminal import note
+from swarm.views.progress import view_for
+from swarm.views.terminal import note
 
 
 class Watch(NamedTuple):

@@ -383,6 +383,7 @@ def _approve(state: RunState, subtask: SubtaskState) -> None:
 
 def _accept(state: RunState, subtask: SubtaskState) -> None:
     subtask.status, subtask.rejected, subtask.feedback, subtask.repeats = Status.ACCEPTED, None, (), 0
+    subtask.accepted_at, subtask.sources = state.position, tree.sources_of(state, subtask)
     state.accepted_order.append(subtask.spec.id)
     state.not_accepted -= 1
     for name in state.needed_by[subtask.spec.id]:

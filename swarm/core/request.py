@@ -23,6 +23,7 @@ def brief(state: RunState, work: Work) -> Briefing:
     match work.kind:
         case "subtask":
             subtask = state.subtasks[work.subtask or ""]
+            base = tree.base_of(state, subtask)
             return Briefing(
                 shortened(setup.goal),
                 role,
@@ -30,8 +31,8 @@ def brief(state: RunState, work: Work) -> Briefing:
                 journal,
                 outward=dict(subtask.outward),
                 private=bool(state.workspace),
-                base=tree.base_of(state, subtask),
-                start=tree.start_of(state, subtask),
+                base=base,
+                start=tree.start_of(state, subtask, base),
                 findings=tuple(_finding(state.subtasks[need]) for need in subtask.spec.needs),
                 env=env,
             )

@@ -46,6 +46,10 @@ class SubtaskState:
     """The result that was sent back; the next attempt starts from its files."""
     beside: tuple[str, ...] = ()
     """Subtasks whose files it works on top of, beyond its needs, since their changes met."""
+    accepted_at: int = 0
+    """Position at which its present result was accepted."""
+    sources: frozenset[str] = frozenset()
+    """Once accepted: the subtasks whose files its result stands on, itself included; only those that have files."""
     repeats: int = 0
     outward: dict[str, Deed] = field(default_factory=dict)
     """By digest: what its attempts did to the outside world."""

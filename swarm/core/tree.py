@@ -1,12 +1,11 @@
 """The run's files as data: what an attempt starts from, what a result may merge, what is handed over."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from bus.events import ResultSubmitted
 from bus.setup import FileChange, FileRef
-from swarm.core.plan import closure
-from swarm.core.state import RunState, SubtaskState
+from swarm.core.state import RunState, Status, SubtaskState
 
 
 def overlay(tree: dict[str, FileRef], changes: Iterable[FileChange]) -> None:
@@ -21,21 +20,39 @@ def overlay(tree: dict[str, FileRef], changes: Iterable[FileChange]) -> None:
 def base_of(state: RunState, subtask: SubtaskState) -> dict[str, FileRef]:
     """Return what an attempt's changes are told against: the workspace and the results it builds on."""
     tree = dict(state.workspace)
-    needs = {name: other.spec.needs for name, other in state.subtasks.items()}
-    below = closure((*subtask.spec.needs, *subtask.beside), needs) if subtask.spec.needs or subtask.beside else set()
-    for name in state.accepted_order:
-        if name in below:
-            overlay(tree, _files(state, name))
+    accepted = {one.spec.id: one for one in _sources(state, (*subtask.spec.needs, *subtask.beside))}
+    for one in sorted(accepted.values(), key=lambda one: one.accepted_at):
+        overlay(tree, one.result.files if one.result else ())
     return tree
 
 
-def start_of(state: RunState, subtask: SubtaskState) -> dict[str, FileRef]:
+def start_of(state: RunState, subtask: SubtaskState, base: dict[str, FileRef]) -> dict[str, FileRef]:
     """Return the files an attempt finds in its folder: its base, and what its rejected predecessor had made."""
-    tree = base_of(state, subtask)
-    if subtask.rejected is not None:
-        met = {path for path, name in state.changed_by.items() if name in subtask.beside}
-        overlay(tree, (change for change in subtask.rejected.files if change.path not in met))
+    if subtask.rejected is None:
+        return base
+    tree = dict(base)
+    met = {path for path, name in state.changed_by.items() if name in subtask.beside}
+    overlay(tree, (change for change in subtask.rejected.files if change.path not in met))
     return tree
+
+
+def sources_of(state: RunState, subtask: SubtaskState) -> frozenset[str]:
+    """Return the accepted subtasks with files that a result builds on, and itself if it has any.
+
+    Kept with each accepted subtask, so that nobody walks the whole plan for each request: what changes above it redoes
+    it too.
+    """
+    below = {one.spec.id for one in _sources(state, subtask.spec.needs)}
+    return frozenset(below | {subtask.spec.id} if subtask.result and subtask.result.files else below)
+
+
+def _sources(state: RunState, names: Iterable[str]) -> Iterator[SubtaskState]:
+    for name in names:
+        if name in state.subtasks:
+            for source in state.subtasks[name].sources:
+                one = state.subtasks.get(source)
+                if one is not None and one.status == Status.ACCEPTED:
+                    yield one
 
 
 def conflicts(state: RunState, result: ResultSubmitted) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,12 @@ def clean_env(home: Path, **more: str) -> dict[str, str]:
     }
 
 
-def process(*args: str, cwd: Path, env: Mapping[str, str] | None = None, **options: Any) -> Ended:
-    """Run the command as a process."""
+def process(
+    *args: str, cwd: Path, env: Mapping[str, str] | None = None, under: Sequence[str] = (), **options: Any
+) -> Ended:
+    """Run the command as a process, `under` another one if need be."""
     ended = subprocess.run(
-        [sys.executable, "-m", "swarm", *args],
+        [*under, sys.executable, "-m", "swarm", *args],
         cwd=cwd,
         env=clean_env(cwd) if env is None else env,
         capture_output=True,

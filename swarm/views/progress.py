@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self, TextIO
 
 from bus.envelope import Envelope
-from swarm.glance import Glance, Row
 from swarm.outcome import PICO
-from swarm.terminal import has_colour, one_line
-from swarm.timeline import Timeline
-from swarm.wording import LONG, MINOR, clock, dollars
+from swarm.views.glance import Glance, Row
+from swarm.views.terminal import has_colour, one_line
+from swarm.views.timeline import Timeline
+from swarm.views.wording import LONG, MINOR, clock, dollars
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

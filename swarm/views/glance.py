@@ -28,7 +28,7 @@ from bus.events import (
 )
 from bus.setup import Limits, Setup, Subtask
 from swarm.core.limits import CallKey, cost
-from swarm.wording import doing
+from swarm.views.wording import doing
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ from bus.events import (
     ValueDrawn,
     WorkFailed,
 )
-from swarm.terminal import one_line
+from swarm.views.terminal import one_line
 
 LONG, SHORT = 160, 60
 """Characters of what somebody said: the heart of a line, and what stands beside."""

@@ -11,8 +11,8 @@ from bus.events import Event, GoalSubmitted, ModelAnswered, PlanRequested, Revie
 from bus.setup import Price
 from swarm.core.limits import cost
 from swarm.outcome import PICO
-from swarm.terminal import one_line, paint
-from swarm.wording import SHORT, clock, dollars, words
+from swarm.views.terminal import one_line, paint
+from swarm.views.wording import LONG, SHORT, clock, dollars, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Timeline:
         if isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
             self._roles[envelope.id] = _role_of(event)
         what, style = words(event, one_line(envelope.subject or "", SHORT), planned=bool(envelope.subject))
-        return Told(envelope.sequence, envelope.elapsed_ms, who(envelope), what, style, self._cost(envelope, event))
+        told = one_line(what, 4 * LONG)  # whatever an event holds, nothing in it is obeyed by a terminal
+        return Told(envelope.sequence, envelope.elapsed_ms, who(envelope), told, style, self._cost(envelope, event))
 
     def _cost(self, envelope: Envelope, event: Event) -> str:
         if not isinstance(event, ModelAnswered):

@@ -1,0 +1,527 @@
+"""The command line as people and scripts use it."""
+
+import importlib.util
+import io
+import json
+import os
+import pty
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from swarm import cli
+from swarm.commands import COMMANDS, shipped
+from swarm.errors import ScenarioError
+from swarm.scenario.model import Scenario
+from swarm.settings import read_settings
+from tests.support.command import ANSWERS, ROOT, SCENARIO, Ended, clean_env, in_this_process, process, serving
+from tests.support.endpoint import Answer
+
+Swarm = Callable[..., Ended]
+
+OWN_CODE = """\
+goal: Write hello.txt
+model: scripted:answers.yaml
+roles: {coder: {uses: "./mine.py:Mine", tools: [write_file]}}
+plan:
+  - {id: hello, role: coder, do: Write hello.txt.}
+accept:
+  - file: hello.txt
+"""
+MINE = """\
+from pathlib import Path
+from agents.roles.coder import Coder
+Path("imported").touch()
+class Mine(Coder):
+    '''Writes.'''
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "hello.yaml").write_text(SCENARIO, encoding="utf-8")
+    (tmp_path / "answers.yaml").write_text(ANSWERS, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def swarm(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Swarm:
+    return in_this_process(folder, monkeypatch, capsys)
+
+
+# run, and what it leaves
+
+
+def test_a_run_ends_with_its_outcome_its_files_and_the_command_to_look_again(swarm: Swarm, folder: Path) -> None:
+    ended = swarm("run", "hello.yaml")
+    assert ended.status == 0
+    run = json.loads(swarm("runs", "--json").out)["run"]
+    assert ended.out.startswith(f"accepted  {run}\n")
+    assert "hello.txt  (6 bytes)" in ended.out
+    assert f"swarm log {run}" in ended.out
+    assert (folder / run / "hello.txt").read_text() == "hello\n"
+    assert ended.err.startswith("model: scripted:answers.yaml (from the scenario's model)\n")
+    assert "hands in hello" in ended.err
+
+
+def test_json_is_one_object_and_nothing_else(swarm: Swarm, folder: Path) -> None:
+    ended = swarm("run", "hello.yaml", "--json", "--out", "made")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.json["outcome"] == "accepted"
+    assert ended.json["folder"] == str(folder / "made")
+    assert [file["path"] for file in ended.json["files"]] == ["hello.txt"]
+    assert swarm("show", "last", "--json").json == ended.json
+    assert swarm("resume", "last", "--json").json == ended.json
+    (line,) = swarm("runs", "--json").out.splitlines()
+    assert json.loads(line) == {
+        key: ended.json[key] for key in ended.json if key not in {"files", "subtasks", "folder"}
+    } | {"folder": None}
+
+
+def test_quiet_shows_only_the_outcome(swarm: Swarm) -> None:
+    ended = swarm("run", "hello.yaml", "--quiet")
+    assert ended.err == ""
+    assert ended.out.startswith("accepted")
+
+
+def test_a_run_that_fails_exits_1_and_says_why(swarm: Swarm, folder: Path) -> None:
+    (folder / "answers.yaml").write_text("- {role: coder, reply: no}\n", encoding="utf-8")
+    ended = swarm("run", "hello.yaml", "--set", "limits.attempts=1", "--set", "limits.rounds=1")
+    assert ended.status == 1
+    assert ended.out.startswith("failed")
+    assert swarm("resume", "last", "--json").status == 1, "it exits as it ended"
+
+
+def test_a_limit_that_ended_a_run_can_be_raised(swarm: Swarm) -> None:
+    ended = swarm("run", "hello.yaml", "--set", "limits.tokens=100", "--json")
+    assert (ended.status, ended.json["outcome"]) == (1, "failed")
+    again = swarm("resume", "last", "--set", "limits.tokens=100k", "--json")
+    assert (again.status, again.json["outcome"]) == (0, "accepted")
+
+
+def test_a_dry_run_starts_and_imports_nothing(swarm: Swarm, folder: Path) -> None:
+    (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
+    (folder / "mine.py").write_text(MINE, encoding="utf-8")
+    ended = swarm("run", "own.yaml", "--dry-run")
+    assert ended.status == 0
+    for told in ("scripted:answers.yaml", "200,000 tokens", "mine.py", "hello (coder)", "write_file"):
+        assert told in ended.out
+    assert swarm("run", "own.yaml", "--dry-run", "--json").json["models"]["coder"]["model"] == "scripted:answers.yaml"
+    assert not (folder / ".swarm").exists()
+    assert not (folder / "imported").exists()
+
+
+def test_check_says_what_a_scenario_may_do(swarm: Swarm, folder: Path) -> None:
+    (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
+    (folder / "mine.py").write_text(MINE, encoding="utf-8")
+    told = swarm("check", "own.yaml")
+    assert (told.status, "mine.py" in told.out) == (0, True)
+    found = swarm("check", "own.yaml", "--json").json
+    assert (found["ok"], found["scenario"], found["tools"]["coder"]) == (True, "own", ["write_file"])
+    assert not (folder / "imported").exists()
+
+
+# trust
+
+
+def test_code_of_a_scenario_runs_only_once_it_is_trusted(swarm: Swarm, folder: Path) -> None:
+    (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
+    (folder / "mine.py").write_text(MINE, encoding="utf-8")
+    ended = swarm("run", "own.yaml", "--json")
+    assert (ended.status, "--trust" in ended.json["error"]["message"]) == (2, True)
+    assert not (folder / "imported").exists()
+    assert swarm("run", "own.yaml", "--json", "--trust").status == 0
+    assert swarm("run", "own.yaml", "--json").status == 2, "--trust is for one run"
+
+
+def test_a_person_is_asked_once_for_each_content(folder: Path) -> None:
+    (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
+    (folder / "mine.py").write_text(MINE, encoding="utf-8")
+    status, shown = on_a_terminal("run", "own.yaml", cwd=folder, typed=b"n\n")
+    assert status == 2
+    assert "mine.py" in shown
+    assert not (folder / "imported").exists()
+    status, shown = on_a_terminal("run", "own.yaml", cwd=folder, typed=b"y\n")
+    assert status == 0, shown
+    status, shown = on_a_terminal("run", "own.yaml", cwd=folder)
+    assert (status, "[y/N]" in shown) == (0, False)
+    (folder / "mine.py").write_text(MINE + "# changed\n", encoding="utf-8")
+    status, shown = on_a_terminal("run", "own.yaml", cwd=folder, typed=b"\n")
+    assert (status, "[y/N]" in shown) == (2, True)
+
+
+# terminals
+
+
+def on_a_terminal(*args: str, cwd: Path, typed: bytes = b"", **env: str) -> tuple[int, str]:
+    """Run the command on a terminal of its own; return its status and all that was shown."""
+    ours, theirs = pty.openpty()
+    try:
+        command = subprocess.Popen(
+            [sys.executable, "-m", "swarm", *args],
+            cwd=cwd, env=clean_env(cwd, **({"TERM": "xterm"} | env)), stdin=theirs, stdout=theirs, stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+        os.write(ours, typed)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+        return command.wait(30), shown.decode()
+    finally:
+        os.close(ours)
+
+
+def test_a_terminal_gets_colour_and_a_live_view(folder: Path) -> None:
+    status, shown = on_a_terminal("run", "hello.yaml", cwd=folder)
+    assert status == 0
+    assert "\x1b[1;32maccepted\x1b[0m" in shown
+    assert "of 200,000 tokens" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is shown again"
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_without_colour_gets_none(folder: Path, env: dict[str, str]) -> None:
+    status, shown = on_a_terminal("run", "hello.yaml", cwd=folder, **env)
+    assert status == 0
+    colours = [part for part in shown.split("\x1b[")[1:] if part.split("m")[0].replace(";", "").isdigit()]
+    assert not [part for part in colours if any(3 <= int(n) // 10 <= 4 for n in part.split("m")[0].split(";"))]
+    if env.get("TERM") == "dumb":
+        assert "\x1b" not in shown
+
+
+def test_an_ascii_only_output_does_not_break(folder: Path) -> None:
+    ended = process("run", "hello.yaml", cwd=folder, env=clean_env(folder, PYTHONIOENCODING="ascii"))
+    assert ended.status == 0, ended
+
+
+# stopping
+
+
+@contextmanager
+def running(*args: str, cwd: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "swarm", *args], cwd=cwd, env=clean_env(cwd, **env), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+    )  # fmt: skip
+    with command:
+        try:
+            yield command
+        finally:
+            command.kill()
+
+
+def wait_for(stream: IO[bytes] | None, text: str) -> str:
+    """Read until a line holds this text."""
+    assert stream is not None
+    for line in stream:
+        if text in line.decode():
+            return line.decode()
+    raise AssertionError(f"{text!r} never came")
+
+
+def answered(body: dict[str, Any]) -> Answer | str:
+    wrote = "Wrote" in json.dumps(body["messages"])
+    return "done" if wrote else Answer(calls=[("write_file", {"path": "hello.txt", "content": "hi"})])
+
+
+def at(url: str) -> tuple[str, ...]:
+    return ("--set", f"endpoints.lab={{url: '{url}'}}", "--model", "lab:test-model", "--trust")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_is_paused_and_goes_on_later(folder: Path, swarm: Swarm, number: signal.Signals) -> None:
+    with serving(responder=answered, latency_s=30) as endpoint:
+        with running("run", "hello.yaml", *at(endpoint.url), cwd=folder) as command:
+            wait_for(command.stderr, "→ coder")
+            command.send_signal(number)
+            out, err = command.communicate(timeout=30)
+        assert command.returncode == 130, err
+        run = json.loads(swarm("runs", "--json").out)
+        assert run["outcome"] == "paused"
+        assert out.decode().startswith("paused")
+        assert f"swarm resume {run['run']}" in out.decode()
+        endpoint.latency_s = 0
+        assert swarm("resume", "last", "--json").json["outcome"] == "accepted"
+
+
+def test_a_stopped_run_prints_its_object_with_json(folder: Path) -> None:
+    with (
+        serving(responder=answered, latency_s=30) as endpoint,
+        running("run", "hello.yaml", "--json", *at(endpoint.url), cwd=folder) as command,
+    ):
+        while not endpoint.count:
+            time.sleep(0.01)  # the other process says nothing that could be waited for
+        command.send_signal(signal.SIGINT)
+        out, _ = command.communicate(timeout=30)
+    assert (command.returncode, json.loads(out)["outcome"]) == (130, "paused")
+
+
+def test_a_killed_run_is_resumed(folder: Path, swarm: Swarm) -> None:
+    with serving(responder=answered, latency_s=30) as endpoint:
+        with running("run", "hello.yaml", *at(endpoint.url), cwd=folder) as command:
+            wait_for(command.stderr, "→ coder")
+            command.kill()
+            command.communicate()
+        shown = swarm("show", "last")
+        assert "swarm resume" in shown.out
+        endpoint.latency_s = 0
+        assert swarm("resume", "last", "--json").json["outcome"] == "accepted"
+
+
+def test_resume_reads_the_keys_beside_the_scenario_and_says_what_differs(folder: Path, swarm: Swarm) -> None:
+    (folder / "mine.py").write_text(MINE)
+    (folder / "own.yaml").write_text(OWN_CODE)
+    (folder / ".env").write_text("LAB_KEY=wrong\n")
+    with serving(responder=answered, key="right") as endpoint:
+        lab = ("--set", f"endpoints.lab={{url: '{endpoint.url}', key: LAB_KEY}}", "--model", "lab:test-model")
+        assert swarm("run", "own.yaml", "--trust", "--quiet", *lab).status == 3
+        (folder / ".env").write_text("LAB_KEY=right\n")
+        (folder / "mine.py").write_text(MINE + "# changed\n")
+        ended = swarm("resume", "last", "--json")
+    assert (ended.status, ended.json["outcome"]) == (0, "accepted")
+    assert "mine.py is not what it was" in ended.err
+
+
+# looking
+
+
+def test_a_log_reads_like_a_story(swarm: Swarm) -> None:
+    swarm("run", "hello.yaml", "--quiet")
+    lines = swarm("log", "last").out.splitlines()
+    assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
+    assert "begins hello: Write hello.txt" in lines[0]
+    assert "goal reached" in lines[-1]
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_log_is_filtered_by_type_and_position(swarm: Swarm) -> None:
+    swarm("run", "hello.yaml", "--quiet")
+    events = [json.loads(line) for line in swarm("log", "last", "--json").out.splitlines()]
+    assert [int(event["sequence"]) for event in events] == list(range(1, len(events) + 1))
+    assert {event["specversion"] for event in events} == {"1.0"}
+    some = [json.loads(line) for line in swarm("log", "last", "--json", "--from", "3", "--to", "9").out.splitlines()]
+    assert some == events[2:9]
+    asked = [json.loads(line) for line in swarm("log", "last", "--json", "--type", "model*").out.splitlines()]
+    assert asked == [event for event in events if event["type"].startswith("swarm.Model")]
+    assert "tokens, $0.00" in swarm("log", "last", "--type", "ModelAnswered", "--from", "8").out
+
+
+def test_a_log_is_followed_while_another_process_writes_it(folder: Path, swarm: Swarm) -> None:
+    with (
+        serving(responder=answered, faults=["429:1"]) as endpoint,
+        running("run", "hello.yaml", *at(endpoint.url), cwd=folder) as command,
+    ):
+        wait_for(command.stderr, "→ coder")
+        with running("log", "last", "--follow", "--json", cwd=folder) as following:
+            out, err = following.communicate(timeout=60)
+        command.communicate(timeout=60)
+    assert (following.returncode, err) == (0, b"")
+    assert out.decode() == swarm("log", "last", "--json").out
+
+
+def test_a_changed_record_breaks_the_chain(swarm: Swarm, folder: Path) -> None:
+    swarm("run", "hello.yaml", "--quiet")
+    good = swarm("log", "last", "--check-chain", "--json")
+    assert (good.status, good.json["ok"]) == (0, True)
+    database = sqlite3.connect(folder / ".swarm" / "log.db")
+    with database:
+        database.execute(
+            "update events set line = cast(replace(cast(line as text), 'Write', 'Wrote') as blob) where position = 1"
+        )
+    database.close()
+    bad = swarm("log", "last", "--check-chain", "--json")
+    assert (bad.status, bad.json["ok"]) == (1, False)
+    assert "1" in bad.json["reason"]
+
+
+def test_any_position_is_shown_with_its_files(swarm: Swarm, folder: Path) -> None:
+    swarm("run", "hello.yaml", "--quiet")
+    before = swarm("show", "last", "--at", "9", "--json").json
+    assert (before["outcome"], before["events"], before["files"]) == ("running", 9, [])
+    assert swarm("show", "last", "--files", "copy").status == 0
+    assert (folder / "copy" / "hello.txt").read_text() == "hello\n"
+    assert swarm("show", "last", "--files", "copy").status == 2, "nothing is overwritten"
+
+
+# scenarios, schema, init
+
+
+def test_a_starter_is_a_good_scenario_and_is_never_overwritten(swarm: Swarm, folder: Path) -> None:
+    assert swarm("init", "new/mine.yaml").status == 0
+    written = (folder / "new" / "mine.yaml").read_text()
+    assert swarm("check", "new/mine.yaml").status == 0
+    again = swarm("init", "new/mine.yaml")
+    assert (again.status, "nothing is ever overwritten" in again.err) == (2, True)
+    assert (folder / "new" / "mine.yaml").read_text() == written
+
+
+def test_a_shipped_scenario_is_listed_copied_and_trusted(
+    swarm: Swarm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = folder / "ours"
+    (ours / "sample").mkdir(parents=True)
+    (ours / "sample.yaml").write_text("description: A sample.\n" + OWN_CODE.replace("./mine", "./sample/mine"))
+    (ours / "sample" / "mine.py").write_text(MINE)
+    (ours / "answers.yaml").write_text(ANSWERS)
+    monkeypatch.setattr(shipped, "shipped_folder", lambda: ours)
+    listed = swarm("scenarios").out.splitlines()
+    assert any(line.split(maxsplit=1) == ["sample", "A sample."] for line in listed)
+    assert swarm("run", "sample", "--quiet").status == 0, "without --trust"
+    assert swarm("init", "copied.yaml", "--from", "sample").status == 0
+    assert (folder / "sample" / "mine.py").read_text() == MINE
+    assert swarm("check", "copied.yaml").status == 0
+    assert swarm("run", "copied.yaml").status == 2, "a copy is the person's own, and is asked about"
+    assert swarm("init", "other.yaml", "--from", "sample").status == 2
+    assert not (folder / "other.yaml").exists()
+
+
+def test_what_we_ship_is_found_and_good() -> None:
+    assert shipped.shipped_folder().is_dir()
+    for path in shipped.shipped().values():
+        try:
+            Scenario.load(path)
+        except ScenarioError as error:
+            pytest.fail(str(error))
+
+
+def test_the_schema_is_json_schema(swarm: Swarm) -> None:
+    schema = swarm("schema").json
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert "goal" in schema["required"]
+
+
+# doctor, setup
+
+
+def test_the_doctor_says_what_is_missing_and_the_remedy(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.sandboxes.bubblewrap.shutil.which", lambda *_, **__: None)
+    ended = swarm("doctor", "sandbox", "--json")
+    assert (ended.status, ended.json["ok"]) == (3, False)
+    assert ended.json["sandbox"][0]["remedy"]
+    monkeypatch.setenv("SWARM_MODEL", "scripted:answers.yaml")
+    assert swarm("doctor", "models").status == 0
+
+
+def test_setup_keeps_a_key_that_works_for_this_user_alone(
+    swarm: Swarm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(key="sk-right") as endpoint:
+        monkeypatch.setattr("sys.stdin", io.StringIO("sk-wrong\n"))
+        wrong = swarm("setup", "--url", endpoint.url)
+        assert wrong.status == 3
+        assert not (folder / ".config" / "eventswarm" / "env").exists()
+        monkeypatch.setattr("sys.stdin", io.StringIO("sk-right\n"))
+        right = swarm("setup", "--url", endpoint.url)
+        assert right.status == 0, right
+        url = endpoint.url
+    kept = folder / ".config" / "eventswarm" / "env"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert "sk-right" not in right.out + right.err
+    settings = read_settings({"HOME": str(folder)})
+    assert (settings.openai_key, settings.openai_url) == ("sk-right", url)
+
+
+def test_a_kept_key_never_goes_to_a_place_named_elsewhere(tmp_path: Path) -> None:
+    kept = tmp_path / "eventswarm" / "env"
+    kept.parent.mkdir()
+    kept.write_text("OPENAI_API_KEY='sk-kept'\nOPENAI_BASE_URL='http://kept/v1'\nPATH=/evil\n")
+    home = {"XDG_CONFIG_HOME": str(tmp_path)}
+    settings = read_settings(home)
+    assert (settings.openai_key, settings.openai_url, settings.env.get("PATH")) == ("sk-kept", "http://kept/v1", None)
+    settings = read_settings({**home, "OPENAI_BASE_URL": "http://other/v1"})
+    assert (settings.openai_key, settings.openai_url) == (None, "http://other/v1")
+    settings = read_settings({**home, "OPENAI_API_KEY": "sk-other"})
+    assert (settings.openai_key, settings.openai_url) == ("sk-other", None)
+
+
+# the command itself
+
+
+def test_every_command_has_help_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([name, "--help"])
+        assert ended.value.code == 0
+        assert f"examples:\n  swarm {name}" in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom swarm.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'asyncio', 'pydantic', 'rich', 'ruamel', 'openai', 'aiohttp', 'sqlite3', 'structlog', 'orjson'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+    assert ended.stderr.strip() == ""
+
+
+def test_help_takes_at_most_four_times_as_long_as_asyncio() -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def best(*args: str) -> float:
+        times = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, *args], env=env, check=True, capture_output=True)
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    assert best("-m", "swarm", "--help") <= 4 * best("-c", "import asyncio")
+
+
+@pytest.mark.parametrize("name", ["agents", "bus"])
+def test_a_package_of_the_same_name_in_the_way_is_told(
+    name: str, swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other" / name / "__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("raise RuntimeError('never imported')\n")
+    found = importlib.util.find_spec
+    spec = importlib.util.spec_from_file_location(name, other)
+    monkeypatch.setattr("importlib.util.find_spec", lambda asked: spec if asked == name else found(asked))
+    ended = swarm("runs", "--json")
+    assert ended.status == 3
+    assert f"another package called '{name}'" in ended.json["error"]["message"]
+
+
+def test_a_package_installed_over_ours_is_told(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli._BEGINS, "agents", b"something that ours does not begin with")
+    ended = swarm("runs", "--json")
+    assert (ended.status, "overwritten" in ended.json["error"]["message"]) == (3, True)
+
+
+def test_a_bug_keeps_its_traceback(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("swarm.commands.shipped.shipped", broken)
+    ended = swarm("scenarios")
+    assert ended.status == 70
+    assert "Traceback" in ended.err
+    assert "this is a bug in swarm" in ended.err
+
+
+def test_words_of_others_are_shown_harmless(swarm: Swarm, folder: Path) -> None:
+    (folder / "answers.yaml").write_text(ANSWERS.replace("It is written.", '"[red]x[/red] \\e]0;evil\\a \\u202e."'))
+    swarm("run", "hello.yaml", "--quiet")
+    shown = swarm("log", "last").out
+    assert "[red]x[/red]" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
