@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 REDRAW_S = 0.25
 _MOST_ROWS = 200
 """Subtasks drawn; a terminal shows fewer."""
+_NAME = 80
+"""Characters of a name that are drawn."""
 
 _MARKS = {
     "waiting": ("·", "dim"),
@@ -40,12 +42,13 @@ def drawn(glance: Glance, elapsed_ms: int) -> "RenderableType":
     from rich.console import Group  # noqa: PLC0415 - only a terminal needs rich
     from rich.text import Text  # noqa: PLC0415 - likewise
 
-    lines = [Text(f"{glance.run}", style="bold", no_wrap=True, overflow="ellipsis")]
+    lines = [Text(one_line(glance.run, _NAME), style="bold", no_wrap=True, overflow="ellipsis")]
     by_subtask = {doing.subtask: doing for doing in glance.at_work.values() if doing.subtask}
     for row, depth in _tree(glance.rows):
         mark, style = _MARKS[row.status]
         line = Text(f"{'  ' * depth}{mark} ", style=style, no_wrap=True, overflow="ellipsis")
-        line.append(row.subtask.id, style="bold").append(f"  {row.subtask.role}  {row.status}", style=style)
+        name, role = one_line(row.subtask.id, _NAME), one_line(row.subtask.role, _NAME)  # a model wrote them
+        line.append(name, style="bold").append(f"  {role}  {row.status}", style=style)
         if row.attempt > 1:
             line.append(f"  attempt {row.attempt} of {glance.limits.attempts}", style="yellow")
         if row.subtask.id in by_subtask:
@@ -53,7 +56,7 @@ def drawn(glance: Glance, elapsed_ms: int) -> "RenderableType":
         lines.append(line)
     for one in list(glance.at_work.values()):
         if one.subtask is None:
-            text = f"● {one.role}  {one.request}  {one.did}"
+            text = f"● {one_line(one.role, _NAME)}  {one_line(one.request, _NAME)}  {one.did}"
             lines.append(Text(text, style="cyan", no_wrap=True, overflow="ellipsis"))
     if glance.last:
         lines.append(Text(glance.last, style="dim", no_wrap=True, overflow="ellipsis"))

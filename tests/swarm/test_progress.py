@@ -64,6 +64,11 @@ def test_no_order_of_events_breaks_the_view(events: list[Envelope]) -> None:
     assert "\x1b" not in shown(glance)
 
 
+def test_names_that_a_model_wrote_are_drawn_without_what_a_terminal_obeys() -> None:
+    row = Row(Subtask(id="a\x1b[2J", role="co\x1bder", instruction="x"))
+    assert "\x1b" not in shown(Glance(run="r\x1b", rows={"a": row}))
+
+
 def test_a_plan_is_drawn_as_a_tree() -> None:
     def row(name: str, *needs: str) -> Row:
         return Row(Subtask(id=name, role="coder", instruction="x", needs=needs))
