@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from agents.context import Context
 from agents.conversation.messages import as_data
-from agents.prompts import section, task
+from agents.prompts import MOST_FILES, section, task
 from agents.role import Role, prompt_of
 from bus.events import Fact, ResultSubmitted, SubtaskAssigned
 
@@ -78,7 +78,7 @@ def _only_file(request: SubtaskAssigned) -> str | None:
 
 def _writes_at_once(ctx: Context) -> bool:
     """Tell whether to do without tools: models of JSON actions write much better code as text than inside JSON."""
-    small = sum(ref.bytes for ref in ctx.files.values()) <= SHOWN
+    small = len(ctx.files) <= MOST_FILES and sum(ref.bytes for ref in ctx.files.values()) <= SHOWN
     return ctx.briefing.role.dialogue == "json" and small and {"read_file", "write_file"}.issubset(ctx.tools)
 
 
