@@ -45,8 +45,8 @@ async def fold(log: EventLog, run: str, *, end: int | None = None) -> RunState:
 def fewer_collections() -> Iterator[None]:
     """Let Python's collector of cycles run less often, if its owner has not set it otherwise.
 
-    A run makes many objects that live until it ends, and next to no cycles. Measured with 512 subtasks: collections took
-    a third of the CPU time at Python's own threshold of 700, a tenth at 10,000, no less at 50,000.
+    A run makes many objects that live until it ends, and next to no cycles. Measured with 512 subtasks: collections
+    took a third of the CPU time at Python's own threshold of 700, a tenth at 10,000, no less at 50,000.
     """
     before = gc.get_threshold()
     if not 0 < before[0] < YOUNG_OBJECTS:  # off, or rarer already: somebody's choice, or another run's doing

@@ -17,8 +17,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from agents.sandbox import Bounds, Sandbox
 from agents.files.removal import remove_tree
+from agents.sandbox import Bounds, Sandbox
 from agents.sandboxes import SANDBOXES
 
 PROBES = Path(__file__).with_name("escape_probes.py")

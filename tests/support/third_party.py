@@ -16,8 +16,8 @@ EXTRAS = {
 _HEAD = """\
 # Third parties
 
-Nothing of others is copied into this repository. What an installation brings besides is listed here with the licence that
-each distribution states of itself, as installed; `python -m tests.support.third_party` makes this page anew.
+Nothing of others is copied into this repository. What an installation brings besides is listed here with the licence
+that each distribution states of itself, as installed; `python -m tests.support.third_party` makes this page anew.
 
 ## Always
 """

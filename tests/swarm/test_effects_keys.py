@@ -3,12 +3,12 @@
 import asyncio
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agents.context import Context
 from tests.support.interleavings import RoleCode, World, awaited, keys
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bus.events import Effect
