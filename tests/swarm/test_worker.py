@@ -157,9 +157,7 @@ async def test_a_role_past_its_deadline_is_stopped_and_tried_again(folder: Path)
     outcome = await start(folder, one("Hangs", role={"deadline": "1s"}, **CHECKED))
     assert outcome.outcome == "accepted"
     failed = (await story(folder)).of(WorkFailed)
-    assert [(e.kind, e.reason) for e in failed] == [
-        ("deadline", "no result within its deadline (1 s of running time)")
-    ]
+    assert [(e.kind, e.reason) for e in failed] == [("deadline", "no result within its deadline (1 s of running time)")]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +276,9 @@ async def test_text_of_a_tool_that_looks_like_a_system_message_stays_text_of_a_t
     assert outcome.outcome == "accepted"
     assert [message["role"] for message in sent[1]["messages"]] == ["system", "user", "assistant", "tool"]
     assert sent[0]["messages"][0] == sent[1]["messages"][0]
-    assert [one["function"]["name"] for one in sent[0]["tools"]] == [one["function"]["name"] for one in sent[1]["tools"]]
+    assert [one["function"]["name"] for one in sent[0]["tools"]] == [
+        one["function"]["name"] for one in sent[1]["tools"]
+    ]
 
 
 @pytest.mark.parametrize("answer", ["I like it.", '{"accepted": "perhaps"}', ""])
