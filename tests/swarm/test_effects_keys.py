@@ -86,7 +86,7 @@ async def hold(role: RoleCode, seed: int, folder: Path) -> None:
     result = await world.run(role, folder)
     for cut in (random.Random(seed).randrange(len(world.log)), len(world.log)):
         where = f"seed {seed}, cut at {cut} of {len(world.log)}"
-        recorded: list[Effect] = world.log[:cut]
+        recorded = world.log[:cut]
         again = World(seed + 1_000_000, order=world.happened[awaited(recorded) :])
         assert await again.run(role, folder, recorded) == result, where
         if role is race:  # what a loser was at when the log was cut is not done again if it has lost by then
