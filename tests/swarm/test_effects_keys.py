@@ -3,15 +3,11 @@
 import asyncio
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from agents.context import Context
 from tests.support.interleavings import RoleCode, World, awaited, keys
-
-if TYPE_CHECKING:
-    from bus.events import Effect
 
 
 async def three_branches(ctx: Context) -> list[str]:
