@@ -114,6 +114,8 @@ def _begin(state: RunState, event: GoalSubmitted) -> None:
 
 
 def _resume(state: RunState, event: RunResumed) -> None:
+    if state.ended is not None and state.ended.files:
+        state.handed_over += 1
     state.status, state.paused, state.ended = "running", None, None
     state.call_refused = state.pause_wanted = None
     if event.changes:

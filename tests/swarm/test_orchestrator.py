@@ -164,7 +164,7 @@ async def test_a_result_handed_in_again_is_told_once_then_the_attempt_fails_then
 
 
 async def test_a_plan_proposed_again_is_told_once_and_then_the_run_ends(tmp_path: Path) -> None:
-    def play(role: str, subtask: str, _body: Body) -> Reply | None:
+    def play(_role: str, subtask: str, _body: Body) -> Reply | None:
         return "I did it." if subtask == "a" else None
 
     async with ChatEndpoint(player([task("a")], play=play)) as endpoint:
