@@ -376,10 +376,6 @@ async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: T
         return str(failure), True
     except (AgentsError, StorageFailed):
         raise
-<<<<<<< HEAD
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool that breaks is an answer, not the end of a run
-=======
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the run goes on; the reason is in its log
->>>>>>> storms
         log.warning("tool raised", tool=tool.name, where="".join(traceback.format_exception(error)))
         return f"{tool.name} broke: {type(error).__name__}: {error}", True
