@@ -42,9 +42,8 @@ def plan_of(roles: tuple[str, ...], most: int) -> type[Plan]:
     """Return the answer for these roles and at most so many subtasks; endpoints that keep to a schema keep to that."""
     role = Annotated[str, Field(json_schema_extra={"enum": [*roles]})]
     planned = create_model("Planned", __base__=Planned, role=(role, ...))
-    return create_model(
-        "Plan", __base__=Plan, subtasks=(Annotated[list[planned], Field(min_length=1, max_length=most)], ...)
-    )
+    several = (list[planned], Field(min_length=1, max_length=most))  # pyright: ignore[reportInvalidTypeForm]
+    return create_model("Plan", __base__=Plan, subtasks=several)
 
 
 class Planner(Role[PlanRequested, PlanProposed]):
