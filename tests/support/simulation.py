@@ -119,23 +119,16 @@ class Simulation:
         """What holds after every event."""
         ledger, limits = self.state.ledger, self.state.limits
         assert ledger.spent.tokens + ledger.reserved_tokens <= limits.tokens, "tokens passed their limit"
+        assert ledger.reserved_tokens == sum(call.tokens for call in ledger.reserved.values())
+        assert ledger.reserved_money == sum(call.money for call in ledger.reserved.values())
         if limits.money is not None:
             assert ledger.spent.money + ledger.reserved_money <= limits.money, "money passed its limit"
         assert len(self.state.leases) <= limits.parallel
         assert len(self.state.assigned) <= limits.subtasks
         assert self.state.round <= limits.rounds
-<<<<<<< HEAD
-        if self.state.position % 16 == 0:  # sums over all that is open: now and then is often enough
-            assert ledger.reserved_tokens == sum(call.tokens for call in ledger.reserved.values())
-            assert ledger.reserved_money == sum(call.money for call in ledger.reserved.values())
-            held = Counter(work.agent for work in self.state.leases.values())
-            for agent in self.state.agents.values():
-                assert agent.busy == held[agent.agent] <= agent.slots
-=======
         held = Counter(work.agent for work in self.state.leases.values())
         for agent in self.state.agents.values():
             assert agent.busy == held[agent.agent] <= agent.slots
->>>>>>> storms
         self.most_reserved = max(self.most_reserved, len(ledger.reserved))
 
     def run(self, most: int = 100_000) -> RunState:

@@ -29,13 +29,7 @@ def test_every_run_ends_and_its_log_folds_to_its_state(seed):
         assert all(subtask.status is Status.ACCEPTED for subtask in state.subtasks.values())
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-    "block", [*range(2), *(pytest.param(more, marks=pytest.mark.torture) for more in range(2, 10))]
-)
-=======
 @pytest.mark.parametrize("block", torture_after(2, 10))
->>>>>>> storms
 def test_64_agents_racing_for_tokens_and_money_never_pass_a_limit(block):
     reasons = set()
     for seed in range(block * 100, block * 100 + 100):
