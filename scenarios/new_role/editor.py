@@ -31,7 +31,7 @@ class Editor(Role[SubtaskAssigned, ResultSubmitted]):
         words = await self._write(draft.text, ctx)
         if words > self.most_words:
             # The long text is not shown: who sees it copies it.
-            again = f"{task}\n\nYour last text had {words} words. Now one short sentence for each fact, and nothing else."
+            again = f"{task}\n\nYour last text had {words} words. Write just one short sentence for each fact."
             draft = await ctx.converse(self.prompt, again, tools=())
             words = await self._write(draft.text, ctx)
         return ctx.result(f"{self.file} has {words} words.", files=[self.file])
