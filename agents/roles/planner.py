@@ -15,6 +15,8 @@ from bus.setup import Criterion, Subtask
 
 READS_FILES = frozenset({"read_file", "list_files", "search_files"})
 """With these alone a role has nothing to do where there are no files."""
+LOOKS_ONLY = READS_FILES | {"fetch_page", "search_web"}
+"""With these alone a role cannot make a file, whatever a plan says."""
 
 
 class Planned(BaseModel):
@@ -67,13 +69,20 @@ class Planner(Role[PlanRequested, PlanProposed]):
         answer = plan_of(tuple(offer.role for offer in offers), max(told.most_subtasks, 1))
         reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user.rstrip(), answer=answer)
         plan: Plan = reply.data
-        return PlanProposed(subtasks=tuple(_subtask(planned) for planned in one_a_file(plan.subtasks)))
+        subtasks = one_a_file(without_impossible_files(plan.subtasks, offers))
+        return PlanProposed(subtasks=tuple(_subtask(planned) for planned in subtasks))
 
 
 def useful(offers: Sequence[Offer], *, files: bool) -> Sequence[Offer]:
     """Leave out roles that can only read files where there are none: offered, they are given things to read."""
     found = [offer for offer in offers if files or not offer.tools or not READS_FILES.issuperset(offer.tools)]
     return found or offers
+
+
+def without_impossible_files(subtasks: Sequence[Planned], offers: Sequence[Offer]) -> list[Planned]:
+    """Ask no files of roles that cannot write any: their results are what they report."""
+    readers = {offer.role for offer in offers if offer.tools and LOOKS_ONLY.issuperset(offer.tools)}
+    return [one.model_copy(update={"creates": []}) if one.role in readers else one for one in subtasks]
 
 
 def one_a_file(subtasks: Sequence[Planned]) -> list[Planned]:

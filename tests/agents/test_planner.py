@@ -1,7 +1,7 @@
 """How the planner's answer becomes a plan."""
 
 from agents.briefing import Offer
-from agents.roles.planner import Planned, one_a_file, plan_of, useful
+from agents.roles.planner import Planned, one_a_file, plan_of, useful, without_impossible_files
 
 READER = Offer("researcher", "reads files", ("read_file", "list_files", "search_files"))
 FETCHER = Offer("scout", "reads pages", ("fetch_page", "read_file"))
@@ -18,6 +18,12 @@ def test_who_can_only_read_files_is_offered_where_there_are_some() -> None:
     assert tuple(useful(offers, files=True)) == offers
     assert list(useful(offers, files=False)) == [FETCHER, WRITER, THINKER]
     assert tuple(useful((READER,), files=False)) == (READER,)  # better one that may find nothing than none
+
+
+def test_no_file_is_asked_of_a_role_that_can_write_none() -> None:
+    plan = [planned("a", "x.md", role="researcher"), planned("b", "x.md"), planned("c", "c.md", role="poet")]
+    plan = without_impossible_files(plan, (READER, WRITER, THINKER))
+    assert [one.creates for one in plan] == [[], ["x.md"], ["c.md"]]  # a role without tools may write by itself
 
 
 def test_subtasks_that_would_write_one_file_become_one() -> None:
