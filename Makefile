@@ -29,7 +29,7 @@ demo: $(VENV)/.installed bubblewrap ## run scenarios/first_steps.yaml live, with
 
 .PHONY: test
 test: $(VENV)/.dev bubblewrap ## the tests, without network and without a model
-	$(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=ci $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: bubblewrap ## the tests on each Python from 3.11 on that is here

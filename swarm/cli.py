@@ -100,7 +100,7 @@ def _our_packages_are_ours() -> None:
     for name, begins in _BEGINS.items():
         spec = importlib.util.find_spec(name)
         origin = Path(spec.origin).resolve() if spec and spec.origin else None
-        if origin != home / name / "__init__.py":
+        if origin is None or origin != home / name / "__init__.py":
             there = origin.parent if origin else "nowhere"
         elif not origin.read_bytes().startswith(begins):
             there = f"{origin.parent}, overwritten"

@@ -1,8 +1,10 @@
 """The composition root: puts the parts of a run together and owns their lifetimes."""
 
 import asyncio
+import gc
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bus.envelope import Envelope, Stamp
@@ -22,6 +24,9 @@ from swarm.worker import Worker
 HUB = "local"
 OnRecord = Callable[[Envelope], None]
 
+YOUNG_OBJECTS = 10_000
+"""How many objects come to be, while a run is under way, before Python looks for cycles among them."""
+
 
 def new_id() -> str:
     """Return a random id of 128 bits, in hex."""
@@ -34,6 +39,25 @@ async def fold(log: EventLog, run: str, *, end: int | None = None) -> RunState:
     async for envelope in log.read(run, 1, end):
         apply(state, envelope)
     return state
+
+
+@contextmanager
+def fewer_collections() -> Iterator[None]:
+    """Let Python's collector of cycles run less often, if its owner has not set it otherwise.
+
+    A run makes many objects that live until it ends, and next to no cycles. Measured with 512 subtasks: collections
+    took a third of the CPU time at Python's own threshold of 700, a tenth at 10,000, no less at 50,000.
+    """
+    before = gc.get_threshold()
+    if not 0 < before[0] < YOUNG_OBJECTS:  # off, or rarer already: somebody's choice, or another run's doing
+        yield
+        return
+    gc.set_threshold(YOUNG_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        if gc.get_threshold()[0] == YOUNG_OBJECTS:
+            gc.set_threshold(*before)
 
 
 async def execute(
@@ -67,7 +91,8 @@ async def execute(
         ]
         tasks = [group.create_task(worker.run(), name=worker.agent) for worker in workers]
         try:
-            await asyncio.shield(main)
+            with fewer_collections():
+                await asyncio.shield(main)
         except asyncio.CancelledError:
             orchestrator.tell(RunPaused(reason="stopped by a person", kind="person"))
             await main

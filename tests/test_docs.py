@@ -9,11 +9,14 @@ import pytest
 
 import bus.events
 import bus.setup
+from agents.completions.weights import WEIGHTS
 from bus.events import EVENTS
 from bus.setup import Limits, Subtask
 from tests.support import reference
 from tests.support.class_source import class_nodes, doc_of, fields_of
+from tests.support.distributions import closure
 from tests.support.simulation import Simulation, setup_of
+from tests.support.third_party import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 LINKED = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -117,3 +120,16 @@ def test_every_package_of_ours_stands_in_the_architecture():
         for init in ROOT.glob(f"{name}/**/__init__.py")
     }
     assert not sorted(package for package in packages if f"`{package}/" not in text)
+
+
+def test_every_distribution_that_comes_with_us_is_named_with_a_licence():
+    rows = dict(re.findall(r"^\| ([\w.-]+) \| (.+) \|$", (ROOT / "THIRD_PARTY.md").read_text(), re.MULTILINE))
+    installed = closure("eventswarm", frozenset(EXTRAS)) - {"eventswarm"}
+    assert len(installed) >= 30
+    assert not sorted(installed - set(rows)), "run `python -m tests.support.third_party`"
+    assert "not said" not in rows.values()
+
+
+def test_all_weights_that_we_fetch_are_named_with_their_licence():
+    text = (ROOT / "THIRD_PARTY.md").read_text()
+    assert not [one.file for one in WEIGHTS.values() if f"| {one.file} | {one.licence} |" not in text]

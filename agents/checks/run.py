@@ -56,7 +56,7 @@ class RunCheck:
     def _verdict(self, completed: Completed, paths: list[str], root: str) -> Verdict:
         holds = completed.ended is Ended.EXIT and completed.status == 0
         lacking = None if holds else _lacking(self.command, completed, paths)
-        lines = [f"`{criteria.cut(self.command, 200)}` {self._ended(completed)}.", lacking, tail(completed.output)]
+        lines = [f"`{_first_line(self.command)}` {self._ended(completed)}.", lacking, tail(completed.output)]
         return Verdict(
             "holds" if holds else "broken" if lacking else "fails",
             "\n".join(line for line in lines if line),
@@ -67,6 +67,12 @@ class RunCheck:
         if completed.ended is Ended.EXIT:
             return f"ended with status {completed.status}"
         return _WHY[completed.ended].format(timeout=self.timeout_s)
+
+
+def _first_line(command: str) -> str:
+    """Return what names a command; a script in it would only hide what it printed."""
+    first, *rest = command.strip().split("\n", 1)
+    return f"{criteria.cut(first, 200)} …" if rest else criteria.cut(first, 200)
 
 
 def tail(output: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from agents.conversation.messages import Mode, as_data
-from agents.conversation.structured import dumps, read_object
+from agents.conversation.structured import dumps, read_object, shape
 from agents.model import ToolSchema
 
 _TITLE = "Action"
@@ -79,7 +79,7 @@ def instructions(tools: Sequence[ToolSchema], answer: Mapping[str, JsonValue] | 
         _MANNERS,
     ]
     if answer is not None:
-        lines += ["", f'"answer" must fit this JSON schema: {dumps(answer)}']
+        lines += ["", f'"answer" has this shape (`?`: may be left out): {shape(answer)}']
     return "\n".join(lines)
 
 

@@ -1,12 +1,12 @@
 """The folder of one attempt: laid out from the file store when it is first needed, its changes stored by hash."""
 
 import asyncio
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder, Scan
+from agents.files.removal import remove_tree
 from bus.event_log import FileStore
 from bus.setup import FileChange, FileRef
 
@@ -96,7 +96,7 @@ class AttemptFolder:
     async def remove(self) -> None:
         """Delete the folder from disk."""
         if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, self._root)
             self._folder = None
 
     async def _write(self, folder: ProjectFolder, ref: FileRef) -> None:
@@ -131,5 +131,5 @@ class AttemptFolder:
 
 
 def _make_empty(root: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)
+    remove_tree(root)
     root.mkdir(parents=True)

@@ -42,9 +42,8 @@ def plan_of(roles: tuple[str, ...], most: int) -> type[Plan]:
     """Return the answer for these roles and at most so many subtasks; endpoints that keep to a schema keep to that."""
     role = Annotated[str, Field(json_schema_extra={"enum": [*roles]})]
     planned = create_model("Planned", __base__=Planned, role=(role, ...))
-    return create_model(
-        "Plan", __base__=Plan, subtasks=(Annotated[list[planned], Field(min_length=1, max_length=most)], ...)
-    )
+    several = (list[planned], Field(min_length=1, max_length=most))  # pyright: ignore[reportInvalidTypeForm]
+    return create_model("Plan", __base__=Plan, subtasks=several)
 
 
 class Planner(Role[PlanRequested, PlanProposed]):
@@ -81,18 +80,17 @@ def one_a_file(subtasks: Sequence[Planned]) -> list[Planned]:
     """Make one subtask of those that would write the same file: side by side they end in a conflict."""
     kept: list[Planned] = []
     became: dict[str, str] = {}
+    writer: dict[tuple[str, str], int] = {}
     for one in subtasks:
-        at = next((n for n, other in enumerate(kept) if _same_file(other, one)), None)
-        if at is None:
+        files = [(one.role, path) for path in one.creates]
+        at = min((writer[file] for file in files if file in writer), default=len(kept))
+        if at == len(kept):
             kept.append(one)
         else:
             became[one.id] = kept[at].id
             kept[at] = _joined(kept[at], one)
+        writer.update(dict.fromkeys(files, at))
     return [one.model_copy(update={"needs": _renamed(one, became)}) for one in kept]
-
-
-def _same_file(one: Planned, other: Planned) -> bool:
-    return one.role == other.role and not set(one.creates).isdisjoint(other.creates)
 
 
 def _joined(one: Planned, other: Planned) -> Planned:

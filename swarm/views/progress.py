@@ -40,12 +40,13 @@ def drawn(glance: Glance, elapsed_ms: int) -> "RenderableType":
     from rich.console import Group  # noqa: PLC0415 - only a terminal needs rich
     from rich.text import Text  # noqa: PLC0415 - likewise
 
-    lines = [Text(f"{glance.run}", style="bold", no_wrap=True, overflow="ellipsis")]
+    lines = [Text(one_line(glance.run, LONG), style="bold", no_wrap=True, overflow="ellipsis")]
     by_subtask = {doing.subtask: doing for doing in glance.at_work.values() if doing.subtask}
     for row, depth in _tree(glance.rows):
         mark, style = _MARKS[row.status]
         line = Text(f"{'  ' * depth}{mark} ", style=style, no_wrap=True, overflow="ellipsis")
-        line.append(row.subtask.id, style="bold").append(f"  {row.subtask.role}  {row.status}", style=style)
+        line.append(one_line(row.subtask.id, LONG), style="bold")
+        line.append(f"  {one_line(row.subtask.role, LONG)}  {row.status}", style=style)
         if row.attempt > 1:
             line.append(f"  attempt {row.attempt} of {glance.limits.attempts}", style="yellow")
         if row.subtask.id in by_subtask:
@@ -53,7 +54,7 @@ def drawn(glance: Glance, elapsed_ms: int) -> "RenderableType":
         lines.append(line)
     for one in list(glance.at_work.values()):
         if one.subtask is None:
-            text = f"● {one.role}  {one.request}  {one.did}"
+            text = f"● {one_line(f'{one.role}  {one.request}', LONG)}  {one.did}"
             lines.append(Text(text, style="cyan", no_wrap=True, overflow="ellipsis"))
     if glance.last:
         lines.append(Text(glance.last, style="dim", no_wrap=True, overflow="ellipsis"))

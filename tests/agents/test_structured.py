@@ -1,13 +1,14 @@
 """Reading one object out of what a model wrote, and validating it."""
 
 import json
+from typing import Annotated, Literal
 
 import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.conversation.structured import Answer, dumps, loads, read_object, repair
+from agents.conversation.structured import Answer, dumps, loads, read_object, repair, shape
 
 
 class Plan(pydantic.BaseModel):
@@ -15,6 +16,21 @@ class Plan(pydantic.BaseModel):
 
     title: str
     steps: tuple[int, ...]
+
+
+class Step(pydantic.BaseModel):
+    do: str
+    role: Literal["coder", "critic"] = "coder"
+    at: Annotated[int | None, pydantic.Field(description="in hours")]
+
+
+class Steps(pydantic.BaseModel):
+    steps: list[Step]
+    more: object = None
+
+
+class Tree(pydantic.BaseModel):
+    children: list["Tree"]
 
 
 json_values = st.recursive(
@@ -105,3 +121,15 @@ def test_a_structured_answer_names_each_fault_without_its_values() -> None:
     with pytest.raises(ValueError, match=r"title: .*; steps: ") as caught:
         Answer.of(Plan).validate({"title": 3, "steps": "x" * 5_000})
     assert len(repair(caught.value)) < 500
+
+
+def test_a_shape_says_in_few_words_what_a_schema_says_in_many() -> None:
+    schema = Answer.of(Steps).schema
+    assert shape(schema) == (
+        '{"steps": [{"do": string, "role"?: "coder" | "critic", "at": integer | null (in hours)}, ...], "more"?: any}'
+    )
+    assert "title" not in str(schema), "titles are pydantic's own, and cost tokens"
+
+
+def test_a_schema_that_refers_to_itself_has_a_shape_of_bounded_length() -> None:
+    assert len(shape(Answer.of(Tree).schema)) < 500

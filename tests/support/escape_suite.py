@@ -17,6 +17,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from agents.files.removal import remove_tree
 from agents.sandbox import Bounds, Sandbox
 from agents.sandboxes import SANDBOXES
 
@@ -180,6 +181,7 @@ async def run_programs(sandbox: Sandbox, place: Path) -> dict[str, object]:
             str(path.relative_to(folder)): [path.lstat().st_uid, oct(path.lstat().st_mode)]
             for path in list(folder.iterdir())[:5] + list(folder.glob("d/secret"))
         }
+        remove_tree(folder)  # some leave a tree too deep for what removes temporary folders
         answer = {**dataclasses.asdict(completed), "output": completed.output[:300], "took_s": took, "left": left}
         return name, answer | {"output_size": len(completed.output)}
 

@@ -1,7 +1,7 @@
 """Roles run with every interleaving a seed draws: grants, answers and tools come when they are released.
 
-Nothing sleeps and nothing is sent: each thing that a role waits for from outside is a future; the seed says how many
-turns of the loop pass before which of them is released.
+Nothing sleeps and nothing is sent: each thing that a role waits for from outside is a future, and the seed says how
+many turns of the loop pass before which of them is released.
 """
 
 import asyncio

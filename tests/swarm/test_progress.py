@@ -16,7 +16,7 @@ import swarm
 from bus.envelope import Envelope
 from bus.events import SubtaskAssigned
 from bus.setup import Subtask
-from swarm.views.glance import Glance, Row
+from swarm.views.glance import Doing, Glance, Row
 from swarm.views.progress import LiveView, PlainView, Quiet, drawn, footer, view_for
 from tests.support.command import ANSWERS, SCENARIO
 from tests.support.events import envelopes
@@ -62,6 +62,13 @@ def test_no_order_of_events_breaks_the_view(events: list[Envelope]) -> None:
     for envelope in events:
         glance.fold(envelope)
     assert "\x1b" not in shown(glance)
+
+
+def test_names_that_a_model_chose_are_shown_with_nothing_that_a_terminal_obeys() -> None:
+    evil = "a\x1b]0;mine\x07b"
+    glance = Glance(run=evil, rows={"a": Row(Subtask(id=evil, role=evil, instruction="x"), "working", 1)})
+    glance.at_work["lease"] = Doing(evil, evil, None)
+    assert not set("\x1b\x07") & set(shown(glance))
 
 
 def test_a_plan_is_drawn_as_a_tree() -> None:

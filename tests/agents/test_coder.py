@@ -1,0 +1,92 @@
+"""The coder, in runs with a scripted model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import swarm
+from agents.roles.coder import block_of
+from bus.events import ModelAsked
+from swarm import Outcome
+
+
+async def run(place: Path, dialogue: str, *answers: object) -> tuple[Outcome, list[str]]:
+    """Run one subtask that makes a.py; return what it came to, and the last thing the coder was told."""
+    script = place / "script.yaml"
+    script.write_text(json.dumps(answers))
+    told: list[str] = []
+    (place / "notes.md").write_text("Half a cent counts.\n")
+    outcome = await swarm.run(
+        swarm.Scenario.from_dict(
+            {
+                "goal": "Write a.py.",
+                "roles": {"coder": {"dialogue": dialogue}},
+                "workspace": "./notes.md",
+                "plan": [{"id": "a", "role": "coder", "do": "Write it.", "accept": [{"file": "a.py"}]}],
+                "accept": [{"text": "a.py", "contains": "print"}],
+                "limits": {"rounds": 2},
+            },
+            folder=place,
+        ),
+        model=f"scripted:{script}",
+        home=place / "home",
+        out=place / "out",
+        on_event=lambda envelope: (
+            told.append(str(envelope.event.messages[-1]["content"])) if isinstance(envelope.event, ModelAsked) else None
+        ),
+    )
+    return outcome, told
+
+
+WRITE = {"call": {"tool": "write_file", "arguments": {"path": "a.py", "content": "print(1)\n"}}}
+
+
+async def test_a_coder_that_answers_without_its_file_is_told_so_and_goes_on(tmp_path: Path) -> None:
+    outcome, told = await run(tmp_path, "native", {"reply": "print(1)"}, WRITE, {"reply": "Done."})
+    assert outcome.outcome == "accepted"
+    assert outcome.subtasks[0].attempts == 1
+    assert "There is no file 'a.py'" in told[1]
+
+
+async def test_a_coder_is_told_once_then_its_result_is_judged_as_it_is(tmp_path: Path) -> None:
+    outcome, told = await run(
+        tmp_path,
+        "native",
+        {"reply": "I did."},
+        {"reply": "I did!"},
+        {**WRITE, "when": "not accepted"},
+        {"reply": "Now."},
+    )
+    assert outcome.outcome == "accepted"
+    assert outcome.subtasks[0].attempts == 2
+    assert len(told) == 4
+
+
+async def test_a_model_of_json_actions_sees_the_files_and_answers_with_the_one_that_is_wanted(tmp_path: Path) -> None:
+    outcome, told = await run(tmp_path, "json", {"reply": "Here it is:\n```python\nprint(2)\n```\nGood luck!"})
+    assert outcome.outcome == "accepted"
+    assert (tmp_path / "out" / "a.py").read_text() == "print(2)\n"
+    assert "Half a cent counts." in told[0]
+    assert outcome.model_calls == 1
+
+
+async def test_a_second_try_of_it_is_told_what_was_wrong_last_and_not_shown_what_it_would_copy(tmp_path: Path) -> None:
+    outcome, told = await run(tmp_path, "json", {"reply": "```\nx = 1\n```"}, {"reply": "```\nprint(x)\n```"})
+    assert outcome.outcome == "accepted"
+    assert "x = 1" not in told[1]
+    assert told[1].index("Half a cent counts.") < told[1].index("does not contain 'print'")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "found"),
+    [
+        ("a.py", "x = 1", "x = 1\n"),
+        ("a.py", "Like this:\n```py\nx = 1\n```\nor\n```\nx\n```", "x = 1\n"),
+        ("a.py", "```python\nx = 1\n", "x = 1\n"),
+        ("a.md", "# Title\n```\nx\n```\nEnd.", "# Title\n```\nx\n```\nEnd.\n"),
+        ("a.md", "```markdown\n# Title\n```", "# Title\n"),
+    ],
+)
+def test_the_file_is_taken_out_of_an_answer(path: str, text: str, found: str) -> None:
+    assert block_of(text, path) == found

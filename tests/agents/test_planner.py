@@ -1,0 +1,41 @@
+"""How the planner's answer becomes a plan."""
+
+from agents.briefing import Offer
+from agents.roles.planner import Planned, one_a_file, plan_of, useful
+
+READER = Offer("researcher", "reads files", ("read_file", "list_files", "search_files"))
+FETCHER = Offer("scout", "reads pages", ("fetch_page", "read_file"))
+WRITER = Offer("coder", "writes files", ("read_file", "write_file"))
+THINKER = Offer("poet", "thinks", ())
+
+
+def planned(name: str, creates: str = "", needs: str = "", role: str = "coder", do: str = "") -> Planned:
+    return Planned(id=name, role=role, creates=creates.split(), needs=needs.split(), do=do or f"Do {name}.")
+
+
+def test_who_can_only_read_files_is_offered_where_there_are_some() -> None:
+    offers = (READER, FETCHER, WRITER, THINKER)
+    assert tuple(useful(offers, files=True)) == offers
+    assert list(useful(offers, files=False)) == [FETCHER, WRITER, THINKER]
+    assert tuple(useful((READER,), files=False)) == (READER,)  # better one that may find nothing than none
+
+
+def test_subtasks_that_would_write_one_file_become_one() -> None:
+    plan = one_a_file([planned("a", "x.py"), planned("b", "x.py y.py", "a c"), planned("c"), planned("d", "z.py", "b")])
+    assert [(one.id, one.creates, one.needs) for one in plan] == [
+        ("a", ["x.py", "y.py"], ["c"]),
+        ("c", [], []),
+        ("d", ["z.py"], ["a"]),
+    ]
+    assert plan[0].do == "Do a.\nDo b."
+
+
+def test_what_several_roles_write_into_a_file_in_turn_stays_apart() -> None:
+    plan = [planned("a", "x.md"), planned("b", "x.md", "a", role="editor")]
+    assert one_a_file(plan) == plan
+
+
+def test_the_schema_of_a_plan_names_the_roles_and_the_most_subtasks() -> None:
+    schema = str(plan_of(("coder", "poet"), 5).model_json_schema())
+    assert "'enum': ['coder', 'poet']" in schema
+    assert "'maxItems': 5" in schema
