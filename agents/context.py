@@ -7,6 +7,7 @@ done and reported to the run's orchestrator. What a role does through its contex
 import asyncio
 import random
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -375,6 +376,6 @@ async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: T
         return str(failure), True
     except (AgentsError, StorageFailed):
         raise
-    except Exception as error:
-        log.warning("tool raised", tool=tool.name, exc_info=error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the run goes on; the reason is in its log
+        log.warning("tool raised", tool=tool.name, where="".join(traceback.format_exception(error)))
         return f"{tool.name} broke: {type(error).__name__}: {error}", True

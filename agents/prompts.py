@@ -23,9 +23,16 @@ def task(briefing: Briefing, instruction: str, feedback: Iterable[str]) -> str:
         + section("Results you build on", "\n\n".join(map(result, briefing.findings)))
         + section("Files in the project", file_list(briefing.start) or "none yet")
         + section("Done already to the outside world, not to be repeated", bullets(done))
-        + section("An earlier attempt was not accepted. Do it differently this time. What was wrong", bullets(feedback))
+        + rejection(feedback)
     )
     return told.rstrip()
+
+
+def rejection(feedback: Iterable[str]) -> str:
+    """Return what a worker is told of attempts that were not accepted."""
+    return section(
+        "An earlier attempt was not accepted. Do it differently this time. What was wrong", bullets(feedback)
+    )
 
 
 def result(finding: Finding) -> str:

@@ -1,12 +1,10 @@
 """How fast and how compact the event log is, each against what bare SQLite does with the same events.
 
-Every question is a pair of functions that return seconds (or bytes): `ours` and `reference`, over the same events.
-`python -m benchmarks.event_log` asks them all, interleaved, and prints the ratio of the medians.
+The reference is durable at each commit too, and encodes the same events with the same codec.
 """
 
 import asyncio
 import sqlite3
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,7 +12,8 @@ from pathlib import Path
 
 import orjson
 
-from bus.codec import decode, encode
+from benchmarks.harness import Absolute, Benchmark
+from bus.codec import encode
 from bus.envelope import Envelope
 from bus.event_log import Owner
 from bus.event_logs.sqlite import SqliteEventLog
@@ -31,6 +30,8 @@ from bus.events import (
 )
 from bus.setup import Subtask
 
+ONE_WRITER = 100
+WRITERS, EACH = 64, 50
 OWNER = Owner("bench", 1, "now")
 DIGEST = "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9"
 
@@ -98,21 +99,21 @@ def bare_appends(folder: Path, records: list[Envelope], each: int) -> float:
     return seconds
 
 
-def one_writer_ours(folder: Path, count: int = 100) -> float:
+def one_writer_ours(folder: Path, count: int = ONE_WRITER) -> float:
     """Append `count` records, each awaited before the next."""
     return asyncio.run(_writers(folder, 1, count))
 
 
-def one_writer_reference(folder: Path, count: int = 100) -> float:
+def one_writer_reference(folder: Path, count: int = ONE_WRITER) -> float:
     return bare_appends(folder, envelopes(count), 1)
 
 
-def many_writers_ours(folder: Path, writers: int = 64, count: int = 50) -> float:
+def many_writers_ours(folder: Path, writers: int = WRITERS, count: int = EACH) -> float:
     """Append to 64 runs at once, each writer awaiting each of its records."""
     return asyncio.run(_writers(folder, writers, count))
 
 
-def many_writers_reference(folder: Path, writers: int = 64, count: int = 50) -> float:
+def many_writers_reference(folder: Path, writers: int = WRITERS, count: int = EACH) -> float:
     return bare_appends(folder, envelopes(writers * count), 100)
 
 
@@ -175,43 +176,41 @@ def size_reference(folder: Path, count: int = 10_000) -> float:
     return sum(len(encode(record)) for record in envelopes(count))
 
 
-def codec_us(count: int = 20_000) -> tuple[float, float]:
-    """Return the microseconds that encoding and decoding one small event take."""
-    records = envelopes(count)
-    begun = time.perf_counter()
-    lines = [encode(record) for record in records]
-    encoded = time.perf_counter()
-    for line in lines:
-        decode(line)
-    return (encoded - begun) / count * 1e6, (time.perf_counter() - encoded) / count * 1e6
+def in_a_folder(ask: Callable[[Path], float]) -> Callable[[], float]:
+    """Return a measure that has a folder of its own."""
+
+    def measure() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            return ask(Path(folder))
+
+    return measure
 
 
-QUESTIONS: dict[str, tuple[Callable[[Path], float], Callable[[Path], float], str]] = {
-    "append, one writer, each awaited": (one_writer_ours, one_writer_reference, "at least 0.75x the speed"),
-    "append, 64 writers (100 a transaction)": (many_writers_ours, many_writers_reference, "at least 0.50x the speed"),
-    "read and decode 10,000 events": (read_ours, read_reference, "at least 0.50x the speed"),
-    "bytes on disk to bytes of JSON": (size_ours, size_reference, "at most 1.25x the size"),
-}
+def size_ratio(folder: Path, count: int = 10_000) -> float:
+    return size_ours(folder, count) / size_reference(folder, count)
 
 
-def measure(ask: Callable[[Path], float]) -> float:
-    """Ask one function once, in a folder of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        return ask(Path(folder))
-
-
-def main(rounds: int = 9) -> None:
-    for question, (ours, reference, goal) in QUESTIONS.items():
-        pairs = [(measure(ours), measure(reference)) for _ in range(rounds)]
-        mine = statistics.median(pair[0] for pair in pairs)
-        bare_one = statistics.median(pair[1] for pair in pairs)
-        if "size" in goal:
-            print(f"{question}: {mine / bare_one:.3f}x ({goal})")
-        else:
-            print(f"{question}: {bare_one / mine:.2f}x, {mine * 1e3:.0f} ms to {bare_one * 1e3:.0f} ms ({goal})")
-    encoding, decoding = min(codec_us() for _ in range(rounds))
-    print(f"codec: {encoding:.1f} us to encode, {decoding:.1f} us to decode a small event (each under 15)")
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (
+    Benchmark(
+        "append awaited by one writer / SQLite, 1 a transaction",
+        in_a_folder(one_writer_ours),
+        in_a_folder(one_writer_reference),
+        0.75,
+        ONE_WRITER,
+    ),
+    Benchmark(
+        "append awaited by 64 writers / SQLite, 100 a transaction",
+        in_a_folder(many_writers_ours),
+        in_a_folder(many_writers_reference),
+        0.50,
+        WRITERS * EACH,
+    ),
+    Benchmark(
+        "reading 10,000 events / SQLite and JSON",
+        in_a_folder(read_ours),
+        in_a_folder(read_reference),
+        0.25,
+        10_000,
+    ),
+    Absolute("bytes on disk of 10,000 events / their JSON", in_a_folder(size_ratio), "x", 1.25),
+)

@@ -238,7 +238,7 @@ async def _finish(state: RunState, store: Store) -> Outcome:
     """Hand the files of an ended run over and return its outcome."""
     if state.ended is None:
         return outcome_of(state)
-    folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(state.out))
+    folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(state.out_folder))
     return outcome_of(state, folder=str(folder) if folder else None)
 
 

@@ -1,6 +1,7 @@
 """Edge of one role: requests in, effects and a reply out, each attempt in a folder of its own."""
 
 import asyncio
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,7 +166,7 @@ class Worker:
             effects.enter()
             reply = await self._reply(request, context)
             await assignment.send(reply.model_copy(update={"effects": effects.count}))
-        except Exception as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
             await assignment.send(_ending(error, envelope.id, effects.count))
         finally:
             del self._leases[envelope.id]
@@ -195,7 +196,7 @@ PAUSING = (RunMustPause, ModelUnavailable, StorageFailed)
 NOT_RETRYABLE = (CheckBroken, SandboxUnavailable, Diverged)
 
 
-def _ending(error: Exception, lease: str, effects: int) -> AssignmentEnded | WorkFailed:
+def _ending(error: Exception | SystemExit, lease: str, effects: int) -> AssignmentEnded | WorkFailed:
     """Return what follows from a role's exception: the run pauses where a part of it is missing."""
     raised = _leaves(error)
     for one in raised:
@@ -204,20 +205,20 @@ def _ending(error: Exception, lease: str, effects: int) -> AssignmentEnded | Wor
     return failure(raised[0], effects)
 
 
-def _leaves(error: Exception) -> list[Exception]:
+def _leaves(error: Exception | SystemExit) -> list[Exception | SystemExit]:
     """Return what was raised in the tasks of a role's groups; the error itself if it is no group."""
     if not isinstance(error, ExceptionGroup):
         return [error]
     return [leaf for one in error.exceptions for leaf in _leaves(one)]
 
 
-def failure(error: Exception, effects: int) -> WorkFailed:
+def failure(error: Exception | SystemExit, effects: int) -> WorkFailed:
     """Return what a role's exception means for its attempt."""
     kind = next((name for base, name in KINDS.items() if isinstance(error, base)), "error")
     reason = str(error) or type(error).__name__
     if kind == "error":
         reason = f"{type(error).__name__}: {reason}"
-        log.warning("role raised", error=reason, exc_info=error)
+        log.warning("role raised", error=reason, where="".join(traceback.format_exception(error)))
     retryable = getattr(error, "retryable", not isinstance(error, NOT_RETRYABLE))
     if isinstance(error, AnswerUnusable) and error.kind == "refused":
         retryable = False  # not repeated as it was: the planner is told

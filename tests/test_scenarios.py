@@ -8,6 +8,7 @@ import pytest
 import swarm
 from bus.events import NoProgressNoticed, ReviewGiven, SubtaskAssigned, ToolReturned
 from swarm.commands.shipped import shipped
+from swarm.scenario.model import schema
 from tests.support.site import Site, folder
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
@@ -137,6 +138,11 @@ def planned(*subtasks):
 def test_these_are_all_that_we_ship():
     assert tuple(shipped()) == NAMES
     assert list(shipped().values()) == [SCENARIOS / f"{name}.yaml" for name in NAMES]
+
+
+def test_the_schema_beside_them_is_that_of_this_version():
+    written = json.loads((SCENARIOS / "scenario.schema.json").read_text())
+    assert written == schema(), "run `swarm schema > scenarios/scenario.schema.json`"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ from agents.effects import Effects
 from agents.errors import ModelFailed, RunMustPause
 from agents.journal import canonical_json, sha256_hex
 from agents.model import Model, ModelReply, ModelRequest, TryFailed
-from bus.events import Message, ModelAnswered, ModelAsked, ModelTryFailed, Path
+from bus.events import Message, ModelAnswered, ModelAsked, ModelTryFailed, Path, Usage
 from bus.setup import RoleSetup
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Thinking:
                     calls=reply.calls,
                     finish=reply.finish,
                     refusal=reply.refusal,
-                    usage=reply.usage,
+                    usage=_believed(reply.usage, asked.input_bound, granted),
                 )
                 await self.effects.done(answer)
                 return answer
@@ -153,6 +153,16 @@ class Thinking:
         schemas = sum(tool.size for tool in ask.tools)
         answer = len(orjson.dumps(ask.answer_schema)) if ask.answer_schema is not None else 0
         return len(messages) + schemas + answer + MESSAGE_TOKENS * (len(ask.messages) + len(ask.tools))
+
+
+def _believed(usage: Usage, input_bound: int, max_tokens: int) -> Usage:
+    """Return a usage; what was only estimated is never more than was reserved for the call."""
+    if not usage.estimated:
+        return usage
+    sent = min(usage.input, input_bound)
+    return usage.model_copy(
+        update={"input": sent, "output": min(usage.output, max_tokens), "cached": min(usage.cached, sent)}
+    )
 
 
 def _failed(asked: ModelAsked, failure: TryFailed, verdict: tries.Again | tries.GiveUp | tries.Pause) -> ModelTryFailed:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from agents.context import Context
 from agents.conversation.messages import as_data
-from agents.prompts import section, task
+from agents.prompts import MOST_FILES, rejection, section, task
 from agents.role import Role, prompt_of
 from bus.events import Fact, ResultSubmitted, SubtaskAssigned
 
@@ -42,9 +42,9 @@ class Coder(Role[SubtaskAssigned, ResultSubmitted]):
 
     async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
         """Let the model work until it says what it did; the files are the result."""
-        user = task(ctx.briefing, request.subtask.instruction, request.feedback)
         if (path := _only_file(request)) and _writes_at_once(ctx):
-            return await _write_at_once(path, user, ctx)
+            return await _write_at_once(path, request, ctx)
+        user = task(ctx.briefing, request.subtask.instruction, request.feedback)
         prompt = ctx.briefing.role.prompt or prompt_of(type(self))
         tools = [tool for tool in ctx.tools if ctx.files or tool not in READS]  # what is not there is not read
         reply = await ctx.converse(prompt, user, tools=tools, lacking=_lacking(request, ctx))
@@ -78,16 +78,25 @@ def _only_file(request: SubtaskAssigned) -> str | None:
 
 def _writes_at_once(ctx: Context) -> bool:
     """Tell whether to do without tools: models of JSON actions write much better code as text than inside JSON."""
-    small = sum(ref.bytes for ref in ctx.files.values()) <= SHOWN
+    small = len(ctx.files) <= MOST_FILES and sum(ref.bytes for ref in ctx.files.values()) <= SHOWN
     return ctx.briefing.role.dialogue == "json" and small and {"read_file", "write_file"}.issubset(ctx.tools)
 
 
-async def _write_at_once(path: str, user: str, ctx: Context) -> ResultSubmitted:
-    """Show the model every file, and write its answer into the one that is wanted."""
-    shown = [f"{name}:\n```\n{as_data(await ctx.call_tool('read_file', path=name))}\n```" for name in sorted(ctx.files)]
+async def _write_at_once(path: str, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+    """Show the model every file, and write its answer into the one that is wanted.
+
+    Its own rejected file is not shown: a small model copies it. What was wrong with it comes last, where it is heeded.
+    """
+    names = [name for name in sorted(ctx.files) if name != path or name in ctx.briefing.base]
+    shown = [f"{name}:\n```\n{as_data(await ctx.call_tool('read_file', path=name))}\n```" for name in names]
     wish = (
         f"Answer with the whole content of {path}, {'and nothing else' if path.endswith(PLAIN) else 'in a code block'}."
     )
-    told = f"{user}\n\n{section('What stands in the files', chr(10).join(shown))}{wish}"
+    told = (
+        f"{task(ctx.briefing, request.subtask.instruction, ())}\n\n"
+        + section("What stands in the files", "\n".join(shown))
+        + rejection(request.feedback)
+        + wish
+    )
     reply = await ctx.converse(ctx.briefing.role.prompt or DRAFT, told, tools=())
     return ctx.result(await ctx.call_tool("write_file", path=path, content=block_of(reply.text, path)))

@@ -80,18 +80,17 @@ def one_a_file(subtasks: Sequence[Planned]) -> list[Planned]:
     """Make one subtask of those that would write the same file: side by side they end in a conflict."""
     kept: list[Planned] = []
     became: dict[str, str] = {}
+    writer: dict[tuple[str, str], int] = {}
     for one in subtasks:
-        at = next((n for n, other in enumerate(kept) if _same_file(other, one)), None)
-        if at is None:
+        files = [(one.role, path) for path in one.creates]
+        at = min((writer[file] for file in files if file in writer), default=len(kept))
+        if at == len(kept):
             kept.append(one)
         else:
             became[one.id] = kept[at].id
             kept[at] = _joined(kept[at], one)
+        writer.update(dict.fromkeys(files, at))
     return [one.model_copy(update={"needs": _renamed(one, became)}) for one in kept]
-
-
-def _same_file(one: Planned, other: Planned) -> bool:
-    return one.role == other.role and not set(one.creates).isdisjoint(other.creates)
 
 
 def _joined(one: Planned, other: Planned) -> Planned:

@@ -53,7 +53,7 @@ async def _show(args: argparse.Namespace, folder: Path | None) -> int:
             wanted = tuple(state.tree.values())
             made = await handover.hand_over(info.run, wanted, store.files, folder)
             outcome = outcome.model_copy(update={"files": wanted, "folder": str(made) if made else None})
-        elif state.ended is not None and await asyncio.to_thread(Path(state.out).is_dir):
-            outcome = outcome.model_copy(update={"folder": state.out})
+        elif state.ended is not None and await asyncio.to_thread(Path(state.out_folder).is_dir):
+            outcome = outcome.model_copy(update={"folder": state.out_folder})
     report(outcome, as_json=args.json)
     return 0

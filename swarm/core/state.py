@@ -119,6 +119,8 @@ class RunState:
     paused: RunPaused | None = None
     tool_calls: int = 0
     out: str = ""
+    handed_over: int = 0
+    """How often it ended with files before, and was gone on with: each time has a folder of its own."""
 
     # agents
     agents: dict[str, AgentState] = field(default_factory=dict)
@@ -167,6 +169,11 @@ class RunState:
     def running(self) -> bool:
         """Whether events may follow."""
         return self.status == "running"
+
+    @property
+    def out_folder(self) -> str:
+        """The folder for the outcome's files: `out`, or beside it where an earlier end has used that."""
+        return f"{self.out}-{self.handed_over + 1}" if self.handed_over else self.out
 
     @property
     def all_accepted(self) -> bool:

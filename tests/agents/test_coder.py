@@ -71,11 +71,11 @@ async def test_a_model_of_json_actions_sees_the_files_and_answers_with_the_one_t
     assert outcome.model_calls == 1
 
 
-async def test_a_second_try_of_it_is_shown_what_was_rejected(tmp_path: Path) -> None:
+async def test_a_second_try_of_it_is_told_what_was_wrong_last_and_not_shown_what_it_would_copy(tmp_path: Path) -> None:
     outcome, told = await run(tmp_path, "json", {"reply": "```\nx = 1\n```"}, {"reply": "```\nprint(x)\n```"})
     assert outcome.outcome == "accepted"
-    assert "a.py:\n```\nx = 1" in told[1]
-    assert "does not contain 'print'" in told[1]
+    assert "x = 1" not in told[1]
+    assert told[1].index("Half a cent counts.") < told[1].index("does not contain 'print'")
 
 
 @pytest.mark.parametrize(

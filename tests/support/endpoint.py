@@ -259,8 +259,11 @@ async def _rate_limit(_: ChatEndpoint, _request: web.BaseRequest, _body: Body, v
 
 
 def _status(status: int, message: str, *, param: str | None = None, code: str | None = None) -> Fault:
+    """`503`: no Retry-After; `503:2`: seconds. Of other statuses the value stands in the message."""
+
     async def show(_: ChatEndpoint, _request: web.BaseRequest, _body: Body, value: str) -> web.StreamResponse:
-        return error(status, message.format(value), param=param.format(value) if param else None, code=code)
+        headers = {"Retry_After": value} if value and status >= 500 else {}
+        return error(status, message.format(value), param=param.format(value) if param else None, code=code, **headers)
 
     return show
 

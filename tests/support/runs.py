@@ -88,16 +88,11 @@ def player(plan: Iterable[Planned] = (), play: Play = lambda *_: None) -> Callab
     return respond
 
 
-def scenario(endpoint: ChatEndpoint | str | None, **more: Any) -> dict[str, Any]:
-    """Return a scenario of a file's keys, whose model is at `endpoint`; `plan` may be as the planner writes it."""
-    base: dict[str, Any] = {"name": "storm", "goal": "Make all the files.", "accept": [{"file": "*"}]} | more
-    if endpoint is not None:
-        url = endpoint if isinstance(endpoint, str) else endpoint.url
-        base |= {"model": "lab:test-model", "endpoints": {"lab": {"url": url} | more.pop("endpoint", {})}}
-    if "accept" not in more:
-        del base["accept"]
-    base.pop("endpoint", None)
-    return base
+def scenario(at: ChatEndpoint | str, *, price: Mapping[str, float] | None = None, **more: Any) -> dict[str, Any]:
+    """Return a scenario as a mapping of a file's keys, its model at an endpoint; `more` adds keys."""
+    url = at if isinstance(at, str) else at.url
+    endpoints = {"lab": {"url": url} | ({"price": dict(price)} if price else {})}
+    return {"name": "storm", "goal": "Make all the files.", "model": "lab:test-model", "endpoints": endpoints} | more
 
 
 def settings(tmp_path: Path) -> Settings:

@@ -1,6 +1,7 @@
 """A run without clock, network or chance of its own: agents that answer from a seed, events in any order it draws."""
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 from bus.envelope import Envelope
@@ -125,9 +126,9 @@ class Simulation:
         assert len(self.state.leases) <= limits.parallel
         assert len(self.state.assigned) <= limits.subtasks
         assert self.state.round <= limits.rounds
+        held = Counter(work.agent for work in self.state.leases.values())
         for agent in self.state.agents.values():
-            held = sum(work.agent == agent.agent for work in self.state.leases.values())
-            assert agent.busy == held <= agent.slots
+            assert agent.busy == held[agent.agent] <= agent.slots
         self.most_reserved = max(self.most_reserved, len(ledger.reserved))
 
     def run(self, most: int = 100_000) -> RunState:

@@ -3,15 +3,11 @@
 import asyncio
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from agents.context import Context
 from tests.support.interleavings import RoleCode, World, awaited, keys
-
-if TYPE_CHECKING:
-    from bus.events import Effect
 
 
 async def three_branches(ctx: Context) -> list[str]:
@@ -86,7 +82,7 @@ async def hold(role: RoleCode, seed: int, folder: Path) -> None:
     result = await world.run(role, folder)
     for cut in (random.Random(seed).randrange(len(world.log)), len(world.log)):
         where = f"seed {seed}, cut at {cut} of {len(world.log)}"
-        recorded: list[Effect] = world.log[:cut]
+        recorded = world.log[:cut]
         again = World(seed + 1_000_000, order=world.happened[awaited(recorded) :])
         assert await again.run(role, folder, recorded) == result, where
         if role is race:  # what a loser was at when the log was cut is not done again if it has lost by then

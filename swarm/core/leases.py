@@ -1,0 +1,134 @@
+"""What becomes of requests and leases, and of the effects that come in under them. In place, for `apply`."""
+
+import heapq
+
+from agents.briefing import Deed
+from bus.envelope import Envelope
+from bus.events import (
+    Effect,
+    ModelAnswered,
+    ModelAsked,
+    ModelTryFailed,
+    PlanRequested,
+    ReviewRequested,
+    SubtaskAssigned,
+    ToolCalled,
+    ToolReturned,
+)
+from swarm.core.limits import call_of
+from swarm.core.state import RunState, Status, Work
+
+PRIORITY = {"plan": 0, "review": 1, "subtask": 2}
+"""What is handed out first: begun work is finished before new work is begun."""
+BEFORE_ALL_NEW = 1 << 40
+"""Requests that were handed out once come before all that never were."""
+
+
+def want(state: RunState, work: Work) -> None:
+    """Put a request where the next free agent of its role finds it."""
+    state.works[work.request] = work
+    state.arrivals += 1
+    entry = (PRIORITY[work.kind], work.order or BEFORE_ALL_NEW + state.arrivals, work.request)
+    heapq.heappush(state.wanted.setdefault(work.role, []), entry)
+
+
+def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanRequested | ReviewRequested) -> None:
+    """Give a request to the agent that its event names."""
+    work = state.works[envelope.subject or ""]
+    heapq.heappop(state.wanted[work.role])
+    work.order = work.order or envelope.sequence
+    work.lease, work.agent, work.deadline_ms = envelope.id, event.agent, event.deadline_ms
+    # What an earlier lease asked and never told is not coming any more.
+    for key in work.open_calls:
+        state.ledger.settle_unproven(key)
+    work.open_calls.clear()
+    state.leases[envelope.id] = work
+    state.agents[event.agent].busy += 1
+    state.at_work[work.role] = state.at_work.get(work.role, 0) + 1
+    heapq.heappush(state.deadlines, (event.deadline_ms, envelope.id))
+    if isinstance(event, SubtaskAssigned):
+        subtask = state.subtasks[event.subtask.id]
+        subtask.status, subtask.attempts, subtask.order = Status.WORKING, event.attempt, work.order
+        state.assigned.add(event.subtask.id)
+
+
+def _free(state: RunState, work: Work) -> None:
+    """End a lease: its agent has a slot again."""
+    if work.lease is None:
+        return
+    del state.leases[work.lease]
+    agent = state.agents.get(work.agent or "")
+    if agent is not None:
+        agent.busy -= 1
+    state.at_work[work.role] -= 1
+    work.lease = work.agent = None
+    while state.deadlines and state.deadlines[0][1] not in state.leases:
+        heapq.heappop(state.deadlines)
+
+
+def close(state: RunState, work: Work) -> None:
+    """End a request: it has its reply, or nobody wants it any more."""
+    for key in work.open_calls:
+        state.ledger.settle_unproven(key)
+    wanted = work.lease is None
+    _free(state, work)
+    del state.works[work.request]
+    if wanted:
+        heap = state.wanted[work.role]
+        heap[:] = [entry for entry in heap if entry[2] != work.request]
+        heapq.heapify(heap)
+
+
+def take_back(state: RunState, work: Work) -> None:
+    """Offer the same attempt to another agent."""
+    _free(state, work)
+    if work.subtask is not None and work.kind == "subtask":
+        state.subtasks[work.subtask].status = Status.READY
+    want(state, work)
+
+
+def agent_left(state: RunState, agent: str) -> None:
+    """Take back all that an agent held."""
+    del state.agents[agent]
+    for work in [work for work in state.leases.values() if work.agent == agent]:
+        take_back(state, work)
+
+
+def note_effect(work: Work, envelope: Envelope, event: Effect) -> None:
+    """Add an effect to the journal of its attempt."""
+    work.journal.append(envelope)
+    work.seen.add((type(event).__name__, event.path, getattr(event, "number", 0)))
+
+
+def note_tool(state: RunState, work: Work, event: ToolCalled | ToolReturned) -> None:
+    """Remember what was done to the outside world over all attempts of a subtask."""
+    if isinstance(event, ToolCalled):
+        if event.outward:
+            work.outward.add(event.path)
+        return
+    state.tool_calls += 1
+    if event.path in work.outward:
+        work.outward.discard(event.path)
+        if not event.error and work.kind == "subtask":
+            deed = Deed(event.tool, event.arguments, event.output)
+            state.subtasks[work.subtask or ""].outward[event.digest] = deed
+
+
+def model_effect(state: RunState, envelope: Envelope, event: ModelAsked | ModelAnswered | ModelTryFailed) -> None:
+    """Reserve for a model call, or settle it."""
+    work = state.leases[envelope.causation_id or ""]
+    note_effect(work, envelope, event)
+    key = (work.request, event.attempt, event.path, event.number)
+    if isinstance(event, ModelAsked):
+        setup = state.setup
+        price = setup.roles[work.role].price if setup else None
+        work.open_calls.add(key)
+        state.ledger.ask(call_of(event, work.request, work.order, price))
+        return
+    work.open_calls.discard(key)
+    if isinstance(event, ModelAnswered):
+        state.ledger.settle(key, event.usage)
+    elif event.unproven:
+        state.ledger.settle_unproven(key)
+    else:
+        state.ledger.settle_at_zero(key)

@@ -1,0 +1,87 @@
+"""Plans asked for, proposed, refused and adopted. In place, for `apply`."""
+
+import hashlib
+from collections import deque
+
+from bus.envelope import Envelope
+from bus.events import NoProgressNoticed, PlanProposed, PlanRefused
+from bus.setup import Subtask
+from swarm.core import leases, plan, subtasks, tree
+from swarm.core.state import RunState, Status, Stuck, SubtaskState, Work
+
+
+def want_plan(state: RunState, feedback: tuple[str, ...]) -> None:
+    """Ask the planner for a plan, or for another one."""
+    state.plan_number += 1
+    leases.want(
+        state,
+        Work(f"plan-{state.plan_number}", "plan", "planner", 1, feedback=feedback, round=state.round),
+    )
+
+
+def proposal(state: RunState, envelope: Envelope, event: PlanProposed) -> None:
+    """Adopt a plan that can work; keep the reasons where it cannot."""
+    if envelope.causation_id in state.leases:
+        leases.close(state, state.leases[envelope.causation_id])
+    digest = hashlib.sha256(event.__pydantic_serializer__.to_json(event, include={"subtasks"})).hexdigest()
+    setup = state.setup
+    found = plan.faults(event.subtasks, setup, assigned=state.assigned) if setup else []
+    if digest in state.tried_plans:
+        state.notice = NoProgressNoticed(what="plan", detail="this plan was proposed before and did not work")
+        found = ["this very plan was tried before and did not work; find another way"]
+    state.tried_plans.add(digest)
+    if found:
+        state.refused_plan = tuple(found)
+    else:
+        _adopt(state, event.subtasks)
+
+
+def refusal(state: RunState, event: PlanRefused) -> None:
+    """Send a refused plan back, or find that no plan can be had."""
+    state.refused_plan = ()
+    state.refusals += 1
+    if state.refusals >= state.limits.attempts or state.plan_repeats > 1:
+        kind = "no_progress" if state.plan_repeats > 1 else "plan"
+        state.stuck = Stuck(kind, f"no plan that can work was found: {'; '.join(event.reasons)}", final=True)  # type: ignore[arg-type]
+    else:
+        want_plan(state, event.reasons)
+
+
+def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
+    """Make a plan the present one; accepted work that it keeps as it was stays accepted."""
+    before = state.subtasks
+    specs = {spec.id: spec for spec in proposed}
+    kept: set[str] = set()
+    for name in state.accepted_order:  # needs were accepted before what needs them
+        spec = specs.get(name)
+        if spec is not None and spec == before[name].spec and kept.issuperset(spec.needs):
+            kept.add(name)
+    for name, old in before.items():
+        if old.status in {Status.WORKING, Status.READY, Status.REVIEWED}:
+            _drop_works_of(state, name)
+    lost = [name for name in state.accepted_order if name not in kept]
+    state.tree, state.changed_by = tree.merged(state, without=lost)
+    state.accepted_order = [name for name in state.accepted_order if name in kept]
+    state.to_merge = deque(name for name in state.to_merge if name in kept)
+    state.refusals = 0
+    state.needed_by = plan.dependents(specs)
+    state.not_accepted = len(specs) - len(kept)
+    state.subtasks = {
+        spec.id: before[spec.id] if spec.id in kept else _fresh(spec, before.get(spec.id)) for spec in proposed
+    }
+    for name, subtask in state.subtasks.items():
+        subtask.unmet = sum(need not in kept for need in subtask.spec.needs)
+        if name not in kept and subtask.unmet == 0:
+            subtasks.ready(state, subtask)
+    subtasks.after_acceptance(state)
+
+
+def _fresh(spec: Subtask, old: SubtaskState | None) -> SubtaskState:
+    if old is None:
+        return SubtaskState(spec)
+    return SubtaskState(spec, attempts=old.attempts, uncounted=old.attempts, outward=old.outward)
+
+
+def _drop_works_of(state: RunState, name: str) -> None:
+    for work in [work for work in state.works.values() if work.subtask == name]:
+        leases.close(state, work)

@@ -1,0 +1,168 @@
+"""Results and reviews: what is approved, sent back, done again, and where a plan ends. In place, for `apply`."""
+
+from bus.envelope import Envelope
+from bus.events import FilesConflicted, FilesMerged, NoProgressNoticed, ResultSubmitted, ReviewGiven, WorkFailed
+from swarm.core import leases, plan, plans, subtasks, tree
+from swarm.core.state import RunState, Status, Stuck, SubtaskState, Work
+
+FEEDBACK_KEPT = 3
+_HANDED_IN_AGAIN = "the same result as the rejected one was handed in again"
+
+
+def result(state: RunState, envelope: Envelope, event: ResultSubmitted) -> None:
+    """Take what an attempt handed in."""
+    work = state.leases[envelope.causation_id or ""]
+    leases.close(state, work)
+    subtask = state.subtasks[work.subtask or ""]
+    subtask.result = event
+    if subtask.feedback and subtask.rejected is not None and _same_result(subtask.rejected, event):
+        state.notice = NoProgressNoticed(what="result", detail=_HANDED_IN_AGAIN, attempt=work.attempt)
+        state.notice_about = subtask.spec.id
+    elif subtask.spec.accept:
+        subtask.status = Status.REVIEWED
+        subtasks.want_review(state, subtask)
+    else:
+        subtasks.approve(state, subtask)
+
+
+def _same_result(one: ResultSubmitted, other: ResultSubmitted) -> bool:
+    return (one.text, one.data, [(c.path, c.sha256) for c in one.files]) == (
+        other.text,
+        other.data,
+        [(c.path, c.sha256) for c in other.files],
+    )
+
+
+def merge(state: RunState, event: FilesMerged) -> None:
+    """Bring an accepted result's files into the tree."""
+    state.to_merge.popleft()
+    tree.overlay(state.tree, event.files)
+    state.changed_by.update((change.path, event.subtask) for change in event.files)
+    subtasks.accept(state, state.subtasks[event.subtask])
+
+
+def conflict(state: RunState, event: FilesConflicted) -> None:
+    """Send a result back that met another's changes; its next attempt builds on those."""
+    state.to_merge.popleft()
+    subtask = state.subtasks[event.subtask]
+    subtask.beside = tuple(dict.fromkeys((*subtask.beside, *event.others)))
+    _send_back(
+        state,
+        subtask,
+        f"{', '.join(event.paths)}: changed meanwhile by {', '.join(event.others)}. "
+        "Your folder now holds that version; make your change again on top of it.",
+    )
+
+
+def review(state: RunState, envelope: Envelope, event: ReviewGiven) -> None:
+    """Take the critic's word."""
+    work = state.leases[envelope.causation_id or ""]
+    leases.close(state, work)
+    if work.subtask is None:
+        _outcome_review(state, event)
+    elif event.accepted:
+        subtasks.approve(state, state.subtasks[work.subtask])
+    else:
+        _send_back(state, state.subtasks[work.subtask], event.feedback)
+
+
+def _outcome_review(state: RunState, event: ReviewGiven) -> None:
+    state.outcome_review = event
+    if event.accepted:
+        return
+    redo = {item.subtask: item.why for item in event.redo if item.subtask in state.subtasks}
+    for path in event.named:
+        if path in state.changed_by:
+            redo.setdefault(state.changed_by[path], event.feedback)
+    tries = state.limits.attempts
+    left = all(state.subtasks[name].attempts - state.subtasks[name].uncounted < tries for name in redo)
+    state.stuck = Stuck("rounds", event.feedback, tuple(redo.items()) if left else ())
+    go_on(state)
+
+
+def _send_back(state: RunState, subtask: SubtaskState, why: str) -> None:
+    """Reject the present result: another attempt follows, or, if none is left, another plan."""
+    if subtask.result is not None:
+        subtask.rejected, subtask.result = subtask.result, None
+    _retry(state, subtask, why)
+
+
+def _retry(state: RunState, subtask: SubtaskState, why: str, *, retryable: bool = True) -> None:
+    subtask.feedback = (*subtask.feedback, why)[-FEEDBACK_KEPT:]
+    if retryable and subtask.attempts - subtask.uncounted < state.limits.attempts:
+        subtasks.ready(state, subtask)
+        return
+    subtask.status = Status.FAILED
+    times = f"{subtask.attempts} attempts" if subtask.attempts > 1 else "1 attempt"
+    state.stuck = Stuck("attempts", f"subtask {subtask.spec.id!r} failed after {times}: {why}")
+    go_on(state)
+
+
+def go_on(state: RunState) -> None:
+    """Leave a dead end by another round, if one is left: redo what was named, else ask the planner."""
+    stuck = state.stuck
+    if stuck is None or stuck.final or state.round >= state.limits.rounds:
+        return
+    state.stuck = None
+    if any(work.kind == "plan" for work in state.works.values()):
+        return  # another way is being looked for already
+    state.round += 1
+    if stuck.redo:
+        _redo(state, dict(stuck.redo))
+    else:
+        plans.want_plan(state, (stuck.reason,))
+
+
+def _redo(state: RunState, why: dict[str, str]) -> None:
+    """Do accepted subtasks again, and all that was built on them."""
+    again = plan.closure(why, state.needed_by)
+    state.tree, state.changed_by = tree.merged(state, without=again)
+    state.accepted_order = [name for name in state.accepted_order if name not in again]
+    for name in again:
+        subtask = state.subtasks[name]
+        subtask.rejected, subtask.result = subtask.result, None
+        subtask.status = Status.WAITING
+        subtask.unmet = sum(need in again for need in subtask.spec.needs)
+        if name in why:
+            subtask.feedback = (*subtask.feedback, why[name])[-FEEDBACK_KEPT:]
+        else:
+            subtask.uncounted = subtask.attempts
+    state.not_accepted += len(again)
+    for name in sorted(again):
+        if state.subtasks[name].unmet == 0:
+            subtasks.ready(state, state.subtasks[name])
+
+
+def failure(state: RunState, envelope: Envelope, event: WorkFailed) -> None:
+    """Take the end of an attempt that has no result."""
+    work = state.leases[envelope.causation_id or ""]
+    leases.close(state, work)
+    if work.kind == "subtask":
+        retryable = event.retryable and event.kind != "no_progress"
+        _retry(state, state.subtasks[work.subtask or ""], event.reason, retryable=retryable)
+    elif event.retryable and work.attempt < state.limits.attempts:
+        again = Work(work.request, work.kind, work.role, work.attempt + 1, feedback=(*work.feedback, event.reason))
+        again.subtask, again.of_attempt, again.accept, again.round = (
+            work.subtask,
+            work.of_attempt,
+            work.accept,
+            work.round,
+        )
+        leases.want(state, again)
+    else:
+        state.stuck = Stuck(
+            "plan" if work.kind == "plan" else "attempts", f"{work.request}: {event.reason}", final=True
+        )
+
+
+def no_progress(state: RunState, event: NoProgressNoticed) -> None:
+    """Act on the same again: it is told once, then another way is looked for."""
+    state.notice = None
+    if event.what == "plan":
+        state.plan_repeats += 1
+    elif event.what == "result" and state.notice_about is not None:
+        subtask, state.notice_about = state.subtasks[state.notice_about], None
+        subtask.repeats += 1
+        told = f"{event.detail}; whatever else you do, change it. What was wrong: {subtask.feedback[-1]}"
+        subtask.result = None
+        _retry(state, subtask, told, retryable=subtask.repeats == 1)

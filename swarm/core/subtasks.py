@@ -1,0 +1,55 @@
+"""A subtask's way from ready to accepted, and what follows when all are. In place, for `apply`."""
+
+from swarm.core import leases, tree
+from swarm.core.state import RunState, Status, SubtaskState, Work
+
+
+def ready(state: RunState, subtask: SubtaskState) -> None:
+    """Offer the next attempt of a subtask whose needs are met."""
+    subtask.status = Status.READY
+    spec = subtask.spec
+    attempt = subtask.attempts + 1
+    work = Work(spec.id, "subtask", spec.role, attempt, subtask=spec.id, feedback=subtask.feedback, order=subtask.order)
+    leases.want(state, work)
+
+
+def want_review(state: RunState, subtask: SubtaskState) -> None:
+    """Ask the critic about the present result."""
+    name, attempt = subtask.spec.id, subtask.attempts
+    work = Work(f"review-{name}-{attempt}", "review", "critic", 1, subtask=name, of_attempt=attempt)
+    work.accept, work.order = subtask.spec.accept, subtask.order
+    leases.want(state, work)
+
+
+def approve(state: RunState, subtask: SubtaskState) -> None:
+    """Take a result as good; if it brings files, they are merged first."""
+    if subtask.result and subtask.result.files:
+        subtask.status = Status.REVIEWED
+        state.to_merge.append(subtask.spec.id)
+    else:
+        accept(state, subtask)
+
+
+def accept(state: RunState, subtask: SubtaskState) -> None:
+    """Make a result count; what waited for it may begin."""
+    subtask.status, subtask.rejected, subtask.feedback, subtask.repeats = Status.ACCEPTED, None, (), 0
+    subtask.accepted_at, subtask.sources = state.position, tree.sources_of(state, subtask)
+    state.accepted_order.append(subtask.spec.id)
+    state.not_accepted -= 1
+    for name in state.needed_by[subtask.spec.id]:
+        other = state.subtasks[name]
+        other.unmet -= 1
+        if other.unmet == 0:
+            ready(state, other)
+    after_acceptance(state)
+
+
+def after_acceptance(state: RunState) -> None:
+    """Ask for the review of the outcome once all is accepted."""
+    if state.all_accepted and state.setup:
+        state.reviews_of_outcome += 1
+        request = f"review-outcome-{state.reviews_of_outcome}"
+        accept = state.setup.accept
+        leases.want(
+            state, Work(request, "review", "critic", 1, of_attempt=state.round, accept=accept, round=state.round)
+        )

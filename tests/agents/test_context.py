@@ -1,0 +1,408 @@
+"""All that a role may use: each effect is recorded, and answered from the record when the role is run again."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, JsonValue
+
+from agents.briefing import Briefing, Deed
+from agents.context import OUTPUT_CAP, Context, Means
+from agents.effects import Effects
+from agents.errors import (
+    AnswerUnusable,
+    BadCriterion,
+    Diverged,
+    InDoubt,
+    ModelFailed,
+    RunMustPause,
+    ToolFailed,
+    ToolRefused,
+)
+from agents.files.attempt_folder import AttemptFolder
+from agents.journal import digest_of
+from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed
+from agents.tool import Tool, tool
+from agents.tools.project_files import read_file, write_file
+from bus.events import (
+    CallRequest,
+    CheckEnded,
+    Effect,
+    ModelAnswered,
+    ModelAsked,
+    ModelTryFailed,
+    ToolCalled,
+    ToolReturned,
+    Usage,
+    ValueDrawn,
+)
+from bus.file_store import MemoryFileStore
+from bus.setup import FileRef, RoleSetup
+
+USAGE = Usage(input=5, output=2)
+
+
+class Answers:
+    """A model with a list of replies; what fails is raised."""
+
+    def __init__(self, *replies: ModelReply | TryFailed | str) -> None:
+        self.health = EndpointHealth()
+        self.replies = [*replies]
+        self.requests: list[ModelRequest] = []
+
+    async def ask(self, request: ModelRequest) -> ModelReply:
+        self.requests.append(request)
+        reply = self.replies.pop(0)
+        if isinstance(reply, TryFailed):
+            raise reply
+        self.health.answered += 1
+        return ModelReply(reply, USAGE) if isinstance(reply, str) else reply
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
+def call(name: str, **arguments: JsonValue) -> ModelReply:
+    return ModelReply(None, USAGE, (CallRequest(id="1", name=name, arguments=json.dumps(arguments)),), "tool_calls")
+
+
+class Log:
+    """An orchestrator that records and grants everything."""
+
+    def __init__(self, recorded: Sequence[Effect] = ()) -> None:
+        self.events = [*recorded]
+
+    async def ask(self, event: Effect) -> int:
+        self.events.append(event)
+        return getattr(event, "max_tokens", 0)
+
+    async def tell(self, event: Effect) -> None:
+        self.events.append(event)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.events]
+
+
+class Maker:
+    """Makes contexts of one attempt, one after the other, as a role that is run again gets them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = MemoryFileStore()
+
+    def __call__(
+        self,
+        model: Answers | None = None,
+        *,
+        tools: Sequence[Tool] = (),
+        recorded: Sequence[Effect] = (),
+        attempt: int = 1,
+        start: Mapping[str, FileRef] | None = None,
+        outward: Mapping[str, Deed] | None = None,
+    ) -> tuple[Context, Log]:
+        log = Log(recorded)
+        effects = Effects(recorded, log)
+        setup = RoleSetup(model="test:model")
+        context = Context(
+            role="tester",
+            request="it",
+            attempt=attempt,
+            feedback=(),
+            briefing=Briefing("the goal", setup, start=start or {}, base=start or {}, outward=outward or {}),
+            means=Means(model or Answers(), {one.name: one for one in tools}, temperature=0.25),
+            effects=effects,
+            folder=AttemptFolder(self.folder, self.store, start or {}, start or {}),
+            deadline_s=60,
+        )
+        effects.enter()
+        return context, log
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Maker:
+    return Maker(tmp_path / "folder")
+
+
+class Choice(BaseModel):
+    colour: str
+
+
+async def test_a_conversation_is_recorded_and_not_held_again(make: Maker) -> None:
+    model = Answers(call("write_file", path="a.txt", content="hello"), "It is written.")
+    context, log = make(model, tools=[write_file])
+    assert (await context.converse("s", "u")).text == "It is written."
+    assert log.kinds == ["ModelAsked", "ModelAnswered", "ToolCalled", "ToolReturned", "ModelAsked", "ModelAnswered"]
+    changes = await context.changes()
+    again, second = make(Answers(), tools=[write_file], recorded=log.events)
+    assert (await again.converse("s", "u")).text == "It is written."
+    assert second.events == log.events
+    assert await again.changes() == changes
+
+
+async def test_the_log_holds_only_the_messages_that_are_new(make: Maker) -> None:
+    context, log = make(Answers(call("write_file", path="a", content="x"), "done"), tools=[write_file])
+    await context.converse("s", "u")
+    first, second = (event for event in log.events if isinstance(event, ModelAsked))
+    assert [message["role"] for message in first.messages] == ["system", "user"]
+    assert [message["role"] for message in second.messages] == ["tool"]
+    assert (second.follows, second.keeps) == (first.path, 3)
+
+
+async def test_an_answer_is_of_the_type_asked_for_and_repaired_once(make: Maker) -> None:
+    context, _ = make(Answers("red", '{"colour": "red"}'))
+    assert (await context.converse("s", "u", answer=Choice)).data == Choice(colour="red")
+    context, _ = make(Answers("red", "still red"))
+    with pytest.raises(AnswerUnusable):
+        await context.converse("s", "u", answer=Choice)
+
+
+async def test_an_attempt_after_the_first_is_sampled_otherwise(make: Maker) -> None:
+    for attempt, temperature in ((1, 0.25), (2, 0.8)):
+        model = Answers("x")
+        context, _ = make(model, attempt=attempt)
+        await context.converse("s", "u")
+        assert model.requests[0].temperature == temperature
+
+
+async def test_a_failed_try_is_recorded_and_followed_by_another(make: Maker) -> None:
+    model = Answers(TryFailed("server", "503", retry_after_s=0.0), TryFailed("nonsense", "<html>", unproven=True), "x")
+    context, log = make(model)
+    await context.converse("s", "u")
+    failures = [event for event in log.events if isinstance(event, ModelTryFailed)]
+    assert [(one.number, one.kind, one.unproven, one.wait_ms) for one in failures] == [
+        (1, "server", False, 0),
+        (2, "nonsense", True, 0),
+    ]
+    assert [event.number for event in log.events if isinstance(event, ModelAsked)] == [1, 2, 3]
+
+
+async def test_a_try_whose_end_nobody_knows_is_followed_by_the_next_number(make: Maker) -> None:
+    context, log = make(Answers("x"))
+    await context.converse("s", "u")
+    cut = log.events[:1]
+    context, log = make(Answers("y"), recorded=cut)
+    assert (await context.converse("s", "u")).text == "y"
+    assert [event.number for event in log.events if isinstance(event, ModelAsked)] == [1, 2]
+
+
+class Busy(Answers):
+    """A model that has answered another call by the time this one fails."""
+
+    async def ask(self, request: ModelRequest) -> ModelReply:
+        self.health.answered += 1
+        return await super().ask(request)
+
+
+LOST = TryFailed("lost", "no whole answer", unproven=True)
+
+
+async def test_an_endpoint_that_answers_nobody_pauses_the_run(make: Maker) -> None:
+    context, log = make(Answers(LOST, LOST))
+    with pytest.raises(RunMustPause, match="no call to this endpoint"):
+        await context.converse("s", "u")
+    assert [event.wait_ms for event in log.events if isinstance(event, ModelTryFailed)] == [0, 0]
+    again, second = make(Answers("x"), recorded=log.events)
+    assert (await again.converse("s", "u")).text == "x"
+    assert [event.number for event in second.events if isinstance(event, ModelAsked)] == [1, 2, 3]
+
+
+async def test_a_call_that_fails_while_others_are_answered_ends_the_attempt(make: Maker) -> None:
+    context, log = make(Busy(LOST, LOST))
+    with pytest.raises(ModelFailed, match="no whole answer"):
+        await context.converse("s", "u")
+    assert [event.wait_ms for event in log.events if isinstance(event, ModelTryFailed)] == [0, None]
+    again, second = make(Answers(), recorded=log.events)
+    with pytest.raises(ModelFailed, match="no whole answer"):
+        await again.converse("s", "u")
+    assert second.events == log.events
+
+
+async def test_an_estimated_usage_is_never_more_than_was_reserved(make: Maker) -> None:
+    absurd = ModelReply("x", Usage(input=10**9, output=10**9, cached=10**9, estimated=True))
+    context, log = make(Answers(absurd))
+    await context.converse("s", "u", max_tokens=50)
+    asked, answered = log.events
+    assert isinstance(asked, ModelAsked)
+    assert isinstance(answered, ModelAnswered)
+    assert answered.usage == Usage(input=asked.input_bound, output=50, cached=asked.input_bound, estimated=True)
+
+
+async def test_a_tool_that_was_not_granted_is_refused(make: Maker) -> None:
+    context, log = make(tools=[read_file])
+    with pytest.raises(ToolRefused, match="'write_file' is not granted to role 'tester'"):
+        await context.call_tool("write_file", path="a", content="x")
+    assert log.events == []
+    model = Answers(call("write_file", path="a", content="x"), "given up")
+    context, log = make(model, tools=[read_file, write_file])
+    await context.converse("s", "u", tools=["read_file"])
+    assert log.kinds == ["ModelAsked", "ModelAnswered"] * 2
+    assert "write_file" in str(model.requests[1].messages[-1]["content"])
+
+
+async def test_arguments_that_do_not_fit_run_nothing(make: Maker) -> None:
+    context, log = make(tools=[write_file])
+    with pytest.raises(ToolFailed, match="'content' is missing"):
+        await context.call_tool("write_file", path="a")
+    (returned,) = log.events
+    assert isinstance(returned, ToolReturned)
+    assert returned.wrong_arguments
+
+
+@tool(effect="outward", needs_approval=False)
+async def post(text: str) -> str:
+    """Post a text."""
+    POSTED.append(text)
+    return "posted"
+
+
+POSTED: list[str] = []
+
+
+async def test_an_outward_call_is_announced_and_never_repeated_blindly(make: Maker) -> None:
+    POSTED.clear()
+    context, log = make(tools=[post])
+    assert await context.call_tool("post", text="hello") == "posted"
+    assert log.kinds == ["ToolCalled", "ToolReturned"]
+    again, _ = make(tools=[post], recorded=log.events)
+    assert await again.call_tool("post", text="hello") == "posted"
+    doubtful, _ = make(tools=[post], recorded=log.events[:1])
+    with pytest.raises(InDoubt, match="post was called in 'it', and nobody knows"):
+        await doubtful.call_tool("post", text="hello")
+    assert POSTED == ["hello"]
+
+
+async def test_what_an_earlier_attempt_did_outward_is_not_done_again(make: Maker) -> None:
+    POSTED.clear()
+    digest = digest_of({"arguments": {"text": "hello"}, "tool": "post"})
+    context, log = make(tools=[post], attempt=2, outward={digest: Deed("post", {"text": "hello"}, "posted before")})
+    assert await context.call_tool("post", text="hello") == "posted before"
+    assert await context.call_tool("post", text="hello again") == "posted"
+    assert POSTED == ["hello again"]
+    assert log.kinds == ["ToolReturned", "ToolCalled", "ToolReturned"]
+
+
+@tool(effect="reads")
+async def shout(times: int) -> str:
+    """Say a lot."""
+    return "é" * times
+
+
+async def test_a_long_output_is_cut_and_lies_whole_in_a_file(make: Maker) -> None:
+    context, log = make(tools=[shout])
+    said = await context.call_tool("shout", times=OUTPUT_CAP)
+    assert len(said.encode()) <= OUTPUT_CAP
+    assert "all of it is in .swarm/output-0.txt" in said
+    again, _ = make(tools=[shout], recorded=log.events)
+    assert await again.call_tool("shout", times=OUTPUT_CAP) == said
+
+
+@tool(effect="folder")
+async def plant(where: str) -> str:
+    """Stand for a program in the sandbox, which may make links."""
+    Path(where, ".swarm").symlink_to(Path(where).parent)
+    return "x" * 2 * OUTPUT_CAP
+
+
+async def test_a_long_output_never_leaves_the_folder(make: Maker) -> None:
+    context, log = make(tools=[plant])
+    root = (await context.folder()).root
+    said = await context.call_tool("plant", where=str(root))
+    assert ".swarm" not in said
+    assert [path.name for path in root.parent.iterdir()] == ["folder"]
+    returned = log.events[-1]
+    assert isinstance(returned, ToolReturned)
+    assert returned.whole is None
+
+
+async def test_a_tool_that_breaks_is_an_error_with_its_reason(make: Maker) -> None:
+    @tool(effect="reads")
+    async def breaks() -> str:
+        """Break."""
+        raise RuntimeError("snapped")
+
+    @tool(effect="reads")
+    async def leaves() -> str:
+        """Leave."""
+        raise SystemExit(2)
+
+    context, log = make(tools=[breaks, leaves])
+    with pytest.raises(ToolFailed, match="breaks broke: RuntimeError: snapped"):
+        await context.call_tool("breaks")
+    with pytest.raises(ToolFailed, match="leaves broke: SystemExit: 2"):
+        await context.call_tool("leaves")
+    assert [event.error for event in log.events if isinstance(event, ToolReturned)] == [True, True]
+
+
+async def test_a_check_is_recorded_with_what_it_shows(make: Maker) -> None:
+    ref = FileRef(path="a.txt", sha256=await make.store.put(b"hello"), bytes=5)
+    context, log = make(start={"a.txt": ref})
+    assert (await context.check({"file": "a.txt"})).verdict == "holds"
+    assert (await context.check({"file": "b.txt"})).verdict == "fails"
+    assert all(isinstance(event, CheckEnded) for event in log.events)
+    again, second = make(start={"a.txt": ref}, recorded=log.events)
+    assert (await again.check({"file": "a.txt"})).verdict == "holds"
+    assert (await again.check({"file": "b.txt"})).verdict == "fails"
+    assert second.events == log.events
+    other, _ = make(recorded=log.events)
+    with pytest.raises(Diverged):
+        await other.check({"file": "a.txt"})
+
+
+async def test_a_criterion_that_nobody_understands_is_said(make: Maker) -> None:
+    context, log = make()
+    with pytest.raises(BadCriterion):
+        await context.check({"smell": "good"})
+    assert log.events == []
+
+
+async def test_clock_and_chance_are_recorded(make: Maker) -> None:
+    context, log = make()
+    values = [await context.now(), await context.random(), await context.random()]
+    assert [event.kind for event in log.events if isinstance(event, ValueDrawn)] == ["now", "random", "random"]
+    again, _ = make(recorded=log.events)
+    assert [await again.now(), await again.random(), await again.random()] == values
+
+
+async def test_a_role_that_asks_otherwise_than_its_log_is_told_so(make: Maker) -> None:
+    context, log = make(Answers("x"))
+    await context.converse("s", "u")
+    other, _ = make(Answers("y"), recorded=log.events)
+    with pytest.raises(Diverged, match="began model effect 0 with digest"):
+        await other.converse("s", "something else")
+
+
+async def test_results_name_files_of_the_folder_only(make: Maker) -> None:
+    context, _ = make(tools=[write_file])
+    await context.call_tool("write_file", path="a.txt", content="a")
+    await context.call_tool("write_file", path="b.txt", content="b")
+    context.result("done", files=["b.txt"])
+    assert [change.path for change in await context.changes()] == ["b.txt"]
+    for name in ("../b.txt", "/etc/passwd", "c.txt"):
+        context.result("done", files=[name])
+        with pytest.raises(ToolFailed, match="names files that are not there"):
+            await context.changes()
+
+
+async def test_parallel_reads_of_one_reply_are_run_together_and_recorded_by_their_place(make: Maker) -> None:
+    gate = asyncio.Event()
+    at_once: list[Any] = []
+
+    @tool(effect="reads")
+    async def look(at: str) -> str:
+        """Look."""
+        at_once.append(at)
+        if len(at_once) == 3:
+            gate.set()
+        await gate.wait()
+        return f"seen {at}"
+
+    calls = tuple(CallRequest(id=f"c{n}", name="look", arguments=f'{{"at": "{n}"}}') for n in range(3))
+    context, log = make(Answers(ModelReply(None, USAGE, calls, "tool_calls"), "done"), tools=[look])
+    await context.converse("s", "u")
+    returned = {event.path: event.output for event in log.events if isinstance(event, ToolReturned)}
+    assert returned == {(1,): "seen 0", (2,): "seen 1", (3,): "seen 2"}
+    assert not any(isinstance(event, ToolCalled) for event in log.events)

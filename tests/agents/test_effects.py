@@ -1,0 +1,123 @@
+"""The engine under a context: what is recorded is handed over in order, alone, and before anything new is done."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from agents import effects as module
+from agents.effects import Effects
+from agents.errors import Diverged
+from bus.events import Effect, ValueDrawn
+
+
+def drawn(*path: int, value: float = 0.5) -> ValueDrawn:
+    return ValueDrawn(attempt=1, path=path, kind="random", value=value)
+
+
+class Told:
+    """A way to the orchestrator that only notes what comes."""
+
+    def __init__(self) -> None:
+        self.events: list[Effect] = []
+
+    async def ask(self, event: Effect) -> int:
+        self.events.append(event)
+        return 7
+
+    async def tell(self, event: Effect) -> None:
+        self.events.append(event)
+
+
+def entered(recorded: Sequence[Effect]) -> tuple[Effects, Told]:
+    told = Told()
+    effects = Effects(recorded, told)
+    effects.enter()
+    return effects, told
+
+
+async def draw(effects: Effects, value: float) -> float:
+    """Draw a value as a context does."""
+    path = effects.next_path()
+    entry = effects.begin(path, "value")
+    if entry is not None and entry.outcome is not None:
+        outcome = await effects.recorded(entry)
+        assert isinstance(outcome, ValueDrawn)
+        return outcome.value
+    await effects.live()
+    await effects.done(drawn(*path, value=value))
+    return value
+
+
+async def test_what_is_recorded_is_answered_and_what_is_new_is_told() -> None:
+    effects, told = entered([drawn(0, value=0.1), drawn(1, value=0.2)])
+    assert [await draw(effects, 0.9) for _ in range(3)] == [0.1, 0.2, 0.9]
+    assert told.events == [drawn(2, value=0.9)]
+    assert effects.count == 3
+
+
+async def test_each_task_of_a_role_has_a_lane_of_its_own() -> None:
+    effects, told = entered([])
+    await draw(effects, 0.0)
+
+    async def branch(value: float) -> None:
+        await draw(effects, value)
+        await draw(effects, value)
+
+    async with asyncio.TaskGroup() as group:
+        for value in (0.1, 0.2):
+            group.create_task(branch(value))
+    await draw(effects, 0.3)
+    assert sorted(event.path for event in told.events) == [(0,), (1, 0), (1, 1), (2, 0), (2, 1), (3,)]
+
+
+async def test_outcomes_come_one_at_a_time_also_when_they_were_told_together() -> None:
+    effects, _ = entered([])
+    seen: list[set[str]] = []
+    pending = {asyncio.create_task(draw(effects, 0.1), name=name) for name in "abcd"}
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        seen.append({task.get_name() for task in done})
+    assert [len(one) for one in seen] == [1, 1, 1, 1]
+
+
+async def test_an_outcome_whose_task_was_cancelled_holds_nobody_up() -> None:
+    effects, told = entered([])
+    tasks = [asyncio.create_task(draw(effects, 0.1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(ended[0], asyncio.CancelledError)
+    assert ended[1:] == [0.1, 0.1]
+    assert effects.count == len(told.events)
+
+
+async def test_nothing_new_is_done_before_all_that_is_recorded_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    effects, told = entered([drawn(0), drawn(5)])
+    await draw(effects, 0.9)
+    with pytest.raises(Diverged, match="something new before ValueDrawn 5, which its log has"):
+        await draw(effects, 0.9)
+    assert told.events == []
+
+
+async def test_a_role_that_goes_on_is_not_held_for_one_that_went_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One task waits with something new while another is still at what is recorded, and takes its time."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    effects, told = entered([drawn(0, number) for number in range(6)])
+
+    async def slow() -> None:
+        for _ in range(6):
+            await draw(effects, 0.9)
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(slow())
+        group.create_task(draw(effects, 0.8))
+    assert [event.path for event in told.events] == [(1, 0)]
+
+
+async def test_an_intent_waits_for_its_word() -> None:
+    effects, _ = entered([])
+    assert await effects.ask(drawn(0)) == 7
+    assert effects.count == 1

@@ -1,0 +1,94 @@
+"""64 agents race for tokens and money at a real endpoint, and what it bills never passes a limit by one token."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+
+from bus.events import CallRefused, FilesMerged, GoalFailed, ModelTryFailed
+from swarm.outcome import PICO
+from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
+from tests.support.runs import layers, player, scenario, start, story
+
+PRICE = {"input": 0.25, "output": 2.0}
+"""USD a million tokens."""
+LOST = {"truncated": 0.04, "reset_midway": 0.04, "empty_choices": 0.04, "html": 0.04}
+"""Faults of answers that were paid for, or may have been."""
+
+
+@dataclass
+class Meter:
+    """A responder that bills anything up to what a call may cost, and adds it up."""
+
+    seed: int
+    input: int = 0
+    output: int = 0
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.play = player(layers(2, 64))
+
+    def __call__(self, body: Body) -> Reply:
+        said = self.play(body)
+        answer = Answer(said) if isinstance(said, str) else said
+        size = len(orjson.dumps(body["messages"]))
+        sent = self.chance.randint(size // 8, size)
+        written = self.chance.randint(100, body.get("max_completion_tokens") or body["max_tokens"])
+        self.input += sent
+        self.output += written
+        usage = {"prompt_tokens": sent, "completion_tokens": written}
+        return Answer(answer.text, answer.calls, usage=usage)
+
+    @property
+    def cost_usd(self) -> float:
+        return (self.input * PRICE["input"] + self.output * PRICE["output"]) / 1e6
+
+
+async def race(folder: Path, seed: int) -> str:
+    """Run into a limit; return which one."""
+    chance = random.Random(seed)
+    limits = {"parallel": 64, "subtasks": 128, "attempts": 9, "tokens": chance.randint(12_000, 90_000)}
+    money = chance.randint(6, 60) / 1000 if seed % 2 else None
+    limits |= {"money": f"{money} USD"} if money else {}
+    meter = Meter(seed)
+    plan = [{"id": one["id"], "role": "coder", "do": one["do"], "needs": one["needs"]} for one in layers(2, 64)]
+    async with ChatEndpoint(meter, chances=LOST if seed % 3 else {}, seed=seed, latency_s=0.005) as endpoint:
+        written = scenario(
+            endpoint,
+            plan=plan,
+            limits=limits,
+            accept=[{"file": "t1-0.txt"}],
+            price=PRICE,
+            roles={"coder": {"max_tokens": 400, "agents": 64}},
+        )
+        outcome = await start(folder, written)
+    assert outcome.outcome == "failed", f"seed {seed}: {outcome.reason}"
+    used = outcome.tokens.input + outcome.tokens.output + outcome.tokens.unproven
+    assert meter.input + meter.output <= used <= limits["tokens"], f"seed {seed}: {meter} {outcome.tokens}"
+    assert outcome.cost_usd is not None
+    assert meter.cost_usd <= outcome.cost_usd + 1 / PICO, f"seed {seed}"
+    assert money is None or outcome.cost_usd <= money, f"seed {seed}"
+    told = await story(folder)
+    if not told.of(ModelTryFailed):
+        assert (meter.input, meter.output) == (outcome.tokens.input, outcome.tokens.output), f"seed {seed}"
+    (failed,) = told.of(GoalFailed)
+    assert failed.kind == "limit"
+    assert len(told.of(CallRefused)) == 1
+    merged = {change.path for event in told.of(FilesMerged) for change in event.files}
+    handed = {path.name for path in Path(outcome.folder).iterdir()} if outcome.folder else set()
+    assert {ref.path for ref in outcome.files} == merged == handed
+    return str(outcome.reason).split(" ", 1)[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_limit_is_passed_and_what_was_accepted_is_handed_over(tmp_path: Path, seed: int) -> None:
+    await race(tmp_path, seed)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+async def test_no_limit_is_passed_in_20_races(tmp_path: Path) -> None:
+    met = {await race(tmp_path / str(seed), seed) for seed in range(20)}
+    assert met == {"limits.tokens", "limits.money"}

@@ -1,0 +1,230 @@
+"""The stories of whole runs, as their logs tell them: conflicts, rejections, plans that cannot work, no progress."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.events import (
+    Event,
+    FilesConflicted,
+    FilesMerged,
+    GoalAccepted,
+    GoalFailed,
+    NoProgressNoticed,
+    PlanProposed,
+    PlanRefused,
+    PlanRequested,
+    ResultSubmitted,
+    ReviewGiven,
+    SubtaskAssigned,
+    ToolReturned,
+)
+from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
+from tests.support.runs import layers, player, results, scenario, start, story, task
+
+
+def wrote(body: Body) -> bool:
+    """Tell whether this conversation's file is written."""
+    return any(result.startswith("Wrote") for result in results(body))
+
+
+def rejected(body: Body) -> bool:
+    """Tell whether this is an attempt after the first."""
+    return "An earlier attempt was not accepted" in str(body["messages"])
+
+
+def write(path: str, content: str) -> Answer:
+    return Answer(calls=[("write_file", {"path": path, "content": content})])
+
+
+async def test_a_plan_is_done_layer_by_layer_and_its_log_folds_to_what_is_shown(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    plan = layers(3, 4)
+    async with ChatEndpoint(player(plan)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint), on_event=seen.append)
+    told = await story(tmp_path)
+    assert outcome.outcome == "accepted"
+    assert tuple(seen) == told.log
+    assert [e.sequence for e in told.log] == list(range(1, len(told.log) + 1))
+    assert outcome.events == told.state.position
+    assert {ref.path for ref in outcome.files} == {f"{one['id']}.txt" for one in plan}
+    accepted = [e.subtask for e in told.of(FilesMerged)]
+    assert all(accepted.index(need) < accepted.index(one["id"]) for one in plan for need in one["needs"])
+    made = {path.name: path.read_text() for path in Path(outcome.folder or "").iterdir()}
+    assert made == {f"{one['id']}.txt": f"made by {one['id']}\n" for one in plan}
+
+
+async def test_two_subtasks_that_change_one_file_differently_are_told_of_it(tmp_path: Path) -> None:
+    """The later one gets another attempt, on top of what the other made."""
+
+    def play(_role: str, subtask: str, body: Body) -> Reply | None:
+        if not subtask or wrote(body):
+            return None
+        if not rejected(body):
+            return write("shared.txt", f"{subtask}\n")
+        here = results(body)
+        return (
+            write("shared.txt", f"{here[-1]}{subtask}\n")
+            if here
+            else Answer(calls=[("read_file", {"path": "shared.txt"})])
+        )
+
+    plan = [{"id": name, "role": "coder", "do": f"TASK {name}: add your name"} for name in ("a", "b")]
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, plan=plan, accept=[{"file": "shared.txt"}]))
+    assert outcome.outcome == "accepted"
+    told = await story(tmp_path)
+    (conflict,) = told.of(FilesConflicted)
+    first = conflict.others[0]
+    assert conflict.paths == ("shared.txt",)
+    assert {first, conflict.subtask} == {"a", "b"}
+    assert [e.subtask for e in told.of(FilesMerged)] == [first, conflict.subtask]
+    assert (Path(outcome.folder or "") / "shared.txt").read_text() == f"{first}\n{conflict.subtask}\n"
+    assert [e.attempt for e in told.of(SubtaskAssigned, subject=conflict.subtask)] == [1, 2]
+
+
+async def test_only_the_subtask_that_changed_the_file_a_check_names_is_redone(tmp_path: Path) -> None:
+    def play(_role: str, subtask: str, body: Body) -> Reply | None:
+        if subtask and not wrote(body):
+            faulty = subtask == "b" and not rejected(body)
+            return write(f"{subtask}.py", "1 / 0\n" if faulty else "print(1)\n")
+        return None
+
+    plan = [{"id": name, "role": "coder", "do": f"TASK {name}: go"} for name in "abc"]
+    plan.append({"id": "d", "role": "coder", "do": "TASK d: go", "needs": ["b"]})
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        accept = [{"run": "python a.py && python b.py && python c.py"}]
+        outcome = await start(tmp_path, scenario(endpoint, plan=plan, accept=accept))
+    assert outcome.outcome == "accepted"
+    told = await story(tmp_path)
+    assert [(e.accepted, e.named) for e in told.of(ReviewGiven)] == [(False, ("b.py",)), (True, ())]
+    assert Counter(e.subtask.id for e in told.of(SubtaskAssigned)) == {"a": 1, "b": 2, "c": 1, "d": 2}
+    assert "ZeroDivisionError" in told.of(SubtaskAssigned, subject="b")[1].feedback[0]
+    assert not told.of(PlanRequested)
+
+
+CIRCLE = [task("a", ["b"]), task("b", ["a"])]
+STRANGER = [task("a", role="astronaut")]
+NAMELESS = [task("plan-1")]
+
+
+async def test_a_planner_is_told_why_its_plan_cannot_work(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role != "planner":
+            return None
+        told = "role 'astronaut' cannot be given work" in str(body)
+        plan = [task("a")] if told else STRANGER if "go in a circle" in str(body) else CIRCLE
+        return json.dumps({"subtasks": plan})
+
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"file": "a.txt"}], limits={"attempts": 4}))
+    assert outcome.outcome == "accepted"
+    told = await story(tmp_path)
+    assert len(told.of(PlanRefused)) == 2
+    assert told.of(PlanRefused)[0].reasons[0].startswith("the needs go in a circle: ")
+
+
+async def test_three_plans_that_cannot_work_end_the_run(tmp_path: Path) -> None:
+    plans = iter([CIRCLE, STRANGER, NAMELESS])
+
+    def play(role: str, _subtask: str, _body: Body) -> Reply | None:
+        return json.dumps({"subtasks": next(plans)}) if role == "planner" else None
+
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint))
+    assert outcome.outcome == "failed"
+    assert "the id 'plan-1' cannot be used" in outcome.reason
+    told = await story(tmp_path)
+    kinds: list[type[Event]] = [PlanRequested, PlanProposed, PlanRefused]
+    assert told.told(*kinds) == [f"{kind.__name__} plan-{number}" for number in (1, 2, 3) for kind in kinds]
+    assert told.of(GoalFailed)[0].kind == "plan"
+
+
+async def test_a_result_handed_in_again_is_told_once_then_the_attempt_fails_then_another_plan_is_asked(
+    tmp_path: Path,
+) -> None:
+    plans = iter([[task("a")], [task("b")]])
+
+    def play(role: str, subtask: str, _body: Body) -> Reply | None:
+        if role == "planner":
+            return json.dumps({"subtasks": [one | {"creates": [f"{one['id']}.txt"]} for one in next(plans)]})
+        return "I did it." if subtask == "a" else None  # it never writes its file
+
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"file": "b.txt"}], limits={"attempts": 5}))
+    assert outcome.outcome == "accepted"
+    told = await story(tmp_path)
+    assert [e.what for e in told.of(NoProgressNoticed)] == ["result"] * 2
+    assert len(told.of(ResultSubmitted, subject="a")) == 3
+    assert "whatever else you do, change it" in told.of(SubtaskAssigned, subject="a")[2].feedback[-1]
+    assert [e.round for e in told.of(PlanRequested)] == [1, 2]
+
+
+async def test_a_plan_proposed_again_is_told_once_and_then_the_run_ends(tmp_path: Path) -> None:
+    def play(_role: str, subtask: str, _body: Body) -> Reply | None:
+        return "I did it." if subtask == "a" else None
+
+    async with ChatEndpoint(player([task("a")], play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"file": "a.txt"}], limits={"rounds": 9}))
+    assert outcome.outcome == "failed"
+    told = await story(tmp_path)
+    assert [e.what for e in told.of(NoProgressNoticed)][-2:] == ["plan", "plan"]
+    assert told.of(GoalFailed)[0].kind == "no_progress"
+    assert len(told.of(PlanRefused)) == 2
+
+
+async def test_an_outcome_rejected_in_every_round_ends_with_what_was_wrong(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role == "planner":
+            return json.dumps({"subtasks": [task(f"n{len(str(body))}")]})
+        return json.dumps({"reasons": "it is dull", "accepted": False}) if role == "critic" else None
+
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, limits={"rounds": 2}))
+    assert outcome.outcome == "failed"
+    assert outcome.reason == "the outcome was rejected in the last of 2 rounds: it is dull"
+    assert len(outcome.files) == 1
+    told = await story(tmp_path)
+    assert [e.round for e in told.of(PlanRequested)] == [1, 2]
+    assert "it is dull" in told.of(PlanRequested)[1].feedback[0]
+
+
+async def test_what_a_critic_names_is_redone_with_its_reason(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role != "critic" or "[b] Made b.txt, better." in str(body):
+            return None
+        return json.dumps({"reasons": "b is thin", "accepted": False, "redo": [{"subtask": "b", "why": "too thin"}]})
+
+    def better(role: str, subtask: str, body: Body) -> Reply | None:
+        if subtask == "b" and rejected(body) and wrote(body):
+            return "Made b.txt, better."
+        return play(role, subtask, body)
+
+    async with ChatEndpoint(player([task("a"), task("b"), task("c", ["b"])], play=better)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint))
+    assert outcome.outcome == "accepted"
+    told = await story(tmp_path)
+    assert Counter(e.subtask.id for e in told.of(SubtaskAssigned)) == {"a": 1, "b": 2, "c": 2}
+    assert told.of(SubtaskAssigned, subject="b")[1].feedback == ("too thin",)
+    assert len(told.of(GoalAccepted)) == 1
+
+
+@pytest.mark.parametrize("tool", ["read_file", "search_files"])
+async def test_the_same_call_with_the_same_answer_again_and_again_ends_the_attempt(tmp_path: Path, tool: str) -> None:
+    arguments = {"path": "notes.md"} if tool == "read_file" else {"text": "x"}
+
+    def play(role: str, _subtask: str, _body: Body) -> Reply | None:
+        return Answer(calls=[(tool, arguments)]) if role == "coder" else None
+
+    (tmp_path / "notes.md").write_text("x\n")
+    plan = [{"id": "a", "role": "coder", "do": "TASK a: go"}]
+    written = {"plan": plan, "workspace": "notes.md", "limits": {"rounds": 1, "calls": 8}}
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, **written))
+        assert endpoint.count < 10
+    assert outcome.outcome == "failed"
+    assert "the same call with the same answer" in outcome.reason
+    assert len((await story(tmp_path)).of(ToolReturned)) < 10
