@@ -211,7 +211,7 @@ async def test_new_role_has_its_editor_shorten_what_its_tool_counts_as_too_long(
             {"role": "researcher", "call": {"tool": "read_file", "arguments": {"path": "notes.md"}}},
             {"role": "researcher", "json": {"findings": [finding]}},
             {"role": "editor", "when": "14 June", "reply": text * 2},
-            {"role": "editor", "when": "This text has [0-9]+ words", "reply": text},
+            {"role": "editor", "when": "Your last text had [0-9]+ words", "reply": text},
         ],
     )
     assert [returned.tool for returned in run.all(ToolReturned)][1:] == ["write_file", "word_count"] * 2

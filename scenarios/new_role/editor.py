@@ -30,8 +30,9 @@ class Editor(Role[SubtaskAssigned, ResultSubmitted]):
         draft = await ctx.converse(self.prompt, task, tools=())
         words = await self._write(draft.text, ctx)
         if words > self.most_words:
-            shorten = f"This text has {words} words. Write it again with at most {self.most_words}:\n\n{draft.text}"
-            draft = await ctx.converse(self.prompt, shorten, tools=())
+            # The long text is not shown: who sees it copies it.
+            again = f"{task}\n\nYour last text had {words} words. Write just one short sentence for each fact."
+            draft = await ctx.converse(self.prompt, again, tools=())
             words = await self._write(draft.text, ctx)
         return ctx.result(f"{self.file} has {words} words.", files=[self.file])
 
