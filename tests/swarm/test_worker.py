@@ -233,7 +233,7 @@ def calls(name: str, arguments: dict[str, Any]) -> Play:
         if role_of(body) != "coder":
             return None
         given = results(body)
-        return f"it said: {given[-1]}" if given else Answer(calls=[(name, arguments)])
+        return f"it said: {given[-1][:500]}" if given else Answer(calls=[(name, arguments)])
 
     return play
 
@@ -294,3 +294,18 @@ async def test_a_critic_whose_answer_is_unusable_ends_the_run_with_the_reason(fo
     told = await story(folder)
     assert not told.of(ReviewGiven)
     assert [e.kind for e in told.of(WorkFailed)] == ["answer"] * 3
+
+
+async def test_a_program_that_makes_our_folder_a_link_gets_nothing_written_elsewhere(folder: Path) -> None:
+    """In the real sandbox: `.swarm` becomes a link out of the folder, then the output is too long to show."""
+    outside = folder / "outside"
+    outside.mkdir()
+    code = f"import os\nos.symlink({str(outside)!r}, '.swarm')\nprint('é' * 16_000)"
+    async with ChatEndpoint(player(play=calls("run_python", {"code": code}))) as endpoint:
+        plan = [{"id": "it", "role": "coder", "do": "TASK it: go"}]
+        outcome = await start(folder, scenario(endpoint, plan=plan, **CHECKED))
+    assert outcome.outcome == "accepted", outcome.reason
+    (returned,) = (await story(folder)).of(ToolReturned)
+    assert returned.output.startswith("exit status 0\né")
+    assert returned.whole is None
+    assert [*outside.iterdir()] == []

@@ -1,0 +1,221 @@
+"""What is late, doubled, out of lease or out of order changes nothing, whoever sends it."""
+
+from dataclasses import replace
+
+import pytest
+
+from bus.envelope import Envelope
+from bus.events import (
+    AgentJoined,
+    AgentLeft,
+    AssignmentEnded,
+    CheckEnded,
+    Event,
+    FilesMerged,
+    GoalAccepted,
+    GoalSubmitted,
+    ModelAnswered,
+    ModelAsked,
+    ModelTryFailed,
+    PlanProposed,
+    ResultSubmitted,
+    ReviewGiven,
+    SubtaskAssigned,
+    TimePassed,
+    ToolCalled,
+    ToolReturned,
+    Usage,
+    WorkFailed,
+)
+from bus.setup import FileChange, Limits, Subtask
+from swarm.core.admit import Admission, admit
+from swarm.core.apply import apply
+from swarm.core.decide import decide
+from swarm.core.state import RunState
+from tests.support.simulation import setup_of
+
+RECORD, REPEATED, LATE, EARLY, WRONG = (
+    Admission.RECORD,
+    Admission.REPEATED,
+    Admission.LATE,
+    Admission.EARLY,
+    Admission.WRONG,
+)
+PLAN = (Subtask(id="a", role="coder", instruction="do it"),)
+USAGE = Usage(input=1, output=1)
+
+
+class Run:
+    """A run by hand, with one subtask in an agent's hands."""
+
+    def __init__(self) -> None:
+        self.state = RunState("run")
+        self.log: list[Envelope] = []
+        self.ids = 0
+        self.record(GoalSubmitted(setup=setup_of(limits=Limits(tokens=5_000), plan=PLAN)))
+        self.record(AgentJoined(agent="local/coder", roles=("coder",), slots=2))
+        (self.lease,) = self.state.leases
+
+    def envelope(self, event: Event, *, lease: str | None = None, subject: str | None = "a", at: int = 0) -> Envelope:
+        self.ids += 1
+        return Envelope(f"id{self.ids}", "/test", event, "run", "", subject, lease, 0, at)
+
+    def record(self, event: Event, *, lease: str | None = None) -> None:
+        envelope = self.envelope(event, lease=lease)
+        self._apply(envelope)
+        while (decision := decide(self.state)) is not None:
+            self._apply(self.envelope(decision.event, lease=decision.cause, subject=decision.subject))
+
+    def _apply(self, envelope: Envelope) -> None:
+        recorded = replace(envelope, sequence=self.state.position + 1)
+        apply(self.state, recorded)
+        self.log.append(recorded)
+
+    def admit(self, event: Event, **circumstances: object) -> Admission:
+        """Admit an event under the lease, and hold that looking changes nothing."""
+        envelope = self.envelope(event, **({"lease": self.lease} | circumstances))  # type: ignore[arg-type]
+        verdict = admit(self.state, envelope)
+        again = RunState("run")
+        for recorded in self.log:
+            apply(again, recorded)
+        assert again == self.state
+        return verdict
+
+    def take(self, event: Event) -> None:
+        assert self.admit(event) is RECORD
+        self.record(event, lease=self.lease)
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run()
+
+
+def asked(number: int = 1, **more: object) -> ModelAsked:
+    fields = {"attempt": 1, "path": (0,), "number": number, "digest": "d", "model": "test:model", "messages": ()}
+    return ModelAsked.model_validate({**fields, "input_bound": 100, "max_tokens": 100, **more})
+
+
+def answered(number: int = 1, usage: Usage = USAGE) -> ModelAnswered:
+    return ModelAnswered(attempt=1, path=(0,), number=number, text="x", usage=usage)
+
+
+def failed(number: int = 1) -> ModelTryFailed:
+    return ModelTryFailed(attempt=1, path=(0,), number=number, kind="server", reason="503", wait_ms=0)
+
+
+def called(tool: str = "write_file", path: tuple[int, ...] = (1,)) -> ToolCalled:
+    return ToolCalled(attempt=1, path=path, digest="t", tool=tool, arguments={})
+
+
+def returned(tool: str = "read_file", path: tuple[int, ...] = (1,), *files: FileChange) -> ToolReturned:
+    return ToolReturned(attempt=1, path=path, digest="t", tool=tool, arguments={}, output="", files=files)
+
+
+CHANGE = FileChange(path="f", base=None, sha256="0", bytes=1)
+
+
+def test_a_question_is_recorded_once_and_confirmed_again(run: Run) -> None:
+    run.take(asked())
+    assert run.admit(asked()) is REPEATED
+    assert run.admit(asked(3)) is EARLY
+    assert run.admit(asked(2)) is RECORD
+
+
+def test_an_answer_comes_after_its_question_and_once(run: Run) -> None:
+    assert run.admit(answered()) is EARLY
+    run.take(asked())
+    assert run.admit(answered(2)) is EARLY
+    assert run.admit(answered(usage=Usage(input=-1, output=0))) is WRONG
+    run.take(answered())
+    assert run.admit(answered()) is REPEATED
+    assert run.admit(failed()) is EARLY, "its reservation is settled"
+
+
+def test_a_question_that_was_not_granted_has_no_answer_yet(run: Run) -> None:
+    run.take(asked(input_bound=4_000))
+    waiting = ModelAsked.model_validate(asked().model_dump() | {"path": (5,), "input_bound": 3_000})
+    run.take(waiting)
+    assert ("a", 1, (5,), 1) in run.state.ledger.waiting
+    assert run.admit(ModelAnswered(attempt=1, path=(5,), number=1, text="x", usage=USAGE)) is EARLY
+
+
+@pytest.mark.parametrize("bad", [{"input_bound": -1}, {"max_tokens": 0}])
+def test_a_question_that_reserves_nothing_is_wrong(run: Run, bad: dict[str, int]) -> None:
+    assert run.admit(asked(**bad)) is WRONG
+
+
+@pytest.mark.parametrize("event", [asked(), called(), returned(), ResultSubmitted(text="x"), failed()])
+@pytest.mark.parametrize("circumstances", [{"lease": "other"}, {"lease": None}, {"subject": "b"}])
+def test_what_is_out_of_lease_is_late(run: Run, event: Event, circumstances: dict[str, str | None]) -> None:
+    assert run.admit(event, **circumstances) is LATE
+
+
+@pytest.mark.parametrize("event", [asked(), called(), returned()])
+def test_what_is_of_another_attempt_is_late(run: Run, event: Event) -> None:
+    assert run.admit(event.model_copy(update={"attempt": 2})) is LATE
+
+
+def test_a_result_counts_only_once_all_its_effects_are_in_the_log(run: Run) -> None:
+    run.take(asked())
+    run.take(answered())
+    for effects in (0, 1, 3):
+        assert run.admit(ResultSubmitted(text="x", effects=effects)) is EARLY
+    assert run.admit(WorkFailed(reason="x", kind="error", effects=1)) is EARLY
+    assert run.admit(ResultSubmitted(text="x", effects=2)) is RECORD
+
+
+@pytest.mark.parametrize("event", [PlanProposed(subtasks=PLAN), ReviewGiven(accepted=True, feedback="")])
+def test_a_reply_of_another_kind_is_wrong(run: Run, event: Event) -> None:
+    assert run.admit(event) is WRONG
+
+
+@pytest.mark.parametrize("event", [GoalAccepted(reason="mine"), FilesMerged(subtask="a", attempt=1, files=())])
+def test_nobody_but_the_rules_ends_a_run_or_merges(run: Run, event: Event) -> None:
+    assert run.admit(event) is WRONG
+
+
+@pytest.mark.parametrize("tool", ["run_command", "send_mail"])
+def test_a_tool_that_was_not_granted_is_not_recorded(run: Run, tool: str) -> None:
+    assert run.admit(called(tool)) is WRONG
+    assert run.admit(returned(tool)) is WRONG
+
+
+def test_what_changed_files_was_announced(run: Run) -> None:
+    assert run.admit(returned("write_file", (1,), CHANGE)) is EARLY
+    run.take(called())
+    assert run.admit(called()) is REPEATED
+    run.take(returned("write_file", (1,), CHANGE))
+    assert run.admit(returned("write_file", (1,), CHANGE)) is REPEATED
+
+
+def test_a_lease_is_lost_when_another_is_given_out(run: Run) -> None:
+    first = run.lease
+    run.record(AssignmentEnded(lease=first, why="silence"))
+    (run.lease,) = run.state.leases
+    assert run.lease != first
+    assert run.admit(ResultSubmitted(text="late"), lease=first) is LATE
+    assert run.admit(AssignmentEnded(lease=first, why="again")) is LATE
+    assert run.admit(ResultSubmitted(text="in time")) is RECORD
+    assert [e.event.attempt for e in run.log if isinstance(e.event, SubtaskAssigned)] == [1, 1]
+
+
+def test_time_passes_only_once_a_deadline_is_due(run: Run) -> None:
+    assert run.admit(TimePassed(), at=59_999) is EARLY
+    assert run.admit(TimePassed(), at=60_000) is RECORD
+
+
+def test_agents_join_once_and_leave_once(run: Run) -> None:
+    card = AgentJoined(agent="local/coder", roles=("coder",), slots=2)
+    assert run.admit(card) is REPEATED
+    run.record(AgentLeft(agent="local/coder", why="gone"))
+    assert run.admit(AgentLeft(agent="local/coder", why="gone")) is LATE
+    assert run.admit(card) is RECORD
+
+
+def test_an_ended_run_takes_nothing_more(run: Run) -> None:
+    run.record(WorkFailed(reason="no", kind="error", retryable=False), lease=run.lease)
+    run.record(TimePassed())
+    run.state.status = "failed"
+    envelope = run.envelope(CheckEnded(attempt=1, path=(1,), digest="d", criterion={}, verdict="holds", shows=""))
+    assert admit(run.state, envelope) is Admission.ENDED

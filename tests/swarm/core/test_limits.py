@@ -1,0 +1,117 @@
+"""Tokens and money: whatever the order of asking, answering and failing, no limit is passed."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from bus.events import Usage
+from bus.setup import Limits, Price
+from swarm.core.limits import LEAST_ANSWER, Call, Ledger, cost
+
+PRICE = Price(input=250_000, output=2_000_000, cached=25_000)
+SMALL = st.integers(0, 3_000)
+
+
+class Races(RuleBasedStateMachine):
+    """Calls that ask, wait, are granted or refused, answered or lost, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(Limits(tokens=10_000, money=10_000 * 700_000))
+        self.asked = 0
+        self.ended: set[object] = set()
+
+    @rule(order=st.integers(0, 20), input_bound=SMALL, max_tokens=st.integers(1, 3_000), priced=st.booleans())
+    def ask(self, order: int, input_bound: int, max_tokens: int, *, priced: bool) -> None:
+        self.asked += 1
+        before = self.ledger.oldest()
+        call = Call((f"r{self.asked}", 1, (0,), 1), order, input_bound, max_tokens, PRICE if priced else None)
+        self.ledger.ask(call)
+        if before is not None and before.order <= order:
+            assert call.key in self.ledger.waiting, "nobody overtakes an older request"
+
+    @precondition(lambda self: self.ledger.queue)
+    @rule()
+    def grant_or_refuse(self) -> None:
+        call = self.ledger.oldest()
+        granted = self.ledger.grantable()
+        assert call is not None
+        if granted is None:
+            assert self.ledger.reserved, "it waits only while room can still come"
+        elif granted:
+            assert min(LEAST_ANSWER, call.max_tokens) <= granted <= call.max_tokens
+            self.ledger.grant(call.key, granted)
+        else:
+            self.ledger.drop(call.key)
+
+    @precondition(lambda self: self.ledger.reserved)
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        call = self._one(data)
+        sent, written = data.draw(st.integers(0, call.input_bound)), data.draw(st.integers(0, call.max_tokens))
+        self.ledger.settle(call.key, Usage(input=sent, output=written, cached=data.draw(st.integers(0, sent))))
+
+    @precondition(lambda self: self.ledger.reserved)
+    @rule(data=st.data(), unproven=st.booleans())
+    def lose(self, data: st.DataObject, *, unproven: bool) -> None:
+        call = self._one(data)
+        before = self.ledger.spent.tokens
+        if unproven:
+            self.ledger.settle_unproven(call.key)
+            assert self.ledger.spent.tokens == before + call.tokens
+        else:
+            self.ledger.settle_at_zero(call.key)
+            assert self.ledger.spent.tokens == before
+
+    def _one(self, data: st.DataObject) -> Call:
+        return self.ledger.reserved[data.draw(st.sampled_from(sorted(self.ledger.reserved)))]
+
+    @invariant()
+    def no_limit_is_passed(self) -> None:
+        ledger = self.ledger
+        assert ledger.spent.tokens + ledger.reserved_tokens <= 10_000
+        assert ledger.spent.money + ledger.reserved_money <= 10_000 * 700_000
+        assert ledger.beyond is None
+
+    @invariant()
+    def sums_are_sums(self) -> None:
+        ledger = self.ledger
+        assert ledger.reserved_tokens == sum(call.tokens for call in ledger.reserved.values())
+        assert ledger.reserved_money == sum(call.money for call in ledger.reserved.values())
+        assert not ledger.reserved.keys() & ledger.waiting.keys()
+        assert {key for _, _, key in ledger.queue} >= ledger.waiting.keys()
+        oldest = ledger.oldest()
+        assert oldest is None or oldest.order == min(call.order for call in ledger.waiting.values())
+
+
+Races.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestRaces = Races.TestCase
+
+
+@given(SMALL, SMALL, SMALL, SMALL)
+def test_what_is_billed_beyond_the_reservation_is_said(bound: int, most: int, sent: int, written: int) -> None:
+    ledger = Ledger(Limits(tokens=1_000_000))
+    ledger.ask(Call(("r", 1, (0,), 1), 0, bound, most, None))
+    ledger.settle(("r", 1, (0,), 1), Usage(input=sent, output=written))
+    assert (ledger.beyond is not None) == (sent > bound or written > most)
+    assert ledger.spent.tokens == sent + written
+
+
+@given(SMALL, SMALL, SMALL)
+def test_cached_tokens_are_part_of_the_input_at_their_own_price(sent: int, written: int, cached: int) -> None:
+    paid = cost(Usage(input=sent, output=written, cached=cached), PRICE)
+    assert cost(Usage(input=sent, output=written, cached=sent), PRICE) <= paid
+    assert paid <= cost(Usage(input=sent, output=written), PRICE) == 250_000 * sent + 2_000_000 * written
+
+
+def test_a_call_of_a_waiting_request_that_is_settled_is_forgotten() -> None:
+    ledger = Ledger(Limits(tokens=1_000))
+    first, second = (Call((name, 1, (0,), 1), 1, 500, 300, None) for name in "ab")
+    ledger.ask(first)
+    ledger.ask(second)
+    assert second.key in ledger.waiting
+    ledger.settle_unproven(second.key)
+    assert not ledger.waiting
+    assert not ledger.queue
+    ledger.settle_unproven(second.key)
+    assert ledger.spent.tokens == 0

@@ -1,0 +1,70 @@
+"""What a run begins with: copied in by name and hash, never secrets, links or more than a bound."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bus.file_store import MemoryFileStore
+from swarm import workspace
+from swarm.errors import ScenarioError
+from swarm.scenario.model import Scenario
+
+
+async def taken(folder: Path, *named: str) -> dict[str, bytes]:
+    store = MemoryFileStore()
+    scenario = Scenario.from_dict({"goal": "-", "workspace": [*named]}, folder=folder)
+    files = await workspace.take_in(scenario, store, home=folder / ".swarm")
+    assert [ref.path for ref in files] == sorted(ref.path for ref in files)
+    return {ref.path: await store.get(ref.sha256) for ref in files}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "material" / "deep").mkdir(parents=True)
+    (tmp_path / "material" / "a.md").write_text("a")
+    (tmp_path / "material" / "deep" / "b.md").write_text("b")
+    (tmp_path / "one.txt").write_text("1")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("named", "paths"),
+    [
+        (["material"], ["material/a.md", "material/deep/b.md"]),
+        (["./material"], ["material/a.md", "material/deep/b.md"]),
+        (["."], ["material/a.md", "material/deep/b.md", "one.txt"]),
+        (["one.txt", "material/deep"], ["deep/b.md", "one.txt"]),
+    ],
+)
+async def test_folders_keep_their_name_and_a_dot_gives_its_contents(
+    folder: Path, named: list[str], paths: list[str]
+) -> None:
+    assert sorted(await taken(folder, *named)) == paths
+
+
+async def test_what_is_secret_ours_or_a_link_is_never_taken_in(folder: Path) -> None:
+    for name in (".env", ".env.local", ".git/config", ".swarm/log.db", "material/.env", "material/.git/x"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("secret")
+    (folder / "material" / "link.md").symlink_to("/etc/passwd")
+    (folder / "material" / "folder").symlink_to("/etc")
+    os.mkfifo(folder / "material" / "pipe")
+    assert sorted(await taken(folder, ".")) == ["material/a.md", "material/deep/b.md", "one.txt"]
+    assert sorted(await taken(folder, "material")) == ["material/a.md", "material/deep/b.md"]
+
+
+async def test_what_swarmignore_names_stays_out(folder: Path) -> None:
+    (folder / ".swarmignore").write_text("# a comment\n\n*.txt\nmaterial/deep/\n")
+    assert sorted(await taken(folder, ".")) == ["material/a.md"]
+
+
+async def test_a_workspace_that_is_too_large_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "MOST_FILES", 2)
+    with pytest.raises(ScenarioError, match=r"workspace: the workspace is larger than 2 files"):
+        await taken(folder, ".")
+    monkeypatch.setattr(workspace, "MOST_FILES", 10)
+    monkeypatch.setattr(workspace, "MOST_BYTES", 2)
+    with pytest.raises(ScenarioError, match=r"`\.swarmignore`"):
+        await taken(folder, ".")
