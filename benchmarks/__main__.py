@@ -11,7 +11,9 @@ from benchmarks.harness import ROUNDS, run, table
 
 def main() -> int:
     """Return 0 if every target was met, else 1."""
-    known = sorted({module.name for module in pkgutil.iter_modules(benchmarks.__path__)} - {"__main__", "harness"})
+    known = sorted(
+        {module.name for module in pkgutil.iter_modules(benchmarks.__path__)} - {"__main__", "endpoint", "harness"}
+    )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ours against bare references.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run: {', '.join(known)} (default: all)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often, {ROUNDS} at least (default: {ROUNDS})")
