@@ -93,7 +93,7 @@ async def prompt_size() -> float:
     known = answers(64)
     async with ChatEndpoint(lambda body: known[body["model"]], keep=100) as endpoint:
         await whole_run(endpoint.url, 64)
-        sent = sum(len(message["content"]) for body in endpoint.requests for message in body["messages"])
+        sent = sum(len(message["content"]) for one in endpoint.requests for message in one.body["messages"])
     offers = [f"{role.name}: {role.about()}" for role in (Coder, Researcher)]
     results = [f"part-{number} {SENTENCE}" for number in range(64)]
     least = [
