@@ -94,10 +94,10 @@ def agent_left(state: RunState, agent: str) -> None:
         take_back(state, work)
 
 
-def note_effect(work: Work, envelope: Envelope, event: Effect) -> None:
-    """Add an effect to the journal of its attempt."""
+def note_effect(work: Work, envelope: Envelope, event: Effect, number: int = 0) -> None:
+    """Add an effect to the journal of its attempt. `number`: the try, where it is one of a model call."""
     work.journal.append(envelope)
-    work.seen.add((type(event).__name__, event.path, getattr(event, "number", 0)))
+    work.seen.add((type(event).__name__, event.path, number))
 
 
 def note_tool(state: RunState, work: Work, event: ToolCalled | ToolReturned) -> None:
@@ -117,7 +117,7 @@ def note_tool(state: RunState, work: Work, event: ToolCalled | ToolReturned) -> 
 def model_effect(state: RunState, envelope: Envelope, event: ModelAsked | ModelAnswered | ModelTryFailed) -> None:
     """Reserve for a model call, or settle it."""
     work = state.leases[envelope.causation_id or ""]
-    note_effect(work, envelope, event)
+    note_effect(work, envelope, event, event.number)
     key = (work.request, event.attempt, event.path, event.number)
     if isinstance(event, ModelAsked):
         setup = state.setup
