@@ -10,6 +10,8 @@ BusError
     └── StorageFailed  the disk said no; nothing of the batch is in the log
 """
 
+import errno
+
 
 class BusError(Exception):
     """Base of all that `bus` raises; its text is for people."""
@@ -41,3 +43,11 @@ class TooNew(LogError):
 
 class StorageFailed(LogError):
     """The storage refused; the whole batch is not in the log, and this handle must not be used again."""
+
+
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+def is_storage(error: OSError) -> bool:
+    """Tell whether the system refused because of the disk: full, broken, or not to be written."""
+    return error.errno in _STORAGE

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agents.files.project_folder import ProjectFolder
+from bus.errors import StorageFailed
 from bus.event_log import FileStore
 from bus.setup import FileRef
 from swarm.errors import MissingPart
@@ -39,8 +40,11 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
             data = await store.get(ref.sha256)
             await asyncio.to_thread(folder.write, ref.path, data)
         await asyncio.to_thread(_publish, made, target)
-    except OSError as error:
-        raise MissingPart(f"{target} cannot be written: {error.strerror}. Choose another place with --out.") from error
+    except (OSError, StorageFailed) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise MissingPart(
+            f"{target} cannot be written: {why}", f"The files are safe; when that is mended: `swarm resume {run}`."
+        ) from error
     finally:
         await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
     return target

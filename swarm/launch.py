@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from agents.completions.prices import price_of
 from bus.envelope import Envelope
-from bus.errors import Conflict, NotFound, StorageFailed
+from bus.errors import Conflict, Damaged, NotFound, StorageFailed
 from bus.event_log import RunInfo
 from bus.events import Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
@@ -23,7 +23,7 @@ from swarm.core.state import RunState
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError
 from swarm.model_choice import Choice, Wanted, choose, defaults_of, place_of, split_model
 from swarm.outcome import Outcome, outcome_of
-from swarm.ownership import is_gone, this_process
+from swarm.ownership import carrying_on, has_left, this_process
 from swarm.parts import Parts, load_tool, role_class
 from swarm.runtime import execute, fold
 from swarm.scenario.model import RoleModel, Scenario
@@ -123,9 +123,10 @@ async def start(
             software=VERSION,
             out=str((out or Path.cwd() / run).absolute()),
         )
-        return await _run(
-            RunState(run), [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
-        )
+        with carrying_on(run):
+            return await _run(
+                RunState(run), [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+            )
 
 
 async def resume(
@@ -142,7 +143,7 @@ async def resume(
     """
     async with open_store(settings.home) as store:
         info = await find(store, name)
-        if info.owner is not None and not is_gone(info.owner):
+        if info.owner is not None and not has_left(info.owner, info.run):
             raise UsageError(
                 f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
                 "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
@@ -154,14 +155,15 @@ async def resume(
             return await _finish(state, store)
         async with Parts(state.setup, settings, announce=announce) as parts:
             await parts.prepare()
-            try:
-                epoch = await store.log.take(info.run, this_process(), previous=info.owner)
-            except Conflict as error:
-                raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
-            first = RunResumed(changes=dict(changes or {}))
-            return await _run(
-                state, [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
-            )
+            with carrying_on(info.run):
+                try:
+                    epoch = await store.log.take(info.run, this_process(), previous=info.owner)
+                except Conflict as error:
+                    raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
+                first = RunResumed(changes=dict(changes or {}))
+                return await _run(
+                    state, [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+                )
 
 
 async def find(store: Store, name: str) -> RunInfo:
@@ -208,30 +210,43 @@ async def _run(
     home: Path,
     on_event: OnEvent | None,
 ) -> Outcome:
+    told = 0
+
+    def on_record(envelope: Envelope) -> None:
+        nonlocal told
+        told = envelope.sequence
+        if on_event is not None:
+            on_event(envelope)
+
     try:
         await execute(
-            state,
-            first,
-            store=store,
-            parts=parts,
-            epoch=epoch,
-            work=home / "work" / state.run,
-            on_record=on_event or (lambda _: None),
+            state, first, store=store, parts=parts, epoch=epoch, work=home / "work" / state.run, on_record=on_record
         )
-    except* StorageFailed as group:
-        raise MissingPart(
-            f"{state.run} is paused: {group.exceptions[0]}", f"When that is mended: `swarm resume {state.run}`."
-        ) from group
+    except ExceptionGroup as group:
+        storage, rest = group.split((StorageFailed, Damaged))
+        if storage is None or rest is not None:
+            raise
+        raise _stopped(state.run, storage, recorded=told > 0) from group
     finally:
         await asyncio.shield(_release(store, state.run, epoch))
     return await _finish(state, store)
 
 
+def _stopped(run: str, group: ExceptionGroup[Exception], *, recorded: bool) -> MissingPart:
+    """Return what to tell where a run could not be recorded any further."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if not recorded:
+        return MissingPart(f"{run} did not begin: {error}", "When that is mended, run the scenario again.")
+    return MissingPart(f"{run} is paused: {error}", f"When that is mended: `swarm resume {run}`.")
+
+
 async def _release(store: Store, run: str, epoch: int) -> None:
     try:
         await store.log.release(run, epoch)
-    except StorageFailed:
-        return  # who finds the owner gone may take the run
+    except (StorageFailed, Damaged):
+        return  # who finds the owner gone, or no longer at it, may take the run
 
 
 async def _finish(state: RunState, store: Store) -> Outcome:

@@ -26,7 +26,7 @@ from agents.errors import (
 from agents.files.attempt_folder import AttemptFolder
 from bus import topics
 from bus.envelope import Envelope, Stamp
-from bus.errors import StorageFailed
+from bus.errors import LogError
 from bus.event_log import FileStore
 from bus.events import (
     AssignmentEnded,
@@ -192,7 +192,7 @@ KINDS: Mapping[type[Exception], str] = {
     SandboxUnavailable: "sandbox",
     CheckBroken: "tool",
 }
-PAUSING = (RunMustPause, ModelUnavailable, StorageFailed)
+PAUSING = (RunMustPause, ModelUnavailable, LogError)
 NOT_RETRYABLE = (CheckBroken, SandboxUnavailable, Diverged)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder, Scan
 from agents.files.removal import remove_tree
+from bus.errors import StorageFailed
 from bus.event_log import FileStore
 from bus.setup import FileChange, FileRef
 
@@ -30,7 +31,7 @@ class AttemptFolder:
         """Held by what changes the folder: one at a time."""
 
     async def open(self) -> ProjectFolder:
-        """Return the folder, laid out."""
+        """Return the folder, laid out. Raises `StorageFailed`."""
         async with self._laying_out:  # several reads of one reply come at once
             if self._folder is None:
                 folder = ProjectFolder(self._root)
@@ -94,9 +95,12 @@ class AttemptFolder:
         return ref if await self._lay_beside(await self.open(), ref) else None
 
     async def remove(self) -> None:
-        """Delete the folder from disk."""
+        """Delete the folder from disk. Raises `StorageFailed`."""
         if self._folder is not None:
-            await asyncio.to_thread(remove_tree, self._root)
+            try:
+                await asyncio.to_thread(remove_tree, self._root)
+            except OSError as error:
+                raise StorageFailed(f"{self._root} cannot be removed: {error.strerror}.") from error
             self._folder = None
 
     async def _write(self, folder: ProjectFolder, ref: FileRef) -> None:
@@ -131,5 +135,8 @@ class AttemptFolder:
 
 
 def _make_empty(root: Path) -> None:
-    remove_tree(root)
-    root.mkdir(parents=True)
+    try:
+        remove_tree(root)
+        root.mkdir(parents=True)
+    except OSError as error:
+        raise StorageFailed(f"{root} cannot be made: {error.strerror}.") from error

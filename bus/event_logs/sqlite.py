@@ -14,7 +14,9 @@ from typing import Any, Literal, Self
 
 from bus.chain import START, check_turn, lines_after, link
 from bus.codec import decode
+from bus.damage import unindexed
 from bus.database import Database
+from bus.database_file import Connect, connect
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, Conflict, Damaged, NotFound
 from bus.event_log import Owner, RunInfo
@@ -22,6 +24,8 @@ from bus.file_store import SqliteFileStore
 
 _PAGE = 64
 _FOREVER = 1 << 62
+_LINE = "CAST(coalesce(line, x'') AS BLOB)"
+"""Bytes, also where a damaged file has something else in its place."""
 
 
 @dataclass(slots=True)
@@ -65,14 +69,25 @@ class SqliteEventLog:
         commit: Literal["inline", "thread"] = "inline",
         read_only: bool = False,
         patience_s: float = 30.0,
+        connect: Connect = connect,
     ) -> None:
-        self._database = Database(Path(folder), commit=commit, read_only=read_only, patience_s=patience_s)
+        self._database = Database(
+            Path(folder), commit=commit, read_only=read_only, patience_s=patience_s, connect=connect
+        )
         self._heads: dict[str, _Head] = {}
         self._database.forget = self._heads.clear
         self.files = SqliteFileStore(self._database)
 
     async def __aenter__(self) -> Self:
         await self._database.__aenter__()
+        try:
+            with self._database.reading() as connection:
+                self._database.damage = self._database.damage or unindexed(connection)
+        except Damaged as error:
+            self._database.damage = self._database.damage or str(error)
+        except BaseException:
+            await self._database.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -156,20 +171,22 @@ class SqliteEventLog:
     async def read(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[Envelope]:
         """Yield a run's envelopes. See `EventLog.read`."""
         position = max(start, 1)
-        async for page in self._pages(run, position, end, "line"):
+        async for page in self._pages(run, position, end, _LINE):
             for stored, line in page:
                 if stored != position:
                     raise _gap(run, position)
                 try:
                     envelope = decode(line)
                 except BadEnvelope as error:
-                    raise Damaged(f"run {run!r}: the record at position {position} cannot be read: {error}") from error
+                    raise _unreadable(run, position, error) from error
                 yield envelope
                 position += 1
 
     async def runs(self) -> Sequence[RunInfo]:
         """List the runs, newest first."""
         with self._database.reading() as connection:
+            if self._database.damage is not None:
+                return [_readable(connection, *row) for row in connection.execute(_RUNS).fetchall()]
             rows = connection.execute(
                 "SELECT runs.run, epoch, coalesce(position, parent_position), coalesce(total, 0), created,"
                 " host, pid, started FROM runs LEFT JOIN events ON events.run = runs.number AND position ="
@@ -186,7 +203,7 @@ class SqliteEventLog:
     async def verify(self, run: str) -> int:
         """Recompute the chain of hashes and return the length."""
         position, digest = 0, START
-        async for page in self._pages(run, 1, None, "line, hash"):
+        async for page in self._pages(run, 1, None, f"{_LINE}, hash"):
             for stored, line, digest_stored in page:
                 position += 1
                 if stored != position:
@@ -204,12 +221,17 @@ class SqliteEventLog:
             position = max(start, stretch.start)
             last = min(stretch.end, _FOREVER if end is None else end)
             while position <= last:
-                with self._database.reading() as connection:
-                    page = _page(connection, columns, stretch.number, position, last)
+                try:
+                    with self._database.reading() as connection:
+                        page = _page(connection, columns, stretch.number, position, last)
+                except Damaged as error:
+                    raise _unreadable(run, position, self._database.damage or error) from error
                 if not page:
-                    if stretch.end == _FOREVER:
-                        return
-                    raise _gap(run, position)
+                    if stretch.end < _FOREVER:
+                        raise _gap(run, position)
+                    if self._database.damage is not None:
+                        raise Damaged(f"run {run!r}: what stood from position {position} on: {self._database.damage}.")
+                    return
                 yield page
                 position = page[-1][0] + 1
                 await asyncio.sleep(0)
@@ -217,10 +239,30 @@ class SqliteEventLog:
 
 def _page(connection: sqlite3.Connection, columns: str, number: int, start: int, last: int) -> list[tuple[Any, ...]]:
     query = f"SELECT position, {columns} FROM events WHERE run = ? AND position BETWEEN ? AND ?"  # noqa: S608 - ours
-    return connection.execute(f"{query} ORDER BY position LIMIT ?", (number, start, last, _PAGE)).fetchall()
+    rows = []
+    try:
+        for row in connection.execute(f"{query} ORDER BY position LIMIT ?", (number, start, last, _PAGE)):
+            rows.append(row)  # noqa: PERF402 - those before a record that cannot be read are good
+    except sqlite3.DatabaseError:
+        if not rows:
+            raise
+    return rows
 
 
+_RUNS = "SELECT number, run, epoch, parent_position, created, host, pid, started FROM runs ORDER BY number DESC"
 _ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE "
+
+
+def _readable(connection: sqlite3.Connection, number: int, run: str, epoch: int, begins: int, *more: Any) -> RunInfo:  # noqa: ANN401 - columns
+    """Return a run of a damaged file, as far as it is to be found."""
+    created, host, pid, started = more
+    try:
+        position, total = connection.execute(
+            "SELECT position, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1", (number,)
+        ).fetchone() or (begins, 0)
+    except sqlite3.DatabaseError:
+        position, total = begins, 0
+    return RunInfo(run, epoch, position, total, _owner(host, pid, started), created)
 
 
 def _head(connection: sqlite3.Connection, run: str) -> _Head:
@@ -263,6 +305,10 @@ def _stretches(connection: sqlite3.Connection, run: str) -> list[_Stretch]:
 
 def _owner(host: str | None, pid: int, started: str) -> Owner | None:
     return None if host is None else Owner(host, pid, started)
+
+
+def _unreadable(run: str, position: int, why: object) -> Damaged:
+    return Damaged(f"run {run!r}: the record at position {position} cannot be read: {why}")
 
 
 def _gap(run: str, position: int) -> Damaged:
