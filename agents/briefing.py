@@ -43,6 +43,7 @@ class Deed:
     tool: str
     arguments: Mapping[str, JsonValue]
     output: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class Database:
         except BaseException as error:
             close(self._writer)
             self._writer = None
-            if self.damage is not None and isinstance(error, LogError):
+            if self.damage is not None and isinstance(error, BusError):
                 raise Damaged(f"{self.damage}.") from error
             raise
 
@@ -133,7 +133,7 @@ class Database:
         try:
             yield self._reader
         except sqlite3.Error as error:
-            raise translated(error, self.folder) from error
+            raise (Damaged(f"{self.damage}.") if self.damage else translated(error, self.folder)) from error
 
     def write(self, write: Write[T], size: int = 0) -> "asyncio.Future[T]":
         """Do `write` within the next transaction; the future gives what it returned, once that is durable.

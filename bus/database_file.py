@@ -50,10 +50,16 @@ _REMEDIES = {
 }
 
 
-def connect(uri: str) -> sqlite3.Connection:
+def connect(uri: str, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """Open a connection as all of ours are: transactions are begun by hand, any thread may use it."""
     return sqlite3.connect(
-        uri, uri=True, timeout=_OPENING_S, isolation_level=None, check_same_thread=False, cached_statements=64
+        uri,
+        uri=True,
+        timeout=_OPENING_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=64,
+        factory=factory,
     )
 
 
@@ -94,11 +100,15 @@ def open_reader(folder: Path, connect: Connect = connect, *, damaged: bool = Fal
         try:
             if damaged:
                 connection.execute("PRAGMA writable_schema = ON")  # also: do not refuse for the file's length
-            _check_version(connection, folder)
+            if _check_version(connection, folder) == 0:  # who was to make the tables was killed before
+                raise NotFound(f"{NAME} in {folder} is empty: nothing has been run there")
         except BaseException:
             connection.close()
             raise
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            # A rollback journal is there only until the file is one with a write-ahead log: who made it was killed.
+            raise NotFound(f"{NAME} in {folder} is not made yet: nothing has been run there") from error
         raise translated(error, folder) from error
     return connection
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder, Scan
 from agents.files.removal import remove_tree
-from bus.errors import StorageFailed
+from bus.errors import Damaged, NotFound, StorageFailed
 from bus.event_log import FileStore
 from bus.setup import FileChange, FileRef
 
@@ -31,7 +31,7 @@ class AttemptFolder:
         """Held by what changes the folder: one at a time."""
 
     async def open(self) -> ProjectFolder:
-        """Return the folder, laid out. Raises `StorageFailed`."""
+        """Return the folder, laid out. Raises `StorageFailed`; `Damaged` where the store has lost a file."""
         async with self._laying_out:  # several reads of one reply come at once
             if self._folder is None:
                 folder = ProjectFolder(self._root)
@@ -104,7 +104,10 @@ class AttemptFolder:
             self._folder = None
 
     async def _write(self, folder: ProjectFolder, ref: FileRef) -> None:
-        data = await self._store.get(ref.sha256)
+        try:
+            data = await self._store.get(ref.sha256)
+        except NotFound as error:
+            raise Damaged(f"{ref.path!r} cannot be laid out: {error}, though the log names it") from error
         await asyncio.to_thread(folder.write, ref.path, data)
 
     async def _bring_about(self, change: FileChange) -> None:

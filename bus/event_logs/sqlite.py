@@ -16,7 +16,7 @@ from bus.chain import START, check_turn, lines_after, link
 from bus.codec import decode
 from bus.damage import unindexed
 from bus.database import Database
-from bus.database_file import Connect, connect
+from bus.database_file import NAME, RECOVER, Connect, connect
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, Conflict, Damaged, NotFound
 from bus.event_log import Owner, RunInfo
@@ -178,7 +178,7 @@ class SqliteEventLog:
                 try:
                     envelope = decode(line)
                 except BadEnvelope as error:
-                    raise _unreadable(run, position, error) from error
+                    raise _unreadable(run, position, self._with_damage(error)) from error
                 yield envelope
                 position += 1
 
@@ -186,12 +186,14 @@ class SqliteEventLog:
         """List the runs, newest first."""
         with self._database.reading() as connection:
             if self._database.damage is not None:
-                return [_readable(connection, *row) for row in connection.execute(_RUNS).fetchall()]
+                return _readable_runs(connection)
             rows = connection.execute(
                 "SELECT runs.run, epoch, coalesce(position, parent_position), coalesce(total, 0), created,"
                 " host, pid, started FROM runs LEFT JOIN events ON events.run = runs.number AND position ="
                 " (SELECT max(position) FROM events WHERE events.run = runs.number) ORDER BY runs.number DESC"
             ).fetchall()
+        if not all(isinstance(row[0], str) for row in rows):
+            raise Damaged(f"the list of runs in {NAME} cannot be read; {RECOVER}.")
         return [RunInfo(row[0], row[1], row[2], row[3], _owner(*row[5:]), row[4]) for row in rows]
 
     async def head(self, run: str) -> tuple[int, str]:
@@ -213,6 +215,11 @@ class SqliteEventLog:
                     raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
         return position
 
+    def _with_damage(self, error: Exception) -> str:
+        """Return an error's text, and what is known to be wrong with the file."""
+        damage = self._database.damage
+        return str(error) if damage is None or damage in str(error) else f"{error}; {damage}"
+
     async def _pages(self, run: str, start: int, end: int | None, columns: str) -> AsyncIterator[list[tuple[Any, ...]]]:
         """Yield rows of (position, *columns) in pages: small reads, between which others have their turn."""
         with self._database.reading() as connection:
@@ -225,7 +232,7 @@ class SqliteEventLog:
                     with self._database.reading() as connection:
                         page = _page(connection, columns, stretch.number, position, last)
                 except Damaged as error:
-                    raise _unreadable(run, position, self._database.damage or error) from error
+                    raise _unreadable(run, position, self._with_damage(error)) from error
                 if not page:
                     if stretch.end < _FOREVER:
                         raise _gap(run, position)
@@ -249,20 +256,22 @@ def _page(connection: sqlite3.Connection, columns: str, number: int, start: int,
     return rows
 
 
+_LAST = "SELECT position, hash, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1"
 _RUNS = "SELECT number, run, epoch, parent_position, created, host, pid, started FROM runs ORDER BY number DESC"
 _ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE "
 
 
-def _readable(connection: sqlite3.Connection, number: int, run: str, epoch: int, begins: int, *more: Any) -> RunInfo:  # noqa: ANN401 - columns
-    """Return a run of a damaged file, as far as it is to be found."""
-    created, host, pid, started = more
-    try:
-        position, total = connection.execute(
-            "SELECT position, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1", (number,)
-        ).fetchone() or (begins, 0)
-    except sqlite3.DatabaseError:
-        position, total = begins, 0
-    return RunInfo(run, epoch, position, total, _owner(host, pid, started), created)
+def _readable_runs(connection: sqlite3.Connection) -> list[RunInfo]:
+    """Return the runs of a damaged file, as far as they are to be found."""
+    found = []
+    for number, run, epoch, begins, created, *owner in connection.execute(_RUNS).fetchall():
+        try:
+            last = connection.execute(_LAST, (number,)).fetchone() or (begins, b"", 0)
+        except sqlite3.DatabaseError:
+            last = begins, b"", 0
+        if isinstance(run, str):
+            found.append(RunInfo(run, epoch, last[0], last[2], _owner(*owner), created))
+    return found
 
 
 def _head(connection: sqlite3.Connection, run: str) -> _Head:
@@ -270,9 +279,7 @@ def _head(connection: sqlite3.Connection, run: str) -> _Head:
     if row is None:
         raise NotFound(f"there is no run {run!r}")
     number, epoch, host, begins = row
-    last = connection.execute(
-        "SELECT position, hash, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1", (number,)
-    ).fetchone()
+    last = connection.execute(_LAST, (number,)).fetchone()
     position, digest, total = last or (begins, _hash_at(connection, run, begins), 0)
     return _Head(number, None if host is None else epoch, position, digest, total)
 

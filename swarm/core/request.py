@@ -1,9 +1,9 @@
 """What a role is told: the attachments of a request, derived from the state as it is sent."""
 
-from agents.briefing import Briefing, Finding, Offer
+from agents.briefing import Briefing, Offer
 from swarm.core import tree
 from swarm.core.plan import NOT_WORKERS
-from swarm.core.state import RunState, SubtaskState, Work
+from swarm.core.state import RunState, Work, finding_of
 
 GOAL_TOLD = 1_200
 """Characters of the goal that a worker is told; planners and critics are told all of it.
@@ -29,23 +29,23 @@ def brief(state: RunState, work: Work) -> Briefing:
                 role,
                 setup.permissions,
                 journal,
-                outward=dict(subtask.outward),
+                outward={name: deed for name, deed in subtask.outward.items() if deed.attempt < work.attempt},
                 private=bool(state.workspace),
                 base=base,
                 start=tree.start_of(state, subtask, base),
-                findings=tuple(_finding(state.subtasks[need]) for need in subtask.spec.needs),
+                findings=tuple(finding_of(state.subtasks[need]) for need in subtask.spec.needs),
                 env=env,
             )
         case "review":
             if work.subtask is None:
                 files = state.tree
-                findings = tuple(_finding(subtask) for subtask in state.subtasks.values())
+                findings = tuple(finding_of(subtask) for subtask in state.subtasks.values())
             else:
                 subtask = state.subtasks[work.subtask]
                 files = tree.base_of(state, subtask)
                 if subtask.result is not None:
                     tree.overlay(files, subtask.result.files)
-                findings = (_finding(subtask),)
+                findings = (finding_of(subtask),)
             return Briefing(
                 setup.goal,
                 role,
@@ -63,8 +63,9 @@ def brief(state: RunState, work: Work) -> Briefing:
                 for name, offered in setup.roles.items()
                 if name not in NOT_WORKERS
             )
-            findings = tuple(_finding(subtask) for subtask in state.subtasks.values())
-            left = state.limits.subtasks - len(state.assigned - set(state.subtasks))
+            told = work.told
+            if told is None:
+                raise AssertionError("a plan is asked for once its request is handed out")
             return Briefing(
                 setup.goal,
                 role,
@@ -72,10 +73,10 @@ def brief(state: RunState, work: Work) -> Briefing:
                 journal,
                 private=bool(state.workspace),
                 base=state.workspace,
-                start=state.tree,
-                findings=findings,
+                start=told.files,
+                findings=told.findings,
                 offers=offers,
-                most_subtasks=left,
+                most_subtasks=told.most_subtasks,
                 env=env,
             )
 
@@ -85,10 +86,3 @@ def shortened(goal: str) -> str:
     goal = goal.strip()
     return goal if len(goal) <= GOAL_TOLD else goal[: GOAL_TOLD - 1] + "…"
 
-
-def _finding(subtask: SubtaskState) -> Finding:
-    result = subtask.result or subtask.rejected
-    spec = subtask.spec
-    text = result.text if result else ""
-    files = tuple(change.path for change in result.files if change.sha256) if result else ()
-    return Finding(spec.id, spec.role, spec.instruction, text, files, subtask.status.value, subtask.feedback)

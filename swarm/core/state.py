@@ -1,11 +1,12 @@
 """What a run's log adds up to: `RunState`, the fold of `apply` over the events. Only `apply` changes it."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from agents.briefing import Deed
+from agents.briefing import Deed, Finding
 from bus.envelope import Envelope
 from bus.events import GoalAccepted, GoalFailed, NoProgressNoticed, Path, ResultSubmitted, ReviewGiven, RunPaused
 from bus.setup import Criterion, FileRef, Limits, Setup, Subtask
@@ -55,6 +56,15 @@ class SubtaskState:
     """By digest: what its attempts did to the outside world."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlannerTold:
+    """What a planner is told of the run: how it stood when the request was first handed out."""
+
+    findings: tuple[Finding, ...]
+    files: Mapping[str, FileRef]
+    most_subtasks: int
+
+
 @dataclass(slots=True)
 class Work:
     """One request that is open: wanted, or in an agent's hands."""
@@ -75,6 +85,8 @@ class Work:
     deadline_ms: int = 0
     journal: list[Envelope] = field(default_factory=list)
     """Its recorded effects, in the order of the log."""
+    told: PlannerTold | None = None
+    """For a plan, once handed out: a planner that is run again must be told the same."""
     seen: set[tuple[str, Path, int]] = field(default_factory=set)
     """Type, path and try of each recorded effect."""
     open_calls: set[CallKey] = field(default_factory=set)
@@ -179,3 +191,12 @@ class RunState:
     def all_accepted(self) -> bool:
         """Whether the plan is done."""
         return bool(self.subtasks) and self.not_accepted == 0
+
+
+def finding_of(subtask: SubtaskState) -> Finding:
+    """Return what others are told of a subtask as it stands."""
+    result = subtask.result or subtask.rejected
+    spec = subtask.spec
+    text = result.text if result else ""
+    files = tuple(change.path for change in result.files if change.sha256) if result else ()
+    return Finding(spec.id, spec.role, spec.instruction, text, files, subtask.status.value, subtask.feedback)
