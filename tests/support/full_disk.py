@@ -17,7 +17,7 @@ def command(here: Path, *args: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "swarm", *args], cwd=here, capture_output=True, text=True, timeout=60, check=False
     )
-    return done.returncode, done.stderr
+    return done.returncode, done.stdout + done.stderr
 
 
 def fill(disk: Path, leave: int) -> None:
