@@ -15,6 +15,7 @@ from bus.events import (
     ToolCalled,
     ToolReturned,
 )
+from swarm.core import doubts
 from swarm.core.limits import call_of
 from swarm.core.state import PlannerTold, RunState, Status, Work, finding_of
 
@@ -44,6 +45,7 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
     for key in work.open_calls:
         state.ledger.settle_unproven(key)
     work.open_calls.clear()
+    doubts.hand_over(state, work)
     state.leases[envelope.id] = work
     state.agents[event.agent].busy += 1
     state.at_work[work.role] = state.at_work.get(work.role, 0) + 1
@@ -66,6 +68,7 @@ def _free(state: RunState, work: Work) -> None:
     if work.lease is None:
         return
     del state.leases[work.lease]
+    doubts.lease_ended(state, work)
     agent = state.agents.get(work.agent or "")
     if agent is not None:
         agent.busy -= 1
@@ -113,11 +116,11 @@ def note_tool(state: RunState, work: Work, event: ToolCalled | ToolReturned) -> 
     """Remember what was done to the outside world over all attempts of a subtask."""
     if isinstance(event, ToolCalled):
         if event.outward:
-            work.outward.add(event.path)
+            work.outward[event.path] = event
         return
     state.tool_calls += 1
     if event.path in work.outward:
-        work.outward.discard(event.path)
+        del work.outward[event.path]
         if not event.error and work.kind == "subtask":
             deed = Deed(event.tool, event.arguments, event.output, event.attempt)
             state.subtasks[work.subtask or ""].outward[event.digest] = deed

@@ -27,7 +27,7 @@ from bus.database_file import Connect, connect
 from bus.envelope import Envelope
 from bus.errors import NotFound
 from bus.event_logs.sqlite import SqliteEventLog
-from bus.events import ModelAnswered, ModelAsked, ToolCalled, ToolReturned
+from bus.events import DoubtSettled, ModelAnswered, ModelAsked, ToolCalled, ToolReturned
 from bus.store import Store
 from swarm import launch
 from swarm.errors import SwarmError
@@ -87,7 +87,7 @@ class Courier(Role[SubtaskAssigned, ResultSubmitted]):
 PLAN = [*layers(2, 2), task("c0", ["t0-0"], role="courier")]
 LETTERS = {"t0-1", "t1-1", "c0-north", "c0-south"}
 ORDERS = {"t0-1", "c0"}
-DOUBT = "nobody knows whether it was done"
+DOUBT = "nobody knows whether this was done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,6 @@ class Journey:
         while ended.outcome == "paused" and DOUBT in ended.reason:
             assert in_doubt((await self.story()).log), "nothing is in doubt, and the run paused for it"
             self.doubts += 1
-            import inspect
-            if "in_doubt" not in inspect.signature(launch.resume).parameters: return Ended(outcome="doubt")
             ended = await self.go_on(skip=True, here=here)
         return ended
 
@@ -206,7 +204,6 @@ class Journey:
 
     def is_accepted(self, ended: Ended) -> None:
         """Hold that a run came to the outcome that it has when nobody kills it."""
-        if ended.outcome == "doubt": return
         assert ended.outcome == "accepted", ended
         assert {*ended.files} == {f"{one['id']}.txt" for one in PLAN}, ended
         out = self.folder / "out"
@@ -257,15 +254,17 @@ def answered(log: Iterable[Envelope]) -> set[str]:
     return found
 
 
-def in_doubt(log: Iterable[Envelope]) -> set[tuple[str | None, int, tuple[int, ...]]]:
-    """Return the calls of `post_letter` whose outcome is not in a log."""
-    open_calls = set()
+def in_doubt(log: Iterable[Envelope]) -> set[tuple[str | None, str]]:
+    """Return the calls of `post_letter` whose outcome is not in a log, and of which no person has said anything."""
+    found = set()
     for envelope in log:
         event = envelope.event
         if isinstance(event, ToolCalled | ToolReturned) and event.tool == "post_letter":
-            call = envelope.subject, event.attempt, event.path
-            open_calls.add(call) if isinstance(event, ToolCalled) else open_calls.discard(call)
-    return open_calls
+            call = envelope.subject, event.digest
+            found.add(call) if isinstance(event, ToolCalled) else found.discard(call)
+        elif isinstance(event, DoubtSettled):
+            found.discard((event.request, event.digest))
+    return found
 
 
 # Processes
@@ -308,9 +307,7 @@ async def _carry_on(folder: Path, written: dict[str, Any] | None, skip: bool) ->
         if written is not None:
             outcome = await start(folder, written)
         else:
-            import inspect
-            more = {"in_doubt": lambda _: "skip" if skip else None} if "in_doubt" in inspect.signature(launch.resume).parameters else {}
-            outcome = await launch.resume("last", settings(folder), **more)
+            outcome = await launch.resume("last", settings(folder), in_doubt=lambda _: "skip" if skip else None)
     except SwarmError as error:
         return Ended(error=str(error))
     return Ended(outcome=outcome.outcome, reason=outcome.reason, files=tuple(ref.path for ref in outcome.files))
