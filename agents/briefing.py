@@ -70,5 +70,7 @@ class Briefing:
     offers: tuple[Offer, ...] = ()
     """For a planner: the roles there are."""
     most_subtasks: int = 24
+    run: str = ""
+    """Of which run the request is: the same request of another run is another one to the outside world."""
     env: Mapping[str, str] = field(default_factory=dict)
     """For programs in the sandbox: `INPUT_X`."""

@@ -109,7 +109,7 @@ class ToolCalls:
             await self.folder.open(),
             self.briefing.permissions,
             self.sandbox,
-            idempotency_key=f"{self.request}:{self.attempt}:{done.digest[:32]}",
+            idempotency_key=f"{self.briefing.run}:{self.request}:{done.digest[:32]}",  # not the attempt: another one repeats it
         )
         changes: tuple[FileChange, ...] = ()
         try:

@@ -222,8 +222,13 @@ class SqliteEventLog:
 
     async def _pages(self, run: str, start: int, end: int | None, columns: str) -> AsyncIterator[list[tuple[Any, ...]]]:
         """Yield rows of (position, *columns) in pages: small reads, between which others have their turn."""
-        with self._database.reading() as connection:
-            stretches = _stretches(connection, run)
+        try:
+            with self._database.reading() as connection:
+                stretches = _stretches(connection, run)
+        except NotFound as error:
+            if self._database.damage is not None:
+                raise _unreadable(run, start, self._database.damage) from error
+            raise
         for stretch in stretches:
             position = max(start, stretch.start)
             last = min(stretch.end, _FOREVER if end is None else end)

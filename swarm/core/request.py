@@ -35,6 +35,7 @@ def brief(state: RunState, work: Work) -> Briefing:
                 base=base,
                 start=tree.start_of(state, subtask, base),
                 findings=tuple(finding_of(state.subtasks[need]) for need in subtask.spec.needs),
+                run=state.run,
                 env=env,
             )
         case "review":
@@ -57,6 +58,7 @@ def brief(state: RunState, work: Work) -> Briefing:
                 base=files,
                 start=files,
                 findings=findings,
+                run=state.run,
                 env=env,
             )
         case "plan":
@@ -80,6 +82,7 @@ def brief(state: RunState, work: Work) -> Briefing:
                 findings=told.findings,
                 offers=offers,
                 most_subtasks=told.most_subtasks,
+                run=state.run,
                 env=env,
             )
 

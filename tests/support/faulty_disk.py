@@ -10,11 +10,11 @@ The SQLite of APSW is another one than Python's: the file is real, so what it le
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import apsw
 
@@ -109,7 +109,7 @@ class Cursor:
         self._cursor = cursor
 
     def fetchone(self) -> Any:
-        return next(iter(self), None)
+        return next(self, None)
 
     def fetchall(self) -> list[Any]:
         return [*self]
@@ -117,9 +117,12 @@ class Cursor:
     def close(self) -> None:
         self._cursor.close()
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
         try:
-            yield from self._cursor
+            return next(self._cursor)
         except apsw.Error as error:
             raise _as_sqlite3(error) from error
 

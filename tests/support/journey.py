@@ -23,6 +23,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from agents.tool_calls import SKIPPED
 from bus.database_file import Connect, connect
 from bus.envelope import Envelope
 from bus.errors import NotFound
@@ -62,7 +63,7 @@ async def order(item: str, context: ToolContext) -> str:
 ROLES = """\
 import asyncio
 
-from swarm import Context, ResultSubmitted, Role, SubtaskAssigned
+from swarm import Context, ResultSubmitted, Role, SubtaskAssigned, ToolFailed
 
 
 class Courier(Role[SubtaskAssigned, ResultSubmitted]):
@@ -77,12 +78,18 @@ class Courier(Role[SubtaskAssigned, ResultSubmitted]):
         when = await ctx.now()
         async with asyncio.TaskGroup() as group:
             for to in ("north", "south"):
-                group.create_task(ctx.call_tool("post_letter", to=f"{name}-{to}"))
+                group.create_task(self.post(ctx, f"{name}-{to}"))
             group.create_task(ctx.call_tool("order", item=name))
             said = group.create_task(ctx.converse("You carry.", f"What to write? ({name}, {when}, {ctx.attempt})"))
         if ctx.attempt > 1:  # its first attempt comes without the file that it owes
             await ctx.call_tool("write_file", path=f"{name}.txt", content=f"made by {name}\\n")
         return ctx.result(f"{said.result().text} {await ctx.random() >= 0}")
+
+    async def post(self, ctx: Context, to: str) -> None:
+        try:
+            await ctx.call_tool("post_letter", to=to)
+        except ToolFailed:  # a person said to go on without it
+            pass
 """
 PLAN = [*layers(2, 2), task("c0", ["t0-0"], role="courier")]
 LETTERS = {"t0-1", "t1-1", "c0-north", "c0-south"}
@@ -220,7 +227,7 @@ def _play(role: str, subtask: str, body: Body) -> Reply | None:
     if role != "coder":
         return None
     given = results(body)
-    if subtask in {"t0-1", "t1-1"} and not any(one.startswith("Posted") for one in given):
+    if subtask in {"t0-1", "t1-1"} and not any(one.startswith(("Posted", SKIPPED[:20])) for one in given):
         return Answer(calls=[("post_letter", {"to": subtask})])
     if subtask == "t0-1" and not any(one.startswith("Ordered") for one in given):
         return Answer(calls=[("order", {"item": subtask})])
