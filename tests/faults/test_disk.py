@@ -42,7 +42,7 @@ async def fails(folder: Path, fault: Fault, after: int, patch: pytest.MonkeyPatc
         told, failure = await run_on(disk, journey, patch)
         if not disk.failed or failure is None:
             assert told, where
-            journey.is_accepted(await journey.go_on(here=True))
+            await journey.is_accepted(await journey.to_the_end(here=True))
             return "not needed" if disk.failed else "not met"
         assert failure.status == MISSING, f"{where}: {failure.text}"
         assert SAYS.get(fault, SAYS[Fault.IO]) in failure.text, f"{where}: {failure.text}"
@@ -55,7 +55,7 @@ async def fails(folder: Path, fault: Fault, after: int, patch: pytest.MonkeyPatc
         assert f"`swarm resume {run}`" in failure.text, where
         log = (await journey.story()).log
         assert log[: len(told)] == tuple(told), f"{where}: what was told to be recorded is not there"
-        journey.is_accepted(await journey.to_the_end(here=True))
+        await journey.is_accepted(await journey.to_the_end(here=True))
         return "in doubt, went on" if journey.doubts else "went on"
 
 

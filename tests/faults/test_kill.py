@@ -36,7 +36,7 @@ async def killed(folder: Path, *kills: Kill) -> Tally:
         else:
             met["killed before the first event"] += 1
             ended = await journey.begin()
-        journey.is_accepted(ended)
+        await journey.is_accepted(ended)
         met["in doubt"] += journey.doubts
     shutil.rmtree(folder)
     return met
@@ -69,7 +69,7 @@ async def undisturbed(folder: Path) -> tuple[int, float]:
         begun = loop.time()
         ended = await journey.begin()
         took = loop.time() - begun
-        journey.is_accepted(ended)
+        await journey.is_accepted(ended)
         log = (await journey.story()).log
         assert len(log) > 60
         return ended.commits, took

@@ -115,7 +115,8 @@ class Cursor:
         return [*self]
 
     def close(self) -> None:
-        self._cursor.close()
+        with suppress(apsw.Error):  # as Python's: what it was about to say has been said
+            self._cursor.close()
 
     def __iter__(self) -> Self:
         return self
