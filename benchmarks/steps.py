@@ -16,9 +16,9 @@ from agents.model import EndpointHealth, ModelReply, ModelRequest
 from benchmarks.event_log import OWNER, bare, envelopes, in_a_folder
 from benchmarks.harness import Absolute, Benchmark
 from bus.codec import encode
+from bus.envelope import Envelope
 from bus.event_logs import sqlite
 from bus.event_logs.sqlite import SqliteEventLog
-from bus.envelope import Envelope
 from bus.events import ModelAnswered, ModelAsked, ResultSubmitted, SubtaskAssigned, Usage
 
 STEPS = 1_000
@@ -48,7 +48,8 @@ class Instant:
     def __init__(self) -> None:
         self.health = EndpointHealth()
 
-    async def ask(self, request: ModelRequest) -> ModelReply:
+    async def ask(self, _: ModelRequest) -> ModelReply:
+        """Say always the same."""
         return ModelReply("The left one: it is the shorter.", Usage(input=30, output=9), (), "stop")
 
     async def close(self) -> None:

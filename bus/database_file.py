@@ -64,7 +64,10 @@ def connect(uri: str, factory: type[sqlite3.Connection] = sqlite3.Connection) ->
 
 
 def open_writer(folder: Path, connect: Connect = connect) -> sqlite3.Connection:
-    """Open for writing; make folder, file and tables that are not there. Raises `StorageFailed`, `Damaged`, `TooNew`."""
+    """Open for writing; make folder, file and tables that are not there.
+
+    Raises `StorageFailed`, `Damaged`, `TooNew`.
+    """
     try:
         _make_folder(folder)
     except OSError as error:
@@ -100,16 +103,17 @@ def open_reader(folder: Path, connect: Connect = connect, *, damaged: bool = Fal
         try:
             if damaged:
                 connection.execute("PRAGMA writable_schema = ON")  # also: do not refuse for the file's length
-            if _check_version(connection, folder) == 0:  # who was to make the tables was killed before
-                raise NotFound(f"{NAME} in {folder} is empty: nothing has been run there")
+            version = _check_version(connection, folder)
         except BaseException:
             connection.close()
             raise
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
-            # A rollback journal is there only until the file is one with a write-ahead log: who made it was killed.
-            raise NotFound(f"{NAME} in {folder} is not made yet: nothing has been run there") from error
-        raise translated(error, folder) from error
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise translated(error, folder) from error
+        version = 0  # a rollback journal is there only until the file is one with a write-ahead log
+    if version == 0:
+        connection.close()
+        raise NotFound(f"{NAME} in {folder} has no tables yet: nothing has been run there")
     return connection
 
 

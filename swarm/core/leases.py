@@ -57,7 +57,7 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
 
 
 def _told(state: RunState) -> PlannerTold:
-    """Return what a planner is told of the run as it stands: it goes on while the planner thinks, and may be resumed."""
+    """Return what a planner is told of the run as it stands: the run goes on while it thinks, and may be resumed."""
     findings = tuple(finding_of(subtask) for subtask in state.subtasks.values())
     left = state.limits.subtasks - len(state.assigned - set(state.subtasks))
     return PlannerTold(findings, dict(state.tree), left)

@@ -91,4 +91,3 @@ def shortened(goal: str) -> str:
     """Return a goal as a worker is told it."""
     goal = goal.strip()
     return goal if len(goal) <= GOAL_TOLD else goal[: GOAL_TOLD - 1] + "…"
-

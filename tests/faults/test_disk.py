@@ -1,5 +1,6 @@
 """A disk that gets full, gives errors or tears writes, at any of the writes of a run: what was told stays told."""
 
+import itertools
 import random
 from pathlib import Path
 
@@ -21,7 +22,9 @@ PAGES = 20
 """Pages in the write-ahead log before SQLite writes them into the file: so few that it happens during a run."""
 
 
-async def run_on(disk: FaultyDisk, journey: Journey, patch: pytest.MonkeyPatch) -> tuple[list[Envelope], Failure | None]:
+async def run_on(
+    disk: FaultyDisk, journey: Journey, patch: pytest.MonkeyPatch
+) -> tuple[list[Envelope], Failure | None]:
     """Run on a disk; return what was told to be recorded, and the failure as the command line says it."""
     told: list[Envelope] = []
     with patch.context() as patched:
@@ -34,7 +37,7 @@ async def run_on(disk: FaultyDisk, journey: Journey, patch: pytest.MonkeyPatch) 
 
 
 async def fails(folder: Path, fault: Fault, after: int, patch: pytest.MonkeyPatch) -> str:
-    """Let the disk fail after so many calls; mend it, and hold that the run goes on where it was. Return what was met."""
+    """Let the disk fail after so many calls; mend it; hold that the run goes on where it was. Return what was met."""
     disk = FaultyDisk(checkpoint_pages=PAGES)
     disk.fail(fault, after=after)
     where = f"{fault} after {after} calls"
@@ -87,7 +90,8 @@ async def test_a_disk_that_fails_at_any_call_loses_nothing(
     with seeded() as chance:
         total = await calls(tmp_path / "good", kind, monkeypatch)
         met = [
-            await fails(tmp_path / str(after), fault, after, monkeypatch) for after in points(chance, min(30, total), total)
+            await fails(tmp_path / str(after), fault, after, monkeypatch)
+            for after in points(chance, min(30, total), total)
         ]
         print(f"{fault.value} at {len(met)} of {total} calls: { {what: met.count(what) for what in set(met)} }")
         assert len(met) >= (5 if fault is Fault.READ else 30)
@@ -96,4 +100,4 @@ async def test_a_disk_that_fails_at_any_call_loses_nothing(
 def points(chance: random.Random, count: int, total: int) -> list[int]:
     """Return numbers over the whole range, one of each stretch."""
     edges = [total * number // count for number in range(count + 1)]
-    return [chance.randrange(low, max(high, low + 1)) for low, high in zip(edges, edges[1:], strict=False)]
+    return [chance.randrange(low, max(high, low + 1)) for low, high in itertools.pairwise(edges)]

@@ -4,7 +4,7 @@ import asyncio
 import random
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ Tally = Counter[str]
 
 
 async def killed(folder: Path, *kills: Kill) -> Tally:
-    """Begin a run that is killed, go on with it until it is killed again, and at last to its end; return what was met."""
+    """Begin a run that is killed, go on with it until it is killed again, at last to its end; return what was met."""
     met = Tally()
     async with Journey(folder) as journey:
         skip = False

@@ -19,9 +19,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agents.tool_calls import SKIPPED
 from bus.database_file import Connect, connect
@@ -34,6 +33,9 @@ from swarm import launch
 from swarm.errors import SwarmError
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import Story, layers, player, results, scenario, settings, start, story, task
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
 
 TOOLS = """\
 import os
@@ -385,4 +387,3 @@ async def _at_most(gone: asyncio.Event, seconds: float) -> None:
             await gone.wait()
     except TimeoutError:
         return
-
