@@ -100,14 +100,16 @@ def open_reader(folder: Path, connect: Connect = connect, *, damaged: bool = Fal
         way = "immutable=1"  # nobody writes, and SQLite could not make the file it shares with writers
     try:
         connection = connect(f"{path.as_uri()}?{way}")
-        try:
-            if damaged:
-                connection.execute("PRAGMA writable_schema = ON")  # also: do not refuse for the file's length
-            version = _check_version(connection, folder)
-        except BaseException:
-            connection.close()
-            raise
     except sqlite3.Error as error:
+        raise translated(error, folder) from error
+    try:
+        if damaged:
+            connection.execute("PRAGMA writable_schema = ON")  # also: do not refuse for the file's length
+        version = _check_version(connection, folder)
+    except BaseException as error:
+        connection.close()
+        if not isinstance(error, sqlite3.Error):
+            raise
         if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
             raise translated(error, folder) from error
         version = 0  # a rollback journal is there only until the file is one with a write-ahead log
