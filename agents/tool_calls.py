@@ -61,8 +61,8 @@ class ToolCalls:
         )
         try:
             checked = tool.validate(arguments)
-        except ToolFailed as error:
-            return await self._returned(done, str(error), error=True, wrong_arguments=True)
+        except ToolFailed as wrong:
+            return await self._returned(done, str(wrong), error=True, wrong_arguments=True)
         answered = self._without_doing(tool, checked, digest)
         if answered is not None:
             output, error = answered

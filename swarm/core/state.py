@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Literal
 
 from agents.briefing import Deed
-from bus.envelope import Envelope
 from bus.events import (
     GoalAccepted,
     GoalFailed,
@@ -83,8 +82,8 @@ class Work:
     lease: str | None = None
     agent: str | None = None
     deadline_ms: int = 0
-    journal: list[Envelope] = field(default_factory=list)
-    """Its recorded effects, in the order of the log."""
+    journal: list[int] = field(default_factory=list)
+    """Positions of its recorded effects. The effects stay in the log: who gives the request out reads them there."""
     seen: set[tuple[str, Path, int]] = field(default_factory=set)
     """Type, path and try of each recorded effect."""
     open_calls: set[CallKey] = field(default_factory=set)
