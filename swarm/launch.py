@@ -55,7 +55,7 @@ async def prepare(
     """
     choices = await chosen(scenario, settings, models=models)
     files = recordings.files_of(choices, scenario.folder)
-    known = {path: recordings.opened(path, may_be_new=record_new) for path in files.values()}
+    known = {path: recordings.opened(path, may_be_new=record_new) for path in {*files.values()}}
     if record_new:
         choices = await live_choices(scenario, settings, models=models)
     asked = {name: _known(choice.model) for name, choice in choices.items()}

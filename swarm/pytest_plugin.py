@@ -9,7 +9,7 @@ key or network. pytest loads this module in every session of everyone who has us
 pytest: what runs agents is in `swarm/recorded_runs.py`, loaded by the first test that runs a scenario.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -72,10 +72,10 @@ def swarm_run(request: pytest.FixtureRequest, tmp_path: Path) -> SwarmRun:
     """
     from swarm.recorded_runs import Player  # noqa: PLC0415 - loads what runs agents
 
-    option: Callable[[str], bool] = request.config.getoption
-    how: Literal["play", "all", "new"] = (
-        "all" if option("--swarm-record") else "new" if option("--swarm-record-new") else "play"
-    )
+    option = request.config.getoption
+    how: Literal["play", "all", "new"] = "play"
+    if option("--swarm-record") or option("--swarm-record-new"):
+        how = "all" if option("--swarm-record") else "new"
     player = Player(request.path.parent, _file(request), tmp_path / "swarm", how, request.node.nodeid)
 
     def run(

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from agents.conversation.structured import dumps
 from bus.events import Message
 
-LINES = 24
+LINES = 14
 """Lines of a diff that are shown; what follows the first difference follows from it."""
-_WIDTH = 110
+_WIDTH = 100
 """Characters of a line; longer ones are broken, so that a change inside of one can be seen."""
 _COMPARED = 400
 """Lines of a message that are compared, from a little before the first that differs: finding a diff is quadratic."""

@@ -47,7 +47,6 @@ class Known:
     name: str
     """Id of the request to the role, such as `plan-1`."""
     request: WholeRequest
-    exactly: str
     outcome: ModelAnswered | ModelTryFailed
     used: bool = False
 
@@ -78,8 +77,7 @@ class Recording:
         unused = [known for known in self._alike.get(_alike(role, messages, tools), ()) if not known.used]
         if not unused:
             return None
-        exactly = _exactly(messages) if len(unused) > 1 else ""
-        found = next((known for known in unused if known.exactly == exactly), unused[0])
+        found = next((known for known in unused if [*known.request.messages] == [*messages]), unused[0])
         found.used = True
         return found.outcome
 
@@ -134,7 +132,7 @@ def _known_in(log: Iterable[Envelope], roles: dict[str, RoleSetup]) -> Iterable[
             whole = asked.pop((request, event.attempt, event.path), None)
             if whole is not None:
                 who = role_of.get(request) or envelope.source.rpartition("/")[2]
-                yield Known(who, envelope.subject or "", whole, _exactly(whole.messages), event)
+                yield Known(who, envelope.subject or "", whole, event)
 
 
 def _asked_role(event: Fact) -> str | None:
@@ -152,10 +150,6 @@ def _asked_role(event: Fact) -> str | None:
 def _alike(role: str, messages: Sequence[Message], tools: Sequence[str]) -> str:
     """Return what requests have in common that are taken for the same."""
     return sha256_hex(canonical_json([role, sorted(tools), [_steady(message) for message in messages]]))
-
-
-def _exactly(messages: Sequence[Message]) -> str:
-    return sha256_hex(canonical_json(list(messages)))
 
 
 def _steady(message: Message) -> Message:

@@ -1,5 +1,6 @@
 """The plugin as a user's suite has it: installed by its entry point, in a pytest of its own."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-import swarm.recorded_runs  # noqa: F401  # pytester forgets what is first imported in the inner pytest
 from tests.support.command import clean_env, serving
 from tests.support.endpoint import ChatEndpoint
 from tests.support.runs import player, scenario
 
 pytest_plugins = ["pytester"]
+
+# Pytester forgets what is first imported in an inner pytest: what takes long is imported here, once.
+for name in ("agents.models.openai_chat", "genai_prices.data_snapshot", "openai.resources.chat", "swarm.recorded_runs"):
+    importlib.import_module(name)
 
 LOOPS = "-o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function"
 TESTS = """\
