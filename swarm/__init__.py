@@ -13,6 +13,7 @@ runtime.py      puts it together · parts.py what its roles work with · clock.p
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request
 orchestrator.py edge of the core · worker.py edge of one role
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
+recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
 testing.py      for authors of roles and tools
 errors.py       what can go wrong · version.py
 """
