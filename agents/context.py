@@ -5,6 +5,7 @@ done and reported to the run's orchestrator. What a role does through its contex
 """
 
 import asyncio
+import logging
 import random
 import time
 import traceback
@@ -12,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import structlog
 from pydantic import JsonValue
 
 from agents.briefing import Briefing, Finding
@@ -44,7 +44,7 @@ from bus.events import (
 )
 from bus.setup import Criterion, FileChange, FileRef
 
-log = structlog.get_logger()
+log = logging.getLogger("swarm.agents")
 
 OUTPUT_CAP = 16_384
 """Bytes of a tool's output that are recorded and shown; the whole lies in a file beside."""
@@ -377,5 +377,5 @@ async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: T
     except (AgentsError, StorageFailed):
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the run goes on; the reason is in its log
-        log.warning("tool raised", tool=tool.name, where="".join(traceback.format_exception(error)))
+        log.warning("tool raised", extra={"tool": tool.name, "where": "".join(traceback.format_exception(error))})
         return f"{tool.name} broke: {type(error).__name__}: {error}", True

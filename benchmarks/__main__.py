@@ -12,7 +12,8 @@ from benchmarks.harness import ROUNDS, run, table
 def main() -> int:
     """Return 0 if every target was met, else 1."""
     known = sorted(
-        {module.name for module in pkgutil.iter_modules(benchmarks.__path__)} - {"__main__", "endpoint", "harness"}
+        {module.name for module in pkgutil.iter_modules(benchmarks.__path__)}
+        - {"__main__", "endpoint", "harness", "words"}
     )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ours against bare references.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run: {', '.join(known)} (default: all)")
