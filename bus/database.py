@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, Self, TypeVar
 
 from bus import presence
-from bus.database_file import close, is_busy, open_reader, open_writer, translated
+from bus.database_file import close, compact, is_busy, open_reader, open_writer, translated
 from bus.errors import BusError, StorageFailed
 
 T = TypeVar("T")
@@ -171,6 +171,14 @@ class Database:
         if self._writer is None or self._loop is None:
             raise RuntimeError("the store is not open: use it inside `async with`")
         return self._loop
+
+    async def compact(self) -> int:
+        """Give unused pages back to the disk, if they are many; return how many bytes. Only within `alone`."""
+        self.check_writable()
+        if self._writer is None or not self.is_alone:
+            raise RuntimeError("the database is made smaller only within `alone`")
+        await self.write(lambda _: None)  # what is under way ends
+        return await asyncio.to_thread(compact, self._writer, self.folder)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._at_work:

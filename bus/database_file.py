@@ -46,6 +46,9 @@ _LOOKS = {
 """By schema version: what makes an old file look like a new one to a reader, which may not change it."""
 _PAGE_BYTES = 8192
 _OPENING_S = 10.0
+_MUCH_BYTES = 1 << 20
+_MUCH = 4
+"""One page in so many unused is worth writing the file anew; fewer are used again soon."""
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space, then resume",
@@ -102,6 +105,22 @@ def open_reader(folder: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise translated(error, folder) from error
     return connection
+
+
+def compact(connection: sqlite3.Connection, folder: Path) -> int:
+    """Write the file anew without its unused pages, if they are many; return how many bytes. Raises `StorageFailed`."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    if free * size < _MUCH_BYTES or free * _MUCH < pages:
+        return 0
+    try:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return (pages - int(connection.execute("PRAGMA page_count").fetchone()[0])) * size
+    except sqlite3.Error as error:
+        raise translated(error, folder) from error
 
 
 def close(*connections: sqlite3.Connection | None) -> None:

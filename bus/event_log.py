@@ -150,3 +150,10 @@ class FileStore(Protocol):
     async def remove(self, sha256s: Iterable[str]) -> None:
         """Remove files, and what a crash left half written. Only within `alone`."""
         ...
+
+    async def compact(self) -> int:
+        """Give the room that removed runs and files have left back to the disk, if it is much; return how many bytes.
+
+        Only within `alone`.
+        """
+        ...

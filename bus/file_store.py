@@ -67,6 +67,10 @@ class MemoryFileStore:
         for sha256 in sha256s:
             self._files.pop(sha256, None)
 
+    async def compact(self) -> int:
+        """Give room back: there is nothing to do."""
+        return 0
+
 
 class SqliteFileStore:
     """Meets `bus.event_log.FileStore` in the folder of a `Database`, which whoever made it opens and closes."""
@@ -128,6 +132,10 @@ class SqliteFileStore:
         for start in range(0, len(wanted), _REMOVED):
             await self._database.write(partial(_delete, wanted[start : start + _REMOVED]))
         await asyncio.to_thread(_unlink, self._folder, [self._path(sha256) for sha256 in wanted])
+
+    async def compact(self) -> int:
+        """Give unused room back to the disk. See `FileStore.compact`; raises `StorageFailed`."""
+        return await self._database.compact()
 
     def _has(self, sha256: str) -> bool:
         if not _SHA256.fullmatch(sha256):

@@ -7,18 +7,19 @@ yet, be it a run that has not begun. `flock` on the folder needs no file, and is
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from bus.errors import Conflict, StorageFailed
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 _RETRY_S = 0.02
 
 
 def enter(folder: Path) -> int:
-    """Be present in a folder until the descriptor returned is closed; wait some seconds for one that is alone there.
+    """Be present in a folder until the descriptor returned is closed; wait some time for one that is alone there.
 
-    Raises `StorageFailed`.
+    Where the file system has no such locks, nobody can be alone, and nothing is lost. Raises `StorageFailed`.
     """
     until = time.monotonic() + _PATIENCE_S
     try:
@@ -26,19 +27,24 @@ def enter(folder: Path) -> int:
     except OSError as error:
         raise StorageFailed(f"{folder} cannot be used: {error.strerror}. Name another folder in SWARM_HOME.") from error
     try:
-        while not _locked(descriptor, fcntl.LOCK_SH):
-            _wait(until, folder)
-    except BaseException as error:
+        with suppress(OSError):
+            while not _locked(descriptor, fcntl.LOCK_SH):
+                _wait(until, folder)
+    except BaseException:
         os.close(descriptor)
-        if isinstance(error, OSError):
-            raise StorageFailed(f"{folder} cannot be locked: {error.strerror}; use a local disk.") from error
         raise
     return descriptor
 
 
 def be_alone(descriptor: int, folder: Path) -> None:
-    """Be the only one present, until `be_present`. Raises `Conflict` where somebody else is."""
-    if not _locked(descriptor, fcntl.LOCK_EX):
+    """Be the only one present, until `be_present`. Raises `Conflict` where somebody else is, `StorageFailed`."""
+    try:
+        alone = _locked(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        raise StorageFailed(
+            f"{folder} cannot be locked ({error.strerror}), so nobody knows who else uses it; move it to a local disk."
+        ) from error
+    if not alone:
         be_present(descriptor)
         raise Conflict(f"{folder} is open for writing elsewhere: a run is under way there, or about to begin")
 

@@ -297,10 +297,10 @@ def _add(connection: sqlite3.Connection, head: _Head, time: str, lines: Sequence
 def _sweep(connection: sqlite3.Connection) -> bool:
     """Take away some of what removed runs hold and no fork needs; tell whether there was any."""
     removed = connection.execute(
-        "SELECT number, parent_position,"
+        "SELECT number, parent, parent_position, (SELECT max(number) FROM runs),"
         " (SELECT max(parent_position) FROM runs AS forks WHERE forks.parent = runs.number) FROM runs WHERE removed"
     ).fetchall()
-    for number, begins, needed in removed:
+    for number, parent, begins, highest, needed in removed:
         gone = connection.execute(
             "DELETE FROM events WHERE number IN"
             " (SELECT number FROM events WHERE run = ? AND position > ? ORDER BY position DESC LIMIT ?)",
@@ -308,10 +308,13 @@ def _sweep(connection: sqlite3.Connection) -> bool:
         )
         if gone.rowcount:
             return True
-        if needed is None:
+        if needed is None and number < highest:
             connection.execute("DELETE FROM runs WHERE number = ?", (number,))
             return True  # its own parent may have lost its last fork
-        if needed < begins:  # all that its forks still need of it is its parent's
+        if needed is None and parent is not None:  # the highest number stays: SQLite would give it out again
+            connection.execute("UPDATE runs SET parent = NULL, parent_position = 0 WHERE number = ?", (number,))
+            return True
+        if needed is not None and needed < begins:  # all that its forks still need of it is its parent's
             connection.execute("UPDATE runs SET parent_position = ? WHERE number = ?", (needed, number))
             return True
     return False

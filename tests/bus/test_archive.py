@@ -168,6 +168,19 @@ async def test_a_name_that_was_taken_meanwhile_stays_as_it_is(tmp_path: Path) ->
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("run.zip", b"mine")]
 
 
+async def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(archive_file.os, "link", none)
+    assert check_archive(await exported(tmp_path)).events == 3
+    with archive_file.ArchiveWriter(tmp_path / "other.zip") as archive:
+        (tmp_path / "other.zip").write_bytes(b"mine")
+        with pytest.raises(Conflict, match="overwritten"):
+            archive.publish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.zip", "run.zip"]
+
+
 async def test_a_log_that_is_not_as_it_was_written_is_not_exported(tmp_path: Path) -> None:
     async with open_store(tmp_path / "home") as store:
         await begin(store)

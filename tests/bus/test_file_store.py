@@ -1,6 +1,7 @@
 """What holds for every file store, and what only the one in a folder has to do."""
 
 import asyncio
+import errno
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
@@ -192,6 +193,20 @@ async def test_who_opens_the_store_waits_for_one_that_is_alone(tmp_path: Path, m
             with pytest.raises(Conflict):
                 async with store.files.alone():
                     raise AssertionError("it is not alone")
+
+
+async def test_where_there_are_no_locks_runs_go_on_and_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(presence.fcntl, "flock", none)
+    async with open_store(tmp_path) as store:
+        await store.files.put(b"x")
+        with pytest.raises(StorageFailed, match="move it to a local disk"):
+            async with store.files.alone():
+                raise AssertionError("it is not alone")
 
 
 async def test_what_a_crash_left_half_written_goes_and_what_is_not_ours_stays(tmp_path: Path) -> None:

@@ -530,4 +530,30 @@ async def test_a_large_run_is_removed_piece_by_piece_and_a_crash_leaves_nothing_
         assert rows()[1] > 1
     async with SqliteEventLog(tmp_path) as log:
         await log.remove("small", previous=OWNER)
-        assert rows() == [0, 0]
+        assert rows() == [1, 0]
+        await log.create("next", OWNER)
+        await log.create("last", OWNER)
+        await log.remove("next", previous=OWNER)
+        assert rows() == [1, 0]
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        assert connection.execute("SELECT number, run FROM runs").fetchall() == [(4, "last")], "none is given twice"
+
+
+async def test_room_that_removed_runs_left_is_given_back(tmp_path: Path) -> None:
+    large = ToolCalled(attempt=1, path=(1,), digest="d", tool="t", arguments={"text": "x" * 50_000})
+    async with SqliteEventLog(tmp_path) as log:
+        for run in ("kept", "gone"):
+            epoch = await log.create(run, OWNER)
+            await log.append(run, 0, epoch, [record(n, large, run=run) for n in range(1, 60)])
+        async with log.files.alone():
+            assert await log.files.compact() == 0
+        await log.remove("gone", previous=OWNER)
+        with pytest.raises(RuntimeError, match="alone"):
+            await log.files.compact()
+        before = (tmp_path / "log.db").stat().st_size
+        async with SqliteEventLog(tmp_path, read_only=True) as reader, log.files.alone():
+            assert await log.files.compact() > 2_500_000
+            assert await reader.verify("kept") == 59
+        assert (tmp_path / "log.db").stat().st_size < before - 2_500_000
+        await log.append("kept", 59, epoch, [record(60, run="kept")])
+        assert await log.verify("kept") == 60

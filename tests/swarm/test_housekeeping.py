@@ -177,7 +177,7 @@ def test_files_are_collected_once_no_run_names_them(swarm: Swarm, folder: Path) 
     (folder / ".swarm" / "work" / other).mkdir(parents=True)
     planned = swarm("gc", "--dry-run", "--json").json
     assert planned == {
-        "removed": 1, "bytes": 2 * SMALL_BYTES, "folders": 1, "kept": 1, "kept_bytes": 6, "dry_run": True,
+        "removed": 1, "bytes": 2 * SMALL_BYTES, "folders": 1, "freed": 0, "kept": 1, "kept_bytes": 6, "dry_run": True,
     }  # fmt: skip
     assert swarm("gc", "--json").json == planned | {"dry_run": False}
     assert not [path for path in (folder / ".swarm" / "files").rglob("*") if path.is_file()]
