@@ -364,7 +364,8 @@ def test_a_path_that_leads_out_is_never_written(swarm: Swarm, folder: Path, path
     ended = swarm("show", "last", "--files", "made", "--json")
     assert (ended.status, ended.json["error"]["kind"]) == (3, "missing_part")
     assert not (folder / "made").exists()
-    assert not list(folder.parent.rglob("evil"))
+    assert not list(folder.rglob("evil"))
+    assert not (folder.parent / "evil").exists()
 
 
 def test_every_kind_of_event_may_be_hostile_and_is_told_as_such(swarm: Swarm, folder: Path) -> None:
