@@ -180,11 +180,8 @@ async def resume(
     """
     async with open_store(settings.home) as store:
         info = await find(store, name)
-        if info.owner is not None and not is_gone(info.owner):
-            raise UsageError(
-                f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
-                "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
-            )
+        refuse_imported(info)
+        refuse_running(info)
         state = await fold(store.log, info.run)
         if state.setup is None:
             raise UsageError(f"{info.run} has no event yet: its process ended before the run began. Start it anew.")
@@ -235,6 +232,33 @@ async def find(store: Store, name: str) -> RunInfo:
     names = ", ".join(info.run for info in (found or runs)[:5])
     what = f"{name!r} could be {len(found)} runs" if found else f"there is no run {name!r}"
     raise UsageError(f"{what} ({names}{', …' if len(found or runs) > 5 else ''}). `swarm runs` lists them.")  # noqa: PLR2004
+
+
+def refuse_running(info: RunInfo) -> None:
+    """Raise `UsageError` where another process runs this run."""
+    if info.owner is not None and not is_gone(info.owner):
+        raise UsageError(
+            f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
+            "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
+        )
+
+
+def refuse_imported(info: RunInfo) -> None:
+    """Raise `UsageError` where a run came from elsewhere."""
+    if info.imported:
+        raise UsageError(
+            f"{info.run} was imported, and is only to be looked at. "
+            f"`swarm fork {info.run} --at {info.length}` makes a run of your own that goes on from there."
+        )
+
+
+@asynccontextmanager
+async def keeping(settings: Settings) -> AsyncIterator[Store]:
+    """Open the store to change what is there, making none. Raises `UsageError` where nothing has been run."""
+    async with reading(settings):
+        pass
+    async with open_store(settings.home) as store:
+        yield store
 
 
 @asynccontextmanager
