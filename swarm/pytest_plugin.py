@@ -88,8 +88,9 @@ def swarm_run(request: pytest.FixtureRequest, tmp_path: Path) -> SwarmRun:
 
         try:
             return player.run(scenario, inputs=inputs, model=model)
-        except NotRecorded as missing:
-            pytest.fail(str(missing), pytrace=False)
+        except NotRecorded as error:
+            missing = str(error)
+        pytest.fail(missing, pytrace=False)
 
     return run
 

@@ -77,8 +77,8 @@ class Player:
                 ready = await launch.prepare(scenario, settings, models=live)
         outcome = await launch.start(ready, settings, out=self.place / f"outcome-{self._runs}", on_event=log.append)
         if outcome.outcome == "paused":
-            remedy = self._remedy if self.how == "play" else ""
-            raise NotRecorded(f"The run is paused: {outcome.reason}\n{remedy}".strip())
+            remedy = f"\n{self._remedy}-new" if self.how == "play" else ""
+            raise NotRecorded(f"The run is paused: {outcome.reason}{remedy}")
         if self.how == "all":
             recordings.write(self.file, recordings.kept(log), add=self._runs > 1)
         return outcome
@@ -98,9 +98,15 @@ def run_alone(main: Coroutine[Any, Any, Outcome]) -> Outcome:
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # given one, it makes no loop the current
             return runner.run(main)
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _is_in_a_loop():
         return alone()
     with ThreadPoolExecutor(1, "swarm_run") as thread:  # an async test: its loop waits meanwhile
         return thread.submit(alone).result()
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

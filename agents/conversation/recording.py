@@ -67,9 +67,6 @@ class Recording:
             asked = known.request.asked
             self._alike.setdefault(_alike(known.role, known.request.messages, asked.tools), []).append(known)
 
-    def __len__(self) -> int:
-        return len(self._known)
-
     def take(
         self, role: str, messages: Sequence[Message], tools: Sequence[str]
     ) -> ModelAnswered | ModelTryFailed | None:

@@ -37,8 +37,8 @@ class Recorded:
             raise TryFailed(
                 "unavailable",
                 f"{self._path} has no answer to a request of role {request.role!r}: "
-                f"{self._recording.why_not(request.role, request.messages, tools)}",
-                remedy="\nIf the change is meant, record the answer: run it again with --record-new.",
+                f"{self._recording.why_not(request.role, request.messages, tools)}\n"
+                "If that is meant, let a live model answer it: run it again with --record-new.",
             )
         self.health.answered += 1
         return reply
