@@ -5,6 +5,7 @@ and so waits for the disk once. Nothing here knows of events or files; they hand
 """
 
 import asyncio
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from bus import damage
-from bus.database_file import Connect, close, connect, is_busy, open_reader, open_writer, translated
+from bus import damage, presence
+from bus.database_file import Connect, close, compact, connect, is_busy, open_reader, open_writer, translated
 from bus.errors import BusError, Damaged, LogError, StorageFailed
 
 T = TypeVar("T")
@@ -80,6 +81,9 @@ class Database:
         self._executor = ThreadPoolExecutor(1, "log-commit") if commit == "thread" else None
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        self._presence: int | None = None
+        self.is_alone = False
+        """Nobody else has the folder open for writing: see `alone`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Change] = deque()
         self._riders: list[_Rider] = []
@@ -94,7 +98,12 @@ class Database:
         Raises `StorageFailed`, `Damaged`, `TooNew`; read-only also `NotFound`.
         """
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._open)
+        try:
+            await asyncio.to_thread(self._open)
+        except BaseException:
+            await asyncio.to_thread(close, self._writer)
+            self._leave()
+            raise
         return self
 
     def _open(self) -> None:
@@ -102,12 +111,11 @@ class Database:
         self.damage = damage.cut(self.folder, self._connect, write_back=not self._read_only)
         if not self._read_only and self.damage is None:
             self._writer = open_writer(self.folder, self._connect)
+            self._presence = presence.enter(self.folder)
         try:
             self._reader = open_reader(self.folder, self._connect, damaged=self.damage is not None)
-        except BaseException as error:
-            close(self._writer)
-            self._writer = None
-            if self.damage is not None and isinstance(error, BusError):
+        except BusError as error:
+            if self.damage is not None:
                 raise Damaged(f"{self.damage}.") from error
             raise
 
@@ -121,6 +129,26 @@ class Database:
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
             await asyncio.to_thread(close, reader, writer)
+            self._leave()
+
+    def _leave(self) -> None:
+        descriptor, self._presence = self._presence, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one that has the folder open for writing. Raises `Conflict` where somebody else has."""
+        self.check_writable()
+        if self._presence is None:
+            raise RuntimeError("the store is not open: use it inside `async with`")
+        presence.be_alone(self._presence, self.folder)
+        self.is_alone = True
+        try:
+            yield
+        finally:
+            self.is_alone = False
+            presence.be_present(self._presence)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -169,6 +197,14 @@ class Database:
         if self._writer is None or self._loop is None:
             raise RuntimeError("the store is not open: use it inside `async with`")
         return self._loop
+
+    async def compact(self) -> int:
+        """Give unused pages back to the disk, if they are many; return how many bytes. Only within `alone`."""
+        self.check_writable()
+        if self._writer is None or not self.is_alone:
+            raise RuntimeError("the database is made smaller only within `alone`")
+        await self.write(lambda _: None)  # what is under way ends
+        return await asyncio.to_thread(compact, self._writer, self.folder)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._at_work:

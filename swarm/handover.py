@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder
 from bus.errors import StorageFailed
 from bus.event_log import FileStore
@@ -40,7 +41,7 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
             data = await store.get(ref.sha256)
             await asyncio.to_thread(folder.write, ref.path, data)
         await asyncio.to_thread(_publish, made, target)
-    except (OSError, StorageFailed) as error:
+    except (OSError, StorageFailed, ToolFailed) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise MissingPart(
             f"{target} cannot be written: {why}", f"The files are safe; when that is mended: `swarm resume {run}`."

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from bus import topics
 from bus.envelope import Envelope, Stamp
-from bus.event_log import EventLog
+from bus.event_log import EventLog, read_at
 from bus.events import (
     AgentJoined,
     AgentLeft,
@@ -27,6 +27,7 @@ from bus.events import (
     PlanProposed,
     PlanRequested,
     ReviewRequested,
+    RunForked,
     RunPaused,
     RunResumed,
     SubtaskAssigned,
@@ -152,7 +153,8 @@ class Orchestrator:
 
     def _admit(self, envelope: Envelope, agent: str | None) -> Admission:
         if agent is None:
-            return Admission.RECORD if self.state.status == "new" else admit(self.state, envelope)
+            begins = self.state.status == "new" or isinstance(envelope.event, RunForked)
+            return Admission.RECORD if begins else admit(self.state, envelope)
         event = envelope.event
         lease = event.lease if isinstance(event, AssignmentEnded) else envelope.causation_id
         work = self.state.leases.get(lease or "")
@@ -219,7 +221,8 @@ class Orchestrator:
         if work is not None:  # else it ended in the batch it began in
             self._held[envelope.id] = agent
             reply_to = topics.hub_reply(self.hub, agent, self.state.run)
-            attachments = {"briefing": brief(self.state, work), "reply_to": reply_to}
+            journal = [effect async for effect in read_at(self.log, self.state.run, work.journal)]
+            attachments = {"briefing": brief(self.state, work, tuple(journal)), "reply_to": reply_to}
             await self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments)
 
     async def _confirm(self, envelope: Envelope) -> None:
@@ -246,4 +249,4 @@ class Orchestrator:
                 await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
 
 
-NOT_FROM_AGENTS = (AgentJoined, AgentLeft, DoubtSettled, TimePassed, RunPaused, RunResumed)
+NOT_FROM_AGENTS = (AgentJoined, AgentLeft, DoubtSettled, TimePassed, RunForked, RunPaused, RunResumed)

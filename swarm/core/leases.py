@@ -5,7 +5,10 @@ import heapq
 from agents.briefing import Deed
 from bus.envelope import Envelope
 from bus.events import (
+    CheckEnded,
+    CheckStarted,
     Effect,
+    JournalCut,
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
@@ -14,6 +17,7 @@ from bus.events import (
     SubtaskAssigned,
     ToolCalled,
     ToolReturned,
+    ValueDrawn,
 )
 from swarm.core import doubts
 from swarm.core.limits import call_of
@@ -108,16 +112,38 @@ def agent_left(state: RunState, agent: str) -> None:
 
 def note_effect(work: Work, envelope: Envelope, event: Effect, number: int = 0) -> None:
     """Add an effect to the journal of its attempt. `number`: the try, where it is one of a model call."""
-    work.journal.append(envelope)
-    work.seen.add((type(event).__name__, event.path, number))
+    work.journal.append(envelope.sequence)
+    work.seen[type(event).__name__, event.path, number] = envelope.sequence
 
 
-def note_tool(state: RunState, work: Work, event: ToolCalled | ToolReturned) -> None:
-    """Remember what was done to the outside world over all attempts of a subtask."""
-    if isinstance(event, ToolCalled):
-        if event.outward:
-            work.outward[event.path] = event
-        return
+def cut_journal(state: RunState, envelope: Envelope, event: JournalCut) -> None:
+    """Let the later effects of a fork's attempt count no more, with all that belongs to the same ones."""
+    work = state.leases[envelope.causation_id or ""]
+    lost = {path for (_, path, _), position in work.seen.items() if position > event.kept}
+    work.seen = {key: position for key, position in work.seen.items() if key[1] not in lost}
+    left = set(work.seen.values())
+    work.journal = [position for position in work.journal if position in left]
+    work.outward = {path: call for path, call in work.outward.items() if path not in lost}
+    work.forked = False
+
+
+def read_effect(state: RunState, envelope: Envelope, event: CheckStarted | CheckEnded | ValueDrawn) -> None:
+    """Take in an effect that changes nothing but its journal."""
+    note_effect(state.leases[envelope.causation_id or ""], envelope, event)
+
+
+def tool_called(state: RunState, envelope: Envelope, event: ToolCalled) -> None:
+    """Take in that a tool is about to run."""
+    work = state.leases[envelope.causation_id or ""]
+    note_effect(work, envelope, event)
+    if event.outward:
+        work.outward[event.path] = event
+
+
+def tool_returned(state: RunState, envelope: Envelope, event: ToolReturned) -> None:
+    """Take in what a tool gave; what was done to the outside world is kept over all attempts of a subtask."""
+    work = state.leases[envelope.causation_id or ""]
+    note_effect(work, envelope, event)
     state.tool_calls += 1
     if event.path in work.outward:
         del work.outward[event.path]
@@ -126,17 +152,21 @@ def note_tool(state: RunState, work: Work, event: ToolCalled | ToolReturned) -> 
             state.subtasks[work.subtask or ""].outward[event.digest] = deed
 
 
-def model_effect(state: RunState, envelope: Envelope, event: ModelAsked | ModelAnswered | ModelTryFailed) -> None:
-    """Reserve for a model call, or settle it."""
+def model_asked(state: RunState, envelope: Envelope, event: ModelAsked) -> None:
+    """Reserve for a model call."""
+    work = state.leases[envelope.causation_id or ""]
+    note_effect(work, envelope, event, event.number)
+    setup = state.setup
+    call = call_of(event, work.request, work.order, setup.roles[work.role].price if setup else None)
+    work.open_calls.add(call.key)
+    state.ledger.ask(call)
+
+
+def model_told(state: RunState, envelope: Envelope, event: ModelAnswered | ModelTryFailed) -> None:
+    """Settle a model call."""
     work = state.leases[envelope.causation_id or ""]
     note_effect(work, envelope, event, event.number)
     key = (work.request, event.attempt, event.path, event.number)
-    if isinstance(event, ModelAsked):
-        setup = state.setup
-        price = setup.roles[work.role].price if setup else None
-        work.open_calls.add(key)
-        state.ledger.ask(call_of(event, work.request, work.order, price))
-        return
     work.open_calls.discard(key)
     if isinstance(event, ModelAnswered):
         state.ledger.settle(key, event.usage)

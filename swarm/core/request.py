@@ -1,6 +1,10 @@
 """What a role is told: the attachments of a request, derived from the state as it is sent."""
 
+from dataclasses import replace
+
 from agents.briefing import Briefing, Offer
+from bus.envelope import Envelope
+from bus.setup import Setup
 from swarm.core import tree
 from swarm.core.plan import NOT_WORKERS
 from swarm.core.state import RunState, Work, finding_of
@@ -12,14 +16,26 @@ Small planners drop details on the way from the goal to a subtask; who sees the 
 """
 
 
-def brief(state: RunState, work: Work) -> Briefing:
-    """Return what the agent that works on a request must know besides the request itself."""
-    setup = state.setup
-    if setup is None:
-        raise AssertionError("no request comes before the goal")
+def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefing:
+    """Return what the agent that works on a request must know besides the request itself.
+
+    `journal`: the records at the positions of `work.journal`.
+    """
+    return replace(
+        _told(state, work),
+        journal=journal,
+        forked=work.forked,
+        settled=dict(work.settled),
+        private=bool(state.workspace),
+        run=state.run,
+        env={f"INPUT_{name.upper().replace('-', '_')}": value for name, value in _setup(state).inputs.items()},
+    )
+
+
+def _told(state: RunState, work: Work) -> Briefing:
+    """Return what differs by the kind of request."""
+    setup = _setup(state)
     role = setup.roles[work.role]
-    journal = tuple(work.journal)
-    env = {f"INPUT_{name.upper().replace('-', '_')}": value for name, value in setup.inputs.items()}
     match work.kind:
         case "subtask":
             subtask = state.subtasks[work.subtask or ""]
@@ -28,15 +44,10 @@ def brief(state: RunState, work: Work) -> Briefing:
                 shortened(setup.goal),
                 role,
                 setup.permissions,
-                journal,
                 outward={name: deed for name, deed in subtask.outward.items() if deed.attempt < work.attempt},
-                settled=dict(work.settled),
-                private=bool(state.workspace),
                 base=base,
                 start=tree.start_of(state, subtask, base),
                 findings=tuple(finding_of(state.subtasks[need]) for need in subtask.spec.needs),
-                run=state.run,
-                env=env,
             )
         case "review":
             if work.subtask is None:
@@ -52,14 +63,9 @@ def brief(state: RunState, work: Work) -> Briefing:
                 setup.goal,
                 role,
                 setup.permissions,
-                journal,
-                settled=dict(work.settled),
-                private=bool(state.workspace),
                 base=files,
                 start=files,
                 findings=findings,
-                run=state.run,
-                env=env,
             )
         case "plan":
             offers = tuple(
@@ -74,17 +80,18 @@ def brief(state: RunState, work: Work) -> Briefing:
                 setup.goal,
                 role,
                 setup.permissions,
-                journal,
-                settled=dict(work.settled),
-                private=bool(state.workspace),
                 base=state.workspace,
                 start=told.files,
                 findings=told.findings,
                 offers=offers,
                 most_subtasks=told.most_subtasks,
-                run=state.run,
-                env=env,
             )
+
+
+def _setup(state: RunState) -> Setup:
+    if state.setup is None:
+        raise AssertionError("no request comes before the goal")
+    return state.setup
 
 
 def shortened(goal: str) -> str:

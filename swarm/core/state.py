@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Literal
 
 from agents.briefing import Deed, Finding
-from bus.envelope import Envelope
 from bus.events import (
     GoalAccepted,
     GoalFailed,
@@ -93,12 +92,14 @@ class Work:
     lease: str | None = None
     agent: str | None = None
     deadline_ms: int = 0
-    journal: list[Envelope] = field(default_factory=list)
-    """Its recorded effects, in the order of the log."""
+    journal: list[int] = field(default_factory=list)
+    """Positions of its recorded effects. The effects stay in the log: who gives the request out reads them there."""
     told: PlannerTold | None = None
     """For a plan, once handed out: a planner that is run again must be told the same."""
-    seen: set[tuple[str, Path, int]] = field(default_factory=set)
-    """Type, path and try of each recorded effect."""
+    seen: dict[tuple[str, Path, int], int] = field(default_factory=dict)
+    """Type, path and try of each recorded effect -> its position."""
+    forked: bool = False
+    """In a fork: whether its agent may part from the effects of the past, where it asks for something else."""
     open_calls: set[CallKey] = field(default_factory=set)
     outward: dict[Path, ToolCalled] = field(default_factory=dict)
     """Outward calls that have begun and not ended."""
