@@ -8,7 +8,7 @@ BusError
     ├── Conflict       somebody else wrote this run: expected position or epoch differ
     ├── Damaged        the chain of hashes or the numbering is broken at a position
     ├── TooNew         written by a newer version of this software
-    └── StorageFailed  the disk said no; nothing of the batch is in the log
+    └── StorageFailed  the disk said no; whether the batch is in the log is known once it is opened again
 """
 
 import errno
@@ -47,7 +47,7 @@ class TooNew(LogError):
 
 
 class StorageFailed(LogError):
-    """The storage refused; the whole batch is not in the log, and this handle must not be used again."""
+    """The storage refused; the batch is in the log as a whole or not at all, and this handle must not be used again."""
 
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
