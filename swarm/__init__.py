@@ -8,7 +8,8 @@ api.py          the functions below
 scenario/       the scenario file, checked as a whole
 settings.py     the environment · model_choice.py which model, and why
 launch.py       start a run, go on with one · fork.py another future of one · replay.py one gone through again
-                · ownership.py whose it is · workspace.py the files it begins with · outcome.py what it came to · handover.py its files · importing.py a run from elsewhere
+                · ownership.py whose it is · workspace.py the files it begins with · outcome.py what it came to
+                · handover.py its files · importing.py a run from elsewhere · comparison.py two side by side
 runtime.py      puts it together · parts.py what its roles work with · clock.py
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request
 orchestrator.py edge of the core · worker.py edge of one role
