@@ -73,7 +73,7 @@ async def calls(folder: Path, kind: str, patch: pytest.MonkeyPatch) -> int:
     return disk.done[kind]
 
 
-@pytest.mark.parametrize("fault", [Fault.FULL, Fault.IO, Fault.SYNC])
+@pytest.mark.parametrize("fault", [Fault.FULL, Fault.SYNC])
 async def test_a_run_goes_on_once_the_disk_is_mended(
     tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
