@@ -8,7 +8,8 @@ from bus.chain import START, check_turn, lines_after, link
 from bus.codec import encode
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound
-from bus.event_log import Owner, RunInfo
+from bus.event_log import MarkStore, Owner, RunInfo
+from bus.mark_store import MemoryMarkStore
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class MemoryEventLog:
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self.marks: MarkStore = MemoryMarkStore(self._hash_at)
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,6 +118,10 @@ class MemoryEventLog:
             if digest != stored:
                 raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
         return found.length
+
+    def _hash_at(self, run: str, position: int) -> bytes | None:
+        found = self._runs.get(run)
+        return found.hash_at(position) if found is not None and position <= found.length else None
 
     def _run(self, run: str) -> _Run:
         try:
