@@ -36,7 +36,7 @@ _RUN = "SELECT number, parent, parent_position FROM runs WHERE "
 
 
 class MemoryMarkStore:
-    """Meets `bus.event_log.MarkStore`. `hash_at`: the hash of the record at a position of a run, None if there is none."""
+    """Meets `bus.event_log.MarkStore`. `hash_at`: the hash of a run's record at a position, None if there is none."""
 
     def __init__(self, hash_at: Callable[[str, int], bytes | None]) -> None:
         self._hash_at = hash_at

@@ -37,7 +37,7 @@ class Marker:
     def look(self) -> None:
         """Make a mark if one is due; the state's last record is durable. Raises what `MarkStore.keep` does."""
         state = self._state
-        due = EVERY <= state.position if not state.running else state.position - self._last >= self._room
+        due = state.position >= EVERY if not state.running else state.position - self._last >= self._room
         if due and state.position > self._last:
             mark = keep(self._store, state)
             self._last = state.position

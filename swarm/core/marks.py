@@ -16,7 +16,7 @@ from swarm.core.limits import Call, Ledger
 from swarm.core.state import RunState, Work
 
 
-class BadMark(ValueError):  # noqa: N818 - it says what it is
+class BadMark(ValueError):
     """These bytes are no state of ours; the log has to be folded."""
 
 
@@ -77,7 +77,7 @@ def _shape() -> _Shape:
         ledger=(ledger, ...),
         reserved=(calls, ...),
         waiting=(calls, ...),
-        works=(list[work], ...),  # type: ignore[valid-type] - made here
+        works=(list[work], ...),  # type: ignore[valid-type]
         leases=(list[str], ...),
     )
     return _Shape(state, ledger, work, whole)

@@ -107,7 +107,9 @@ def test_a_mark_that_somebody_edited_is_refused_or_read_but_no_other_error(data)
         if isinstance(part[key], dict | list) and part[key] and data.draw(st.booleans()):
             part = part[key]
             continue
-        part[key] = data.draw(st.none() | st.integers(-9, 2**40) | st.text(max_size=3) | st.lists(st.integers(0, 9), max_size=2))
+        part[key] = data.draw(
+            st.none() | st.integers(-9, 2**40) | st.text(max_size=3) | st.lists(st.integers(0, 9), max_size=2)
+        )
         break
     try:
         state = unpack("run", orjson.dumps(mark))
