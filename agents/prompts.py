@@ -18,10 +18,10 @@ def task(briefing: Briefing, instruction: str, feedback: Iterable[str]) -> str:
     """Return what a worker is told of its subtask."""
     done = [f"{deed.tool}({canonical_json(deed.arguments).decode()})" for deed in briefing.outward.values()]
     told = (
-        section("The goal that your subtask serves", briefing.goal)
+        section("Goal", briefing.goal)
         + section("Your subtask", instruction)
         + section("Results you build on", "\n\n".join(map(result, briefing.findings)))
-        + section("Files in the project", file_list(briefing.start) or "none yet")
+        + section("Files in the project", file_list(briefing.start))
         + section("Done already to the outside world, not to be repeated", bullets(done))
         + rejection(feedback)
     )

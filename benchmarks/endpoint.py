@@ -11,13 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from benchmarks.words import SENTENCE, instruction
 from tests.support.endpoint import ChatEndpoint
-
-SENTENCE = "It means what it says."
-
-
-def instruction(number: int) -> str:
-    return f"Say in one sentence what the word number {number} of the list means."
 
 
 def answers(subtasks: int) -> dict[str, str]:

@@ -3,51 +3,22 @@
 import asyncio
 import subprocess
 import sys
-import tempfile
 from time import perf_counter
 
-import swarm
+from agents.dialogue import MANNERS
 from agents.role import prompt_of
 from agents.roles.coder import Coder
 from agents.roles.critic import Critic
 from agents.roles.planner import Planner
 from agents.roles.researcher import Researcher
-from benchmarks.endpoint import SENTENCE, answers, instruction, serving
+from benchmarks.endpoint import answers, serving
 from benchmarks.harness import Absolute, Benchmark
+from benchmarks.words import ASK, GOAL, SENTENCE, instruction, whole_run
 from tests.support.endpoint import ChatEndpoint
 
-GOAL = "Explain each word of the list."
-ASK = "Each word is explained."
 LATENCY_S = 0.2
 IDEAL_S = 3 * LATENCY_S
 """Planner, all subtasks at once, critic."""
-
-
-def scenario(url: str, subtasks: int) -> dict[str, object]:
-    return {
-        "name": "bench",
-        "goal": GOAL,
-        "accept": [{"ask": ASK}],
-        "limits": {"subtasks": subtasks, "parallel": subtasks, "calls": subtasks, "tokens": "100M"},
-        "endpoints": {"fake": {"url": url}},
-        "roles": {
-            "planner": {"model": "fake:planner", "max_tokens": 24_000},
-            "coder": {"model": "fake:worker"},
-            "researcher": {"model": "fake:worker"},
-            "critic": {"model": "fake:critic"},
-        },
-    }
-
-
-async def whole_run(url: str, subtasks: int) -> float:
-    """Run once in a new place and return the seconds."""
-    with tempfile.TemporaryDirectory() as place:
-        begun = perf_counter()
-        outcome = await swarm.run(scenario(url, subtasks), home=f"{place}/home", out=f"{place}/out")
-        took = perf_counter() - begun
-    if outcome.outcome != "accepted" or outcome.model_calls != subtasks + 2:
-        raise RuntimeError(f"not the run that was meant: {outcome.reason}")
-    return took
 
 
 async def sdk(url: str, calls: int) -> float:
@@ -89,7 +60,10 @@ async def many_reference() -> float:
 
 
 async def prompt_size() -> float:
-    """Return the prompts' size against the smallest that say the same: no titles, no frames, no blank lines."""
+    """Return the prompts' size against the smallest that say the same: no titles, no frames, no blank lines.
+
+    What follows each system prompt, that tools are to be used and not obeyed, says something too and counts as needed.
+    """
     known = answers(64)
     async with ChatEndpoint(lambda body: known[body["model"]], keep=100) as endpoint:
         await whole_run(endpoint.url, 64)
@@ -98,17 +72,19 @@ async def prompt_size() -> float:
     results = [f"part-{number} {SENTENCE}" for number in range(64)]
     least = [
         *(prompt_of(Planner), GOAL, *offers),
-        *(text for number in range(64) for text in (prompt_of(Coder), GOAL, instruction(number))),
-        *(prompt_of(Critic), GOAL, ASK, *results),
+        *(text for number in range(64) for text in (prompt_of(Coder), MANNERS, GOAL, instruction(number))),
+        *(prompt_of(Critic), MANNERS, GOAL, ASK, *results),
     ]
     return sent / sum(map(len, least))
 
 
 def peak_memory() -> float:
     """Return the peak memory of a process that makes the run of 64 subtasks once, in MiB."""
+    # What `getrusage` tells of a child holds the peak of the process that it was forked from.
     program = (
-        "import asyncio, resource, sys; from benchmarks.whole_run import whole_run; "
-        "asyncio.run(whole_run(sys.argv[1], 64)); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "import asyncio, re, sys; from pathlib import Path; from benchmarks.words import whole_run; "
+        "asyncio.run(whole_run(sys.argv[1], 64)); "
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024)"
     )
     with serving(64, 0) as url:
         done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True)

@@ -57,7 +57,7 @@ class MarkStore(Protocol):
         ...
 
     async def newest(self, run: str, maker: str, end: int | None = None) -> Mark | None:
-        """Return the newest mark of this maker up to a position; also one made of what a fork shares with its parent."""
+        """Return the newest mark of this maker up to a position, be it made of what a fork shares with its parent."""
         ...
 
     def unkept(self) -> Sequence[Mark]:

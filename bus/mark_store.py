@@ -1,4 +1,4 @@
-"""Marks beside the event log: what a log added up to at some positions. The contract is `MarkStore` in `bus/event_log.py`.
+"""Marks beside the event log: what a log added up to at some positions. Contract: `MarkStore` in `bus/event_log.py`.
 
 A mark is bound to its log by the hash of the record at its position, which stands for all records up to there: where
 that record is another by now, the mark is passed over. So a fork may use what its parent has up to where they part.
@@ -20,9 +20,11 @@ _FOREVER = 1 << 62
 # Made with the first mark, not with the database: it is in no version of the schema, and may be dropped at any time.
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS marks (number INTEGER PRIMARY KEY, run INTEGER NOT NULL, position INTEGER NOT NULL,"
-    " hash BLOB NOT NULL, maker TEXT NOT NULL, data BLOB NOT NULL, UNIQUE (run, position)) STRICT",
-    "CREATE TRIGGER IF NOT EXISTS marks_of_a_run_go_with_it AFTER DELETE ON runs"
-    " BEGIN DELETE FROM marks WHERE run = OLD.number; END",
+    " hash BLOB NOT NULL, maker TEXT NOT NULL, data BLOB NOT NULL, UNIQUE (run, position)) STRICT"
+)
+_TRIGGER = (
+    "CREATE TRIGGER IF NOT EXISTS marks_go_with_their_run AFTER DELETE ON runs"
+    " BEGIN DELETE FROM marks WHERE run = OLD.number; END"
 )
 _INSERT = (
     "INSERT OR REPLACE INTO marks (run, position, hash, maker, data)"
@@ -101,8 +103,8 @@ class SqliteMarkStore:
 
 def _insert(mark: Mark, connection: "sqlite3.Connection") -> None:
     """Write a mark beside the records it is of; nothing happens where they are gone."""
-    for statement in _TABLE:
-        connection.execute(statement)
+    connection.execute(_TABLE)
+    connection.execute(_TRIGGER)
     origin = connection.execute(f"{_RUN} run = ?", (mark.run,)).fetchone()
     while origin is not None and mark.position <= origin[2]:
         origin = connection.execute(f"{_RUN} number = ?", (origin[1],)).fetchone()

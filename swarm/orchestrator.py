@@ -19,6 +19,7 @@ from bus.events import (
     AssignmentEnded,
     CallGranted,
     CheckStarted,
+    DoubtSettled,
     Event,
     GoalAccepted,
     GoalFailed,
@@ -246,4 +247,4 @@ class Orchestrator:
                 await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
 
 
-NOT_FROM_AGENTS = (AgentJoined, AgentLeft, TimePassed, RunPaused, RunResumed)
+NOT_FROM_AGENTS = (AgentJoined, AgentLeft, DoubtSettled, TimePassed, RunPaused, RunResumed)

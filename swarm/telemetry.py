@@ -1,8 +1,10 @@
 """Lines for operators, by structlog, on standard error: what went on beside the run. No state is read back from them.
 
-The command line sets this up; `import swarm` never touches anybody's logging.
+The packages log to the standard library's logger `swarm`, as libraries do, so a program that calls them keeps its own
+logging. The command line sets this up.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -24,23 +26,36 @@ def set_up(write: Callable[[str], None], *, level: str = "warning", run: Callabl
     def with_run(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
         return {**line, "run": run()} if run() else line
 
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            with_run,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event", "run"], drop_missing=True),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=lambda *_: _Lines(write),
-        cache_logger_on_first_use=False,
+    lines = _Lines(write)
+    lines.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.ExtraAdder(),
+                with_run,
+                structlog.stdlib.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.KeyValueRenderer(
+                    key_order=["timestamp", "level", "event", "run"], drop_missing=True
+                ),
+            ],
+        )
     )
+    logger = logging.getLogger("swarm")
+    logger.handlers[:] = [lines]
+    logger.setLevel(LEVELS[level])
+    logger.propagate = False
 
 
-class _Lines:
-    """The end of structlog's chain: whatever the level, a finished line."""
+class _Lines(logging.Handler):
+    """Hands each finished line on."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        self.debug = self.info = self.warning = self.error = self.critical = self.msg = write
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write(self.format(record))

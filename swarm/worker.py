@@ -1,13 +1,12 @@
 """Edge of one role: requests in, effects and a reply out, each attempt in a folder of its own."""
 
 import asyncio
+import logging
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-
-import structlog
 
 from agents.briefing import Briefing
 from agents.context import Context
@@ -51,7 +50,7 @@ REPLIES: dict[type[Fact], type[Fact]] = {
 LONGEST_TEXT = 65_536
 """Characters of a result's text; longer ones belong into a file."""
 
-log = structlog.get_logger()
+log = logging.getLogger("swarm.worker")
 
 
 @dataclass(slots=True)
@@ -218,7 +217,7 @@ def failure(error: Exception | SystemExit, effects: int) -> WorkFailed:
     reason = str(error) or type(error).__name__
     if kind == "error":
         reason = f"{type(error).__name__}: {reason}"
-        log.warning("role raised", error=reason, where="".join(traceback.format_exception(error)))
+        log.warning("role raised", extra={"error": reason, "where": "".join(traceback.format_exception(error))})
     retryable = getattr(error, "retryable", not isinstance(error, NOT_RETRYABLE))
     if isinstance(error, AnswerUnusable) and error.kind == "refused":
         retryable = False  # not repeated as it was: the planner is told

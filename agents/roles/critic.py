@@ -69,7 +69,7 @@ class Critic(Role[ReviewRequested, ReviewGiven]):
         what = "Results by subtask" if request.subtask is None else "The result"
         user = (
             section("Goal", ctx.goal)
-            + section(what, "\n\n".join(result(finding) for finding in ctx.findings))
+            + section(what, "\n".join(result(finding) for finding in ctx.findings))
             + section("Files", file_list(ctx.files))
             + section("Criteria", bullets(asks) or "- The outcome reaches the goal.")
         )

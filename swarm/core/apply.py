@@ -11,6 +11,7 @@ from bus.events import (
     CallRefused,
     CheckEnded,
     CheckStarted,
+    DoubtSettled,
     Event,
     FilesConflicted,
     FilesMerged,
@@ -37,7 +38,7 @@ from bus.events import (
     WorkFailed,
 )
 from bus.setup import Limits
-from swarm.core import leases, plans, results
+from swarm.core import doubts, leases, plans, results
 from swarm.core.limits import Ledger
 from swarm.core.state import AgentState, RunState
 
@@ -71,6 +72,10 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
         case CallRefused():
             state.ledger.drop((envelope.subject or "", event.attempt, event.path, event.number))
             state.call_refused = event.reason
+        case DoubtSettled():
+            doubts.settle(state, event)
+            if event.verdict == "fail":
+                results.give_up(state, event)
         case WorkFailed():
             results.failure(state, envelope, event)
         case PlanProposed():

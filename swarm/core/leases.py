@@ -18,6 +18,7 @@ from bus.events import (
     ToolReturned,
     ValueDrawn,
 )
+from swarm.core import doubts
 from swarm.core.limits import call_of
 from swarm.core.state import RunState, Status, Work
 
@@ -45,6 +46,7 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
     for key in work.open_calls:
         state.ledger.settle_unproven(key)
     work.open_calls.clear()
+    doubts.hand_over(state, work)
     state.leases[envelope.id] = work
     state.agents[event.agent].busy += 1
     state.at_work[work.role] = state.at_work.get(work.role, 0) + 1
@@ -60,6 +62,7 @@ def _free(state: RunState, work: Work) -> None:
     if work.lease is None:
         return
     del state.leases[work.lease]
+    doubts.lease_ended(state, work)
     agent = state.agents.get(work.agent or "")
     if agent is not None:
         agent.busy -= 1
@@ -113,7 +116,7 @@ def tool_called(state: RunState, envelope: Envelope, event: ToolCalled) -> None:
     work = state.leases[envelope.causation_id or ""]
     note_effect(work, envelope, event)
     if event.outward:
-        work.outward.add(event.path)
+        work.outward[event.path] = event
 
 
 def tool_returned(state: RunState, envelope: Envelope, event: ToolReturned) -> None:
@@ -122,7 +125,7 @@ def tool_returned(state: RunState, envelope: Envelope, event: ToolReturned) -> N
     note_effect(work, envelope, event)
     state.tool_calls += 1
     if event.path in work.outward:
-        work.outward.discard(event.path)
+        del work.outward[event.path]
         if not event.error and work.kind == "subtask":
             deed = Deed(event.tool, event.arguments, event.output)
             state.subtasks[work.subtask or ""].outward[event.digest] = deed

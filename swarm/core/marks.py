@@ -8,11 +8,11 @@ are in it by their positions only, so an attempt with a thousand of them adds ki
 
 import dataclasses
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from swarm.core.limits import Call, Ledger
+from swarm.core.limits import Ledger
 from swarm.core.state import RunState, Work
 
 
@@ -23,13 +23,10 @@ class BadMark(ValueError):
 def pack(state: RunState) -> bytes:
     """Return the mark of a state."""
     shape = _shape()
-    ledger = state.ledger
     mark = shape.whole.model_construct(
-        state=_constructed(shape.state, state),
-        ledger=_constructed(shape.ledger, ledger),
-        reserved=list(ledger.reserved.values()),
-        waiting=list(ledger.waiting.values()),
-        works=[_constructed(shape.work, work) for work in state.works.values()],
+        state=shape.state.take(state),
+        ledger=shape.ledger.take(state.ledger),
+        works=[shape.work.take(work) for work in state.works.values()],
         leases=[work.request for work in state.leases.values()],
     )
     return mark.__pydantic_serializer__.to_json(mark)
@@ -40,11 +37,11 @@ def unpack(run: str, data: bytes) -> RunState:
     shape = _shape()
     try:
         mark: Any = shape.whole.model_validate_json(data)
-        state = RunState(run, **dict(mark.state))
-        state.ledger = Ledger(**dict(mark.ledger))
-        state.ledger.reserved = {call.key: call for call in mark.reserved}
-        state.ledger.waiting = {call.key: call for call in mark.waiting}
-        state.works = {work.request: Work(**dict(work)) for work in mark.works}
+        ledger = Ledger(**shape.ledger.give(mark.ledger))
+        state = RunState(run, ledger=ledger, **shape.state.give(mark.state))
+        for held in mark.works:
+            work = Work(**shape.work.give(held))
+            state.works[work.request] = work
         for request in mark.leases:
             work = state.works[request]
             state.leases[work.lease or ""] = work
@@ -54,45 +51,57 @@ def unpack(run: str, data: bytes) -> RunState:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Shape:
-    """The models of a mark and of its parts."""
+class _Part:
+    """How one class lies in a mark. `pairs`: mappings whose keys are no names in JSON, and so are lists of pairs."""
 
-    state: type[BaseModel]
-    ledger: type[BaseModel]
-    work: type[BaseModel]
+    model: type[BaseModel]
+    pairs: frozenset[str]
+
+    def take(self, value: object) -> BaseModel:
+        """Return a value as it is written."""
+        fields = {name: getattr(value, name) for name in self.model.model_fields}
+        return self.model.model_construct(**fields | {name: [*fields[name].items()] for name in self.pairs})
+
+    def give(self, read: BaseModel) -> dict[str, Any]:
+        """Return the arguments to make the value of again."""
+        fields = dict(read)
+        return fields | {name: dict(fields[name]) for name in self.pairs}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shape:
+    """A whole mark, and its parts."""
+
     whole: type[BaseModel]
+    state: _Part
+    ledger: _Part
+    work: _Part
 
 
 @cache
 def _shape() -> _Shape:
     """Make the models from the annotations of the classes: what is added there is in the mark."""
-    state = _model_of(RunState, without={"run", "ledger", "works", "leases"})
-    ledger = _model_of(Ledger, without={"reserved", "waiting"})
-    work = _model_of(Work)
-    calls = list[Call]
-    whole = create_model(
-        "Mark",
-        __config__=_CLOSED,
-        state=(state, ...),
-        ledger=(ledger, ...),
-        reserved=(calls, ...),
-        waiting=(calls, ...),
-        works=(list[work], ...),  # type: ignore[valid-type]
-        leases=(list[str], ...),
-    )
-    return _Shape(state, ledger, work, whole)
+    state = _part(RunState, without=("run", "ledger", "works", "leases"))
+    ledger, work = _part(Ledger), _part(Work)
+    fields: dict[str, Any] = {
+        "state": state.model,
+        "ledger": ledger.model,
+        "works": list[work.model],  # type: ignore[name-defined]
+        "leases": list[str],
+    }
+    return _Shape(create_model("Mark", __config__=_CLOSED, **fields), state, ledger, work)
 
 
 _CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-def _model_of(kind: type[Any], *, without: frozenset[str] | set[str] = frozenset()) -> type[BaseModel]:
+def _part(kind: type[Any], *, without: tuple[str, ...] = ()) -> _Part:
     hints = get_type_hints(kind)
-    fields: dict[str, Any] = {
-        one.name: (hints[one.name], ...) for one in dataclasses.fields(kind) if one.name not in without
+    fields: dict[str, Any] = {one.name: hints[one.name] for one in dataclasses.fields(kind) if one.name not in without}
+    pairs = {
+        name for name, hint in fields.items() if get_origin(hint) is dict and get_origin(get_args(hint)[0]) is tuple
     }
-    return create_model(kind.__name__, __config__=_CLOSED, **fields)
-
-
-def _constructed(model: type[BaseModel], value: object) -> BaseModel:
-    return model.model_construct(**{name: getattr(value, name) for name in model.model_fields})
+    for name in pairs:
+        key, value = get_args(fields[name])
+        fields[name] = list[tuple[key, value]]  # type: ignore[valid-type]
+    return _Part(create_model(kind.__name__, __config__=_CLOSED, **fields), frozenset(pairs))

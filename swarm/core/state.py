@@ -6,11 +6,21 @@ from enum import StrEnum
 from typing import Literal
 
 from agents.briefing import Deed
-from bus.events import GoalAccepted, GoalFailed, NoProgressNoticed, Path, ResultSubmitted, ReviewGiven, RunPaused
+from bus.events import (
+    GoalAccepted,
+    GoalFailed,
+    NoProgressNoticed,
+    Path,
+    ResultSubmitted,
+    ReviewGiven,
+    RunPaused,
+    ToolCalled,
+)
 from bus.setup import Criterion, FileRef, Limits, Setup, Subtask
 from swarm.core.limits import CallKey, Ledger
 
 WorkKind = Literal["plan", "review", "subtask"]
+Verdict = Literal["retry", "skip", "fail"]
 
 
 class Status(StrEnum):
@@ -77,8 +87,10 @@ class Work:
     seen: set[tuple[str, Path, int]] = field(default_factory=set)
     """Type, path and try of each recorded effect."""
     open_calls: set[CallKey] = field(default_factory=set)
-    outward: set[Path] = field(default_factory=set)
-    """Paths of outward calls that have begun and not ended."""
+    outward: dict[Path, ToolCalled] = field(default_factory=dict)
+    """Outward calls that have begun and not ended."""
+    settled: dict[str, Verdict] = field(default_factory=dict)
+    """By digest: what a person said of its calls that were in doubt."""
 
 
 @dataclass(slots=True)
@@ -159,6 +171,12 @@ class RunState:
     """Path -> the subtask whose accepted result changed it last."""
     accepted_order: list[str] = field(default_factory=list)
     to_merge: deque[str] = field(default_factory=deque)
+
+    # calls in doubt
+    unknown: dict[tuple[str, str], ToolCalled] = field(default_factory=dict)
+    """(request, digest) -> outward call whose outcome nobody knows, and that would be repeated by going on."""
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    """(request, digest) -> what a person said of it."""
 
     # what ends or stops it
     call_refused: str | None = None
