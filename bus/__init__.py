@@ -5,7 +5,8 @@ envelope.py    who said it, when, in answer to what · codec.py envelope <-> one
 topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish and subscribe
 transport.py   contract · transports/ one file each
 event_log.py   contract · event_logs/ one file each · chain.py what they check alike
-store.py       an event log with its files: file_store.py · database.py one SQLite file for both: database_file.py
+store.py       an event log with its files: file_store.py, and its marks: mark_store.py
+               · database.py one SQLite file for all of it: database_file.py
 lookup.py      short name or "module:Class" -> the class
 errors.py      what can go wrong
 """

@@ -9,8 +9,8 @@ scenario/       the scenario file, checked as a whole
 settings.py     the environment · model_choice.py which model, and why
 launch.py       start a run, go on with one · ownership.py whose it is · workspace.py the files it begins with
                 · outcome.py what it came to · handover.py its files
-runtime.py      puts it together · parts.py what its roles work with · clock.py
-core/           the rules: state, apply, admit, decide, plan, limits, tree, request
+runtime.py      puts it together · parts.py what its roles work with · clock.py · marks.py so that long logs are quick
+core/           the rules: state, apply, admit, decide, plan, limits, tree, request, marks
 orchestrator.py edge of the core · worker.py edge of one role
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 testing.py      for authors of roles and tools
