@@ -4,4 +4,5 @@ state.py   what a log adds up to · apply.py what each event does to it, by part
            results.py, doubts.py · limits.py what is reserved and spent · tree.py the run's files
 plan.py    a plan as a graph
 admit.py   what may be recorded · decide.py what follows · request.py what a role is told
+marks.py   a state as bytes and back
 """
