@@ -13,6 +13,7 @@ from bus.events import (
 from bus.setup import FileChange, Limits, Subtask
 from swarm.core.apply import apply
 from swarm.core.decide import decide
+from swarm.core.marks import pack, unpack
 from swarm.core.request import brief
 from swarm.core.state import RunState
 from tests.support.simulation import setup_of
@@ -41,7 +42,7 @@ class Run:
         apply(self.state, Envelope(f"id{at}", "/test", event, "run", "", subject, cause, at, at))  # type: ignore[arg-type]
 
     def told(self, request: str):
-        return brief(self.state, self.state.works[request])
+        return brief(self.state, self.state.works[request], ())
 
 
 def subtask(name: str) -> Subtask:
@@ -70,6 +71,8 @@ def test_a_planner_is_told_the_run_as_it_stood_when_it_was_first_asked() -> None
     )
     assert "b.txt" in run.state.tree
     assert run.told(plan) == before
+    marked = unpack("run", pack(run.state))
+    assert brief(marked, marked.works[plan], ()) == before
     lease = run.state.works[plan].lease
     run.record(AssignmentEnded(lease=lease or "", why="its agent is gone"))
     assert run.state.works[plan].lease not in {None, lease}, "it was handed out again"
