@@ -77,6 +77,6 @@ def test_a_run_on_a_full_disk_goes_on_once_there_is_room(tmp_path: Path) -> None
 @pytest.mark.torture
 @pytest.mark.timeout(600)
 def test_a_disk_may_be_full_anywhere(tmp_path: Path) -> None:
-    met = Counter(held(told) for told in on_a_small_disk(tmp_path, [0, 4, 16, 40, 64, 100, *range(120, 2000, 80)]))
+    met = Counter(held(told) for told in on_a_small_disk(tmp_path, [0, 4, 16, 40, 64, 100, *range(120, 2000, 160)]))
     print(f"a full disk: {dict(met)}")
     assert met["went on"] > 5
