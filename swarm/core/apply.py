@@ -136,7 +136,7 @@ def _resume(state: RunState, event: RunResumed) -> None:
 
 
 def _fork(state: RunState, event: RunForked) -> None:
-    state.setup, state.out, state.handed_over = event.setup, event.out, 0
+    state.setup, state.out, state.handed_over, state.parent = event.setup, event.out, 0, event.parent
     _limit(state, event.setup.limits)
     for work in state.works.values():
         work.forked = bool(work.journal)

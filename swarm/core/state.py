@@ -133,6 +133,8 @@ class RunState:
     paused: RunPaused | None = None
     tool_calls: int = 0
     out: str = ""
+    parent: str | None = None
+    """The run it was forked from last."""
     handed_over: int = 0
     """How often it ended with files before, and was gone on with: each time has a folder of its own."""
 
