@@ -148,7 +148,7 @@ class Worker:
         recorded = [cast("Effect", one.event) for one in briefing.journal]
         effects = Effects(recorded, assignment)
         root = self.work / f"{name}-{request.attempt}"
-        folder = AttemptFolder(root, self.files, briefing.base, briefing.start)
+        folder = AttemptFolder(root, self.files, briefing.base, briefing.start, briefing.left)
         try:
             context = Context(
                 role=self.role,

@@ -17,6 +17,7 @@ from bus.events import (
     GoalAccepted,
     GoalFailed,
     GoalSubmitted,
+    MergeTried,
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
@@ -65,6 +66,8 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
             results.failure(state, envelope, event)
         case PlanProposed():
             plans.proposal(state, envelope, event)
+        case MergeTried():
+            state.tried = event
         case FilesMerged():
             results.merge(state, event)
         case FilesConflicted():
@@ -91,12 +94,15 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
             _begin(state, event)
         case RunPaused():
             state.status, state.paused, state.pause_wanted = "paused", event, None
+            state.ledger.settle_all_unproven()
         case RunResumed():
             _resume(state, event)
         case GoalAccepted():
             state.status, state.ended = "accepted", event
+            state.ledger.settle_all_unproven()
         case GoalFailed():
             state.status, state.ended = "failed", event
+            state.ledger.settle_all_unproven()
         case _:
             assert_never(event)
 

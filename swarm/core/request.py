@@ -1,6 +1,7 @@
 """What a role is told: the attachments of a request, derived from the state as it is sent."""
 
 from agents.briefing import Briefing, Finding, Offer
+from bus.setup import FileRef
 from swarm.core import tree
 from swarm.core.plan import NOT_WORKERS
 from swarm.core.state import RunState, SubtaskState, Work
@@ -32,7 +33,8 @@ def brief(state: RunState, work: Work) -> Briefing:
                 outward=dict(subtask.outward),
                 private=bool(state.workspace),
                 base=base,
-                start=tree.start_of(state, subtask, base),
+                start=tree.start_of(subtask, base),
+                left={f"{tree.LEFT}{ref.path}": _moved(ref) for ref in tree.left_behind(subtask, base)},
                 findings=tuple(_finding(state.subtasks[need]) for need in subtask.spec.needs),
                 env=env,
             )
@@ -84,6 +86,10 @@ def shortened(goal: str) -> str:
     """Return a goal as a worker is told it."""
     goal = goal.strip()
     return goal if len(goal) <= GOAL_TOLD else goal[: GOAL_TOLD - 1] + "…"
+
+
+def _moved(ref: FileRef) -> FileRef:
+    return ref.model_copy(update={"path": f"{tree.LEFT}{ref.path}"})
 
 
 def _finding(subtask: SubtaskState) -> Finding:

@@ -54,7 +54,7 @@ STORIES = {
     "RunPaused": Story(f"a person (Ctrl-C), or {RULES} where a part is missing", "`RunResumed`"),
     "RunResumed": Story("a person (`swarm resume`)", "`AgentJoined`; what was being worked on is handed out again"),
     "TimePassed": Story("the orchestrator's clock", "`WorkFailed` of kind `deadline`, `GoalFailed` of kind `limit`"),
-    "NoProgressNoticed": Story(RULES, "`PlanRefused` for a plan; another attempt or another plan for a result"),
+    "NoProgressNoticed": Story(RULES, "`PlanRefused` for a plan; else another attempt or another plan"),
     "AgentJoined": Story("an agent, by the card that it publishes", "requests that its roles can take"),
     "AgentLeft": Story("an agent that takes its card back, or its last will", "its requests, handed to others"),
     "AssignmentEnded": Story(
@@ -69,15 +69,16 @@ STORIES = {
     "SubtaskAssigned": Story(RULES, "effects, then `ResultSubmitted` or `WorkFailed`"),
     "ResultSubmitted": Story(
         AGENT,
-        "`ReviewRequested` where the subtask has `accept`; else `FilesMerged`, `FilesConflicted`; `NoProgressNoticed`",
+        "`ReviewRequested` where the subtask has `accept`; else `FilesMerged`, `MergeTried`; `NoProgressNoticed`",
     ),
     "WorkFailed": Story(f"{AGENT}, or {RULES} at a deadline", "another attempt, another plan, or `GoalFailed`"),
     "ReviewRequested": Story(RULES, "effects, then `ReviewGiven` or `WorkFailed`"),
     "ReviewGiven": Story(
         "the critic that holds the lease",
-        "`FilesMerged`, `FilesConflicted`, another attempt; of the outcome: `GoalAccepted`",
+        "`FilesMerged`, `MergeTried`, another attempt; of the outcome: `GoalAccepted`",
     ),
-    "FilesMerged": Story(RULES, "`FilesMerged`, `FilesConflicted` of the next result; the subtasks that needed it"),
+    "MergeTried": Story("the orchestrator, which compares the bytes", "`FilesMerged`, `FilesConflicted`"),
+    "FilesMerged": Story(RULES, "`MergeTried`, `FilesMerged` of the next result; the subtasks that needed it"),
     "FilesConflicted": Story(RULES, "another attempt on top of the other's files; `FilesMerged` of the next result"),
     "ModelAsked": Story(AGENT, "`CallGranted` where it had to wait; `ModelAnswered`, `ModelTryFailed`, `CallRefused`"),
     "CallGranted": Story(RULES, "`ModelAnswered` or `ModelTryFailed`"),
