@@ -5,11 +5,12 @@ and a replay can try it once more and compare.
 """
 
 import asyncio
+import hashlib
 
 from bus.errors import NotFound
 from bus.event_log import FileStore
 from bus.events import Clash, MergeTried
-from bus.setup import FileChange, FileRef
+from bus.setup import FileChange
 from swarm.core.meetings import Meeting, Wanted
 from swarm.core.text_merge import MOST_BYTES, merged
 
@@ -18,20 +19,33 @@ MOST_FILES = 50
 
 
 async def merge(wanted: Wanted, store: FileStore) -> MergeTried:
-    """Try a merge; what comes of it is in the store. Raises `Damaged`, `StorageFailed`."""
+    """Try a merge, and store what comes of it. Raises `Damaged`, `StorageFailed`."""
+    tried, made = await compare(wanted, store)
+    for data in made:
+        await store.put(data)
+    return tried
+
+
+async def compare(wanted: Wanted, store: FileStore) -> tuple[MergeTried, list[bytes]]:
+    """Return what comes of a merge, and the files that it makes; nothing is stored. Raises `Damaged`."""
     done: list[FileChange] = []
+    made: list[bytes] = []
     clashes: list[Clash] = []
     for number, meeting in enumerate(wanted.meetings):
-        found = await _merge(meeting, store) if number < MOST_FILES else f"more than {MOST_FILES} files met others"
+        found = await _merged(meeting, store) if number < MOST_FILES else f"more than {MOST_FILES} files met others"
         if isinstance(found, str):
             clashes.append(Clash(path=meeting.path, why=found))
         else:
-            done.append(found)
-    return MergeTried(subtask=wanted.subtask, attempt=wanted.attempt, merged=tuple(done), clashes=tuple(clashes))
+            theirs = meeting.theirs.sha256 if meeting.theirs else None
+            sha256 = hashlib.sha256(found).hexdigest()
+            done.append(FileChange(path=meeting.path, base=theirs, sha256=sha256, bytes=len(found)))
+            made.append(found)
+    tried = MergeTried(subtask=wanted.subtask, attempt=wanted.attempt, merged=tuple(done), clashes=tuple(clashes))
+    return tried, made
 
 
-async def _merge(meeting: Meeting, store: FileStore) -> FileChange | str:
-    """Return the change that brings the merged file into the tree, or why there is none."""
+async def _merged(meeting: Meeting, store: FileStore) -> bytes | str:
+    """Return the merged file, or why there is none."""
     base, ours, theirs = meeting.base, meeting.ours, meeting.theirs
     if ours is None or theirs is None:
         return "one changed it, the other deleted it"
@@ -43,8 +57,4 @@ async def _merge(meeting: Meeting, store: FileStore) -> FileChange | str:
         versions = [await store.get(ref.sha256) for ref in (base, ours, theirs)]
     except NotFound:
         return "a version of it is not in the store"
-    found = await asyncio.to_thread(merged, *versions)
-    if isinstance(found, str):
-        return found
-    ref = FileRef(path=meeting.path, sha256=await store.put(found), bytes=len(found))
-    return FileChange(path=ref.path, base=theirs.sha256, sha256=ref.sha256, bytes=ref.bytes)
+    return await asyncio.to_thread(merged, *versions)
