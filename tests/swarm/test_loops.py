@@ -1,8 +1,8 @@
 """Agents that make no progress: how each rule ends a run, and what the same run costs where the rule does not see it.
 
-Each loop is a scenario with its answers in `loops/`. The run beside it, which dodges the rule, has the same scenario and
-the same answers over and over, but where they say `again` they say it in other words each time: it goes on to its other
-limits.
+Each loop is a scenario with its answers in `loops/`. The run beside it, which dodges the rule, has the same scenario
+and the same answers over and over, but where they say `again` they say it in other words each time: it goes on to its
+other limits.
 """
 
 from collections.abc import Mapping
