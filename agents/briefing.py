@@ -56,6 +56,8 @@ class Briefing:
     """Effects recorded for this attempt so far, in the order of the log."""
     outward: Mapping[str, Deed] = field(default_factory=dict)
     """By digest: what earlier attempts did to the outside world."""
+    settled: Mapping[str, str] = field(default_factory=dict)
+    """By digest: `retry`, `skip` or `fail`, a person's word on outward calls that were in doubt."""
     private: bool = False
     """Whether the run holds files of a person's, which must not leave it."""
     base: Mapping[str, FileRef] = field(default_factory=dict)

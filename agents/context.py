@@ -5,10 +5,8 @@ done and reported to the run's orchestrator. What a role does through its contex
 """
 
 import asyncio
-import logging
 import random
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,36 +16,27 @@ from pydantic import JsonValue
 from agents.briefing import Briefing, Finding
 from agents.check import CheckContext, Verdict
 from agents.checks import parse
-from agents.conversation.fitting import cut_middle
 from agents.conversation.structured import Answer
 from agents.conversation.thinking import Thinking
 from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
 from agents.effects import Effects
-from agents.errors import AgentsError, AnswerUnusable, InDoubt, StuckRepeating, ToolFailed, ToolRefused
+from agents.errors import AnswerUnusable, StuckRepeating, ToolFailed, ToolRefused
 from agents.files.attempt_folder import AttemptFolder
 from agents.files.project_folder import ProjectFolder
 from agents.journal import digest_of
 from agents.model import Model
 from agents.sandbox import Sandbox
-from agents.tool import Tool, ToolContext
-from agents.web.flow import check_flow
-from bus.errors import StorageFailed
+from agents.tool import Tool
+from agents.tool_calls import ToolCalls
 from bus.events import (
     CheckEnded,
     CheckStarted,
     ModelTryFailed,
-    Path,
     ResultSubmitted,
-    ToolCalled,
-    ToolReturned,
     ValueDrawn,
 )
 from bus.setup import Criterion, FileChange, FileRef
 
-log = logging.getLogger("swarm.agents")
-
-OUTPUT_CAP = 16_384
-"""Bytes of a tool's output that are recorded and shown; the whole lies in a file beside."""
 OTHER_SAMPLING = 0.8
 """Temperature of attempts after the first: at 0 a small model hands in the rejected work again."""
 
@@ -102,7 +91,8 @@ class Context:
         self._folder = folder
         self._deadline_s = deadline_s
         self.result_files: tuple[str, ...] | None = None
-        self._told = [briefing.goal, instruction, *(finding.text for finding in briefing.findings)]
+        told = [briefing.goal, instruction, *(finding.text for finding in briefing.findings)]
+        self._calls = ToolCalls(effects, folder, briefing, means.sandbox, request, attempt, told)
 
     # What it was told
 
@@ -202,7 +192,7 @@ class Context:
         tool = self._granted(None).get(name)
         if tool is None:
             raise ToolRefused(f"tool {name!r} is not granted to role {self.role!r}")
-        returned = await self._use(self._effects.next_path(), tool, arguments)
+        returned = await self._calls.use(self._effects.next_path(), tool, arguments)
         if returned.error:
             raise ToolFailed(returned.output)
         return returned.output
@@ -269,7 +259,7 @@ class Context:
         paths = [self._effects.next_path() for _ in calls]  # before any runs: keys do not hang on who is first
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._use(path, granted[call.name], call.arguments), name=call.name)
+                group.create_task(self._calls.use(path, granted[call.name], call.arguments), name=call.name)
                 for path, call in zip(paths, calls, strict=True)
             ]
         outcomes = []
@@ -278,84 +268,6 @@ class Context:
             whole = returned.whole.path if returned.whole else None
             outcomes.append(Outcome(call.id, returned.output, returned.error, returned.wrong_arguments, whole))
         return outcomes
-
-    async def _use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
-        digest = digest_of({"arguments": arguments, "tool": tool.name})
-        entry = self._effects.begin(path, "tool", digest)
-        if entry is not None and entry.outcome is not None:
-            returned = cast("ToolReturned", await self._effects.recorded(entry))
-            await self._folder.recorded(returned.files, returned.whole)
-            if tool.network:
-                self._told.append(returned.output)
-            return returned
-        await self._effects.live()
-        done = ToolReturned(
-            attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments), output=""
-        )
-        try:
-            checked = tool.validate(arguments)
-        except ToolFailed as error:
-            return await self._returned(done, str(error), error=True, wrong_arguments=True)
-        if tool.network and self.briefing.private:
-            try:
-                check_flow(checked, self.briefing.permissions, self._told)
-            except ToolRefused as error:
-                return await self._returned(done, str(error), error=True)
-        if tool.effect == "outward" and digest in self.briefing.outward:
-            return await self._returned(done, self.briefing.outward[digest].output)
-        if entry is not None and not tool.idempotent:
-            raise InDoubt(f"{tool.name} was called in {self.request!r}, and nobody knows whether it was done")
-        if tool.effect == "reads":
-            return await self._run(done, tool, checked)
-        if entry is None:
-            intent = ToolCalled(
-                attempt=self.attempt,
-                path=path,
-                digest=digest,
-                tool=tool.name,
-                arguments=dict(arguments),
-                outward=tool.effect == "outward",
-            )
-            await self._effects.ask(intent)
-        async with self._folder.changing:
-            return await self._run(done, tool, checked)
-
-    async def _run(self, done: ToolReturned, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
-        context = ToolContext(
-            await self._folder.open(),
-            self.briefing.permissions,
-            self._means.sandbox,
-            idempotency_key=f"{self.request}:{self.attempt}:{done.digest[:32]}",
-        )
-        changes: tuple[FileChange, ...] = ()
-        try:
-            output, error = await _outcome_of(tool, arguments, context)
-            if tool.effect != "reads":
-                changes = await self._folder.changes()
-        except ToolFailed as failure:  # what it left in the folder cannot be kept
-            output, error = str(failure), True
-        if tool.network:
-            self._told.append(output)
-        return await self._returned(done, output, error=error, files=changes)
-
-    async def _returned(
-        self,
-        done: ToolReturned,
-        output: str,
-        *,
-        error: bool = False,
-        wrong_arguments: bool = False,
-        files: tuple[FileChange, ...] = (),
-    ) -> ToolReturned:
-        whole = None
-        if len(output) * 4 > OUTPUT_CAP and len(output.encode()) > OUTPUT_CAP:
-            name = f".swarm/output-{'.'.join(map(str, done.path))}.txt"
-            whole = await self._folder.keep_output(name, output)
-            output = cut_middle(output, OUTPUT_CAP, whole.path if whole else None)
-        update = {"output": output, "error": error, "wrong_arguments": wrong_arguments, "files": files, "whole": whole}
-        returned = done.model_copy(update=update)
-        await self._effects.done(returned)
-        return returned
 
     async def _draw(self, kind: str, draw: Any) -> float:  # noqa: ANN401 - a function without arguments
         path = self._effects.next_path()
@@ -366,16 +278,3 @@ class Context:
         value: float = draw()
         await self._effects.done(ValueDrawn(attempt=self.attempt, path=path, kind=cast("Any", kind), value=value))
         return value
-
-
-async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext) -> tuple[str, bool]:
-    """Run a tool; return its output, and whether that is an error. A tool that breaks is an error, not a crash."""
-    try:
-        return await tool.run(arguments, context), False
-    except ToolFailed as failure:
-        return str(failure), True
-    except (AgentsError, StorageFailed):
-        raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the run goes on; the reason is in its log
-        log.warning("tool raised", extra={"tool": tool.name, "where": "".join(traceback.format_exception(error))})
-        return f"{tool.name} broke: {type(error).__name__}: {error}", True

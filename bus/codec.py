@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import orjson
 from pydantic import JsonValue, ValidationError
@@ -27,7 +28,6 @@ UPGRADES: dict[tuple[str, int], Callable[[Data], Data]] = {}
 """(event name, version) -> what makes the next version's `data` of that version's. Old lines stay readable by this."""
 
 _TYPE = re.compile(r"swarm\.([A-Za-z]+)\.v([1-9][0-9]{0,5})")
-_TYPE_KEY = b'"type":"'
 _POSITION = r"^[1-9][0-9]{0,17}$"
 _MAX_INTEGER = 10**18
 
@@ -90,11 +90,9 @@ def decode(line: bytes) -> Envelope:
 
     Raises `BadEnvelope` with what is wrong; `TooNew` where an event's name or version is unknown to this version.
     """
-    start = line.find(_TYPE_KEY) + len(_TYPE_KEY)
     try:
-        # The shape we write ourselves. A guess: the validator holds `type` against its own, so a wrong one fails.
-        return _known(line[start : line.find(b'"', start)]).validate_json(line, strict=True)  # type: ignore[no-any-return]
-    except (KeyError, ValidationError):
+        return _any_line().validate_json(line, strict=True)  # type: ignore[no-any-return]
+    except ValidationError:
         return _decode_with_care(line)
 
 
@@ -117,7 +115,7 @@ def _decode_with_care(line: bytes) -> Envelope:
     try:
         if version < kind.version:
             line = to_json(_upgraded(attributes, kind, version))
-        return _validator(name).validate_json(line, strict=True)  # type: ignore[no-any-return]
+        return _line_of(name).validate_json(line, strict=True)  # type: ignore[no-any-return]
     except ValidationError as error:
         raise BadEnvelope(f"bad {stated}: {_reasons(error)}") from error
 
@@ -137,23 +135,37 @@ def _upgraded(attributes: dict[str, JsonValue], kind: type[Fact], version: int) 
     return {**attributes, "type": f"swarm.{name}.v{kind.version}", "data": data}
 
 
-def _known(type_name: bytes) -> SchemaValidator:
-    """Return the validator for the `type` of a line; raises `KeyError` where it is none of today's."""
-    validator = _validators.get(type_name)
-    if validator is None:
-        kind = EVENTS[type_name.decode("ascii", "replace")[len("swarm.") :].rpartition(".v")[0]]
-        if type_name != b"swarm.%s.v%d" % (kind.__name__.encode(), kind.version):
-            raise KeyError(type_name)
-        validator = _validators[type_name] = _validator(kind.__name__)
-    return validator
-
-
-_validators: dict[bytes, SchemaValidator] = {}
+@cache
+def _any_line() -> SchemaValidator:
+    """Make what reads a whole line with any event of today's versions: `type` says which."""
+    definitions: dict[str, CoreSchema] = {}
+    choices = {f"swarm.{name}.v{kind.version}": _without(definitions, _schema(name)) for name, kind in EVENTS.items()}
+    lines = core_schema.tagged_union_schema(choices, discriminator="type")
+    return SchemaValidator(core_schema.definitions_schema(lines, [*definitions.values()]))
 
 
 @cache
-def _validator(name: str) -> SchemaValidator:
-    """Make what reads a whole line with this event: pydantic's own schema of the class inside one of `Envelope`."""
+def _line_of(name: str) -> SchemaValidator:
+    """Make what reads a whole line with this event, and knows best what is wrong with it."""
+    return SchemaValidator(_schema(name))
+
+
+def _without(definitions: dict[str, CoreSchema], schema: Any) -> Any:
+    """Return a schema without the definitions in it, which go where all share them: the union may hold each once."""
+    if isinstance(schema, list):
+        return [_without(definitions, each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") != "definitions":
+        return {key: _without(definitions, value) for key, value in schema.items()}
+    for each in schema["definitions"]:
+        if each["ref"] not in definitions:
+            definitions[each["ref"]] = _without(definitions, each)
+    return _without(definitions, schema["schema"])
+
+
+def _schema(name: str) -> CoreSchema:
+    """Return the schema of a line: pydantic's own schema of the event class inside one of `Envelope`."""
     kind = EVENTS[name]
     text = core_schema.str_schema(min_length=1)
     position = core_schema.no_info_after_validator_function(int, core_schema.str_schema(pattern=_POSITION))
@@ -176,7 +188,7 @@ def _validator(name: str) -> SchemaValidator:
     ]
     arguments = core_schema.dataclass_args_schema("Envelope", fields, collect_init_only=True)
     names = [field.name for field in dataclasses.fields(Envelope)]
-    return SchemaValidator(core_schema.dataclass_schema(Envelope, arguments, names, slots=True))
+    return core_schema.dataclass_schema(Envelope, arguments, names, slots=True)
 
 
 def _field(name: str, attribute: str, schema: CoreSchema, *, checked_only: bool = False) -> core_schema.DataclassField:

@@ -89,6 +89,24 @@ class EventLog(Protocol):
         ...
 
 
+async def read_at(log: EventLog, run: str, positions: Sequence[int]) -> AsyncIterator[Envelope]:
+    """Yield the envelopes at some positions, given in rising order. Raises what `EventLog.read` does."""
+    at = 0
+    while at < len(positions):
+        begins = at
+        while at + 1 < len(positions) and positions[at + 1] - positions[at] <= _NEAR:
+            at += 1
+        at += 1
+        wanted = set(positions[begins:at])
+        async for envelope in log.read(run, positions[begins], positions[at - 1]):
+            if envelope.sequence in wanted:
+                yield envelope
+
+
+_NEAR = 8
+"""Up to this distance reading what lies between costs less than asking the store anew."""
+
+
 class FileStore(Protocol):
     """The bytes of files by their SHA-256 (hex), written once.
 

@@ -58,10 +58,13 @@ class GoalFailed(Fact):
 
 
 class RunPaused(Fact):
-    """Nothing goes on until a person resumes. `kind` tells the exit status: a person 130, a missing part 3."""
+    """Nothing goes on until a person resumes. `kind` tells the exit status: a person 130, a missing part 3.
+
+    `doubt`: an outward call was begun, and nobody knows whether it was done.
+    """
 
     reason: str
-    kind: Literal["person", "endpoint", "storage"]
+    kind: Literal["person", "endpoint", "storage", "doubt"]
 
 
 class RunResumed(Fact):
@@ -346,6 +349,8 @@ class ToolCalled(Fact):
     arguments: dict[str, JsonValue]
     outward: bool = False
     """Whether it acts on the outside world, not only on the attempt's folder."""
+    idempotent: bool = False
+    """Whether to do it twice is the same as to do it once, by its own word or by the key that it is given."""
 
 
 class ToolReturned(Fact):
@@ -364,6 +369,22 @@ class ToolReturned(Fact):
     """Nothing was run: the arguments do not fit the tool."""
     files: tuple[FileChange, ...] = ()
     whole: FileRef | None = None
+
+
+class DoubtSettled(Fact):
+    """A person's word on an outward call that was begun and whose outcome nobody knows.
+
+    `retry`: it is done again. `skip`: it is taken as dealt with, and the agent is told. `fail`: its request ends.
+    """
+
+    request: str
+    """The id of the request it was made for."""
+    attempt: int
+    path: Path
+    digest: str
+    tool: str
+    verdict: Literal["retry", "skip", "fail"]
+    """What the person said."""
 
 
 class CheckStarted(Fact):
@@ -420,6 +441,7 @@ Event = (
     | MergeTried
     | FilesMerged
     | FilesConflicted
+    | DoubtSettled
     | CallGranted
     | CallRefused
     | Effect

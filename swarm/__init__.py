@@ -11,7 +11,7 @@ launch.py       start a run, go on with one · ownership.py whose it is · works
                 · outcome.py what it came to · handover.py its files
 runtime.py      puts it together · parts.py what its roles work with · clock.py
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request
-orchestrator.py edge of the core · worker.py edge of one role
+orchestrator.py edge of the core · merging.py the bytes of files that two changed · worker.py edge of one role
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 testing.py      for authors of roles and tools
 errors.py       what can go wrong · version.py

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 from bus.envelope import Envelope
 from bus.event_log import EventLog
@@ -48,14 +49,21 @@ async def resume(
     run: str = "last",
     *,
     limits: Mapping[str, object] | None = None,
+    in_doubt: Literal["retry", "skip", "fail"] | None = None,
     home: str | Path | None = None,
     on_event: OnEvent | None = None,
 ) -> Outcome:
-    """Go on with a run. `limits`: ones to raise, such as `{"tokens": "400k"}`. Raises `SwarmError`."""
+    """Go on with a run. `limits`: ones to raise, such as `{"tokens": "400k"}`.
+
+    `in_doubt`: what becomes of outward calls that were begun and whose outcome nobody knows; None pauses the run again.
+    Raises `SwarmError`.
+    """
     from swarm.scenario.model import change_limits  # noqa: PLC0415 - most programs never resume
 
     changes = change_limits([f"limits.{name}={value}" for name, value in (limits or {}).items()])
-    return await launch.resume(run, _settings(home, None), changes=dict(changes), on_event=on_event)
+    return await launch.resume(
+        run, _settings(home, None), changes=dict(changes), in_doubt=lambda _: in_doubt, on_event=on_event
+    )
 
 
 @asynccontextmanager

@@ -15,11 +15,12 @@ from agents.completions.prices import price_of
 from bus.envelope import Envelope
 from bus.errors import Conflict, NotFound, StorageFailed
 from bus.event_log import RunInfo
-from bus.events import Event, GoalSubmitted, RunResumed
+from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
 from swarm import handover, workspace
-from swarm.core.state import RunState
+from swarm.core.doubts import Doubt, doubts
+from swarm.core.state import RunState, Verdict
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError
 from swarm.model_choice import Choice, Wanted, choose, defaults_of, place_of, split_model
 from swarm.outcome import Outcome, outcome_of
@@ -133,12 +134,15 @@ async def resume(
     settings: Settings,
     *,
     changes: Mapping[str, JsonValue] | None = None,
+    in_doubt: Callable[[Doubt], Verdict | None] = lambda _: None,
     on_event: OnEvent | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Go on with a run that was paused, killed, or hit a limit that `changes` raises.
 
-    An ended run only has the hand-over of its files completed. Raises `UsageError` where another process runs it.
+    `in_doubt` says what becomes of an outward call that was begun and whose outcome nobody knows; where it says
+    nothing the run pauses again. An ended run only has the hand-over of its files completed. Raises `UsageError` where
+    another process runs it.
     """
     async with open_store(settings.home) as store:
         info = await find(store, name)
@@ -158,10 +162,29 @@ async def resume(
                 epoch = await store.log.take(info.run, this_process(), previous=info.owner)
             except Conflict as error:
                 raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
-            first = RunResumed(changes=dict(changes or {}))
+            first = [*_settled(state, in_doubt), RunResumed(changes=dict(changes or {}))]
             return await _run(
-                state, [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+                state, first, store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
             )
+
+
+def _settled(state: RunState, in_doubt: Callable[[Doubt], Verdict | None]) -> list[Event]:
+    """Ask about each call in doubt; return what was said."""
+    found: list[Event] = []
+    for one in doubts(state, leases_end=True):
+        verdict, call = in_doubt(one), one.call
+        if verdict is not None:
+            found.append(
+                DoubtSettled(
+                    request=one.request,
+                    attempt=call.attempt,
+                    path=call.path,
+                    digest=call.digest,
+                    tool=call.tool,
+                    verdict=verdict,
+                )
+            )
+    return found
 
 
 async def find(store: Store, name: str) -> RunInfo:

@@ -12,13 +12,14 @@ from typing import Any, cast
 
 from bus import topics
 from bus.envelope import Envelope, Stamp
-from bus.event_log import EventLog, FileStore
+from bus.event_log import EventLog, FileStore, read_at
 from bus.events import (
     AgentJoined,
     AgentLeft,
     AssignmentEnded,
     CallGranted,
     CheckStarted,
+    DoubtSettled,
     Event,
     GoalAccepted,
     GoalFailed,
@@ -225,7 +226,8 @@ class Orchestrator:
         if work is not None:  # else it ended in the batch it began in
             self._held[envelope.id] = agent
             reply_to = topics.hub_reply(self.hub, agent, self.state.run)
-            attachments = {"briefing": brief(self.state, work), "reply_to": reply_to}
+            journal = [effect async for effect in read_at(self.log, self.state.run, work.journal)]
+            attachments = {"briefing": brief(self.state, work, tuple(journal)), "reply_to": reply_to}
             await self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments)
 
     async def _confirm(self, envelope: Envelope) -> None:
@@ -252,4 +254,4 @@ class Orchestrator:
                 await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
 
 
-NOT_FROM_AGENTS = (AgentJoined, AgentLeft, MergeTried, TimePassed, RunPaused, RunResumed)
+NOT_FROM_AGENTS = (AgentJoined, AgentLeft, DoubtSettled, MergeTried, TimePassed, RunPaused, RunResumed)

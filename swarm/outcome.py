@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bus.setup import FileRef
 from swarm.core import tree
+from swarm.core.doubts import is_in_doubt
 from swarm.core.state import RunState, Status
 
 PICO = 1e12
@@ -68,7 +69,7 @@ def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
         folder=folder,
         files=state.ended.files if state.ended else tree.outcome_files(state),
         subtasks=tuple(
-            SubtaskReport(id=name, role=one.spec.role, attempts=one.attempts, status=one.status)
+            SubtaskReport(id=name, role=one.spec.role, attempts=one.attempts, status=_status(state, name))
             for name, one in state.subtasks.items()
         ),
         model_calls=spent.calls,
@@ -78,6 +79,10 @@ def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
         events=state.position,
         seconds=state.elapsed_ms / 1000,
     )
+
+
+def _status(state: RunState, name: str) -> Status:
+    return Status.IN_DOUBT if is_in_doubt(state, name) else state.subtasks[name].status
 
 
 def reason_of(state: RunState) -> str:

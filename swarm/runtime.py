@@ -36,8 +36,9 @@ def new_id() -> str:
 async def fold(log: EventLog, run: str, *, end: int | None = None) -> RunState:
     """Return the state of a run at a position of its log, by default the last. Raises what `EventLog.read` does."""
     state = RunState(run)
-    async for envelope in log.read(run, 1, end):
-        apply(state, envelope)
+    with fewer_collections():
+        async for envelope in log.read(run, 1, end):
+            apply(state, envelope)
     return state
 
 

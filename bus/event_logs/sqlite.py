@@ -20,7 +20,7 @@ from bus.errors import BadEnvelope, Conflict, Damaged, NotFound
 from bus.event_log import Owner, RunInfo
 from bus.file_store import SqliteFileStore
 
-_PAGE = 64
+_PAGE = 256
 _FOREVER = 1 << 62
 
 

@@ -58,6 +58,8 @@ def _subtask(subtask: SubtaskReport) -> str:
 def _next(outcome: Outcome) -> list[tuple[str, str]]:
     run = shlex.quote(outcome.run)
     look = [("log", f"swarm log {run}")]
+    if any(subtask.status == "in_doubt" for subtask in outcome.subtasks):
+        return [("go on", f"swarm resume {run} --in-doubt retry|skip|fail"), *look]
     if outcome.outcome == "paused":
         return [("go on", f"swarm resume {run}"), *look]
     if outcome.files and outcome.folder is None:

@@ -1,22 +1,30 @@
 """Go on with a run after a crash, a pause, Ctrl-C, or with a raised limit.
 
 What was recorded is not paid for again. An ended run only has the hand-over of its files completed.
+
+A call of a tool that acts on the outside world (a mail, an order) may have been begun and not have told its outcome. It
+is not repeated unasked: on a terminal you are asked, else --in-doubt says what becomes of it. `retry` does it again,
+`skip` goes on as if it were done and tells the agent so, `fail` ends the subtask.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swarm.views.terminal import note, one_line
+from swarm.views.terminal import note, one_line, shown
 
 if TYPE_CHECKING:
     from bus.events import GoalSubmitted
+    from swarm.core.doubts import Doubt
+    from swarm.core.state import Verdict
     from swarm.settings import Settings
 
 SUMMARY = "go on with a run"
 EXAMPLES = """\
   swarm resume last
   swarm resume brief-20260101-1a2b3c --set limits.tokens=400k
+  swarm resume last --in-doubt skip
 """
 
 
@@ -25,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
     parser.add_argument(
         "--set", metavar="limits.X=V", action="append", default=[], help="raise a limit, such as limits.time=1h"
+    )
+    parser.add_argument(
+        "--in-doubt",
+        choices=["retry", "skip", "fail"],
+        help="what becomes of calls of which nobody knows whether they were done",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
     parser.add_argument("--quiet", action="store_true", help="show no progress, only the outcome")
@@ -47,6 +60,7 @@ async def _resume(args: argparse.Namespace) -> int:
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     changes = dict(change_limits(args.set))
+    can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
     settings = read_settings(os.environ)
     begun = await _begun(args.run, settings)
     if begun is not None:
@@ -58,9 +72,25 @@ async def _resume(args: argparse.Namespace) -> int:
         args,
         settings,
         lambda watch: launch.resume(
-            args.run, settings, changes=changes, on_event=watch.on_event, announce=watch.announce
+            args.run,
+            settings,
+            changes=changes,
+            in_doubt=lambda doubt: args.in_doubt or (_asked(doubt) if can_ask else None),
+            on_event=watch.on_event,
+            announce=watch.announce,
         ),
     )
+
+
+def _asked(doubt: "Doubt") -> "Verdict | None":
+    """Ask a person about a call in doubt; None where they do not say."""
+    from swarm.core.doubts import told  # noqa: PLC0415 - loads only where it is used
+
+    note(shown(told([doubt])))
+    note("[r]etry, [s]kip or [f]ail? ")
+    said = sys.stdin.readline().strip().lower()
+    answers: dict[str, Verdict] = {"r": "retry", "s": "skip", "f": "fail"}
+    return next((verdict for letter, verdict in answers.items() if said in {letter, verdict}), None)
 
 
 async def _begun(name: str, settings: "Settings") -> "GoalSubmitted | None":

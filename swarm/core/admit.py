@@ -14,6 +14,7 @@ from bus.events import (
     AssignmentEnded,
     CheckEnded,
     CheckStarted,
+    DoubtSettled,
     Event,
     MergeTried,
     ModelAnswered,
@@ -31,6 +32,7 @@ from bus.events import (
     WorkFailed,
 )
 from swarm.core.decide import next_deadline
+from swarm.core.doubts import doubts
 from swarm.core.meetings import answers
 from swarm.core.state import RunState, Work
 
@@ -53,8 +55,8 @@ REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "revi
 def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911, PLR0912 - one case a kind of event
     """Tell whether an envelope from outside may be recorded now. Events of `decide` need no admission."""
     event = cast("Event", envelope.event)
-    if isinstance(event, RunResumed):
-        return Admission.RECORD  # also of a running one: its process was killed, and this one has taken it
+    if isinstance(event, RunResumed | DoubtSettled):
+        return _from_a_person(state, event)
     if not state.running:
         return Admission.ENDED
     match event:
@@ -83,6 +85,14 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
             return _effect(state, work, event)
         case _:
             return Admission.WRONG
+
+
+def _from_a_person(state: RunState, event: RunResumed | DoubtSettled) -> Admission:
+    """Judge what goes before a run is gone on with; that run may seem to be running, where its process was killed."""
+    if isinstance(event, RunResumed):
+        return Admission.RECORD
+    open_doubts = {(one.request, one.call.digest) for one in doubts(state, leases_end=True)}
+    return Admission.RECORD if (event.request, event.digest) in open_doubts else Admission.LATE
 
 
 def _reply(work: Work, event: PlanProposed | ResultSubmitted | ReviewGiven | WorkFailed) -> Admission:

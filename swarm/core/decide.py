@@ -18,7 +18,7 @@ from bus.events import (
     SubtaskAssigned,
     WorkFailed,
 )
-from swarm.core import meetings, tree
+from swarm.core import doubts, meetings, tree
 from swarm.core.state import RunState, Status, Work
 
 FailureKind = Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill"]
@@ -65,6 +65,8 @@ def _end(state: RunState) -> Decision | None:  # noqa: PLR0911 - each way to end
         return Decision(GoalAccepted(reason=reason, files=tree.outcome_files(state)))
     if state.pause_wanted:
         return Decision(RunPaused(reason=state.pause_wanted, kind="endpoint"))
+    if state.unknown and (found := doubts.doubts(state)):
+        return Decision(RunPaused(reason=doubts.told(found), kind="doubt"))
     return None
 
 

@@ -5,6 +5,8 @@ import heapq
 from agents.briefing import Deed
 from bus.envelope import Envelope
 from bus.events import (
+    CheckEnded,
+    CheckStarted,
     Effect,
     ModelAnswered,
     ModelAsked,
@@ -14,7 +16,9 @@ from bus.events import (
     SubtaskAssigned,
     ToolCalled,
     ToolReturned,
+    ValueDrawn,
 )
+from swarm.core import doubts
 from swarm.core.limits import call_of
 from swarm.core.state import RunState, Status, Work
 
@@ -42,6 +46,7 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
     for key in work.open_calls:
         state.ledger.settle_unproven(key)
     work.open_calls.clear()
+    doubts.hand_over(state, work)
     state.leases[envelope.id] = work
     state.agents[event.agent].busy += 1
     state.at_work[work.role] = state.at_work.get(work.role, 0) + 1
@@ -57,6 +62,7 @@ def _free(state: RunState, work: Work) -> None:
     if work.lease is None:
         return
     del state.leases[work.lease]
+    doubts.lease_ended(state, work)
     agent = state.agents.get(work.agent or "")
     if agent is not None:
         agent.busy -= 1
@@ -96,35 +102,50 @@ def agent_left(state: RunState, agent: str) -> None:
 
 def note_effect(work: Work, envelope: Envelope, event: Effect, number: int = 0) -> None:
     """Add an effect to the journal of its attempt. `number`: the try, where it is one of a model call."""
-    work.journal.append(envelope)
+    work.journal.append(envelope.sequence)
     work.seen.add((type(event).__name__, event.path, number))
 
 
-def note_tool(state: RunState, work: Work, event: ToolCalled | ToolReturned) -> None:
-    """Remember what was done to the outside world over all attempts of a subtask."""
-    if isinstance(event, ToolCalled):
-        if event.outward:
-            work.outward.add(event.path)
-        return
+def read_effect(state: RunState, envelope: Envelope, event: CheckStarted | CheckEnded | ValueDrawn) -> None:
+    """Take in an effect that changes nothing but its journal."""
+    note_effect(state.leases[envelope.causation_id or ""], envelope, event)
+
+
+def tool_called(state: RunState, envelope: Envelope, event: ToolCalled) -> None:
+    """Take in that a tool is about to run."""
+    work = state.leases[envelope.causation_id or ""]
+    note_effect(work, envelope, event)
+    if event.outward:
+        work.outward[event.path] = event
+
+
+def tool_returned(state: RunState, envelope: Envelope, event: ToolReturned) -> None:
+    """Take in what a tool gave; what was done to the outside world is kept over all attempts of a subtask."""
+    work = state.leases[envelope.causation_id or ""]
+    note_effect(work, envelope, event)
     state.tool_calls += 1
     if event.path in work.outward:
-        work.outward.discard(event.path)
+        del work.outward[event.path]
         if not event.error and work.kind == "subtask":
             deed = Deed(event.tool, event.arguments, event.output)
             state.subtasks[work.subtask or ""].outward[event.digest] = deed
 
 
-def model_effect(state: RunState, envelope: Envelope, event: ModelAsked | ModelAnswered | ModelTryFailed) -> None:
-    """Reserve for a model call, or settle it."""
+def model_asked(state: RunState, envelope: Envelope, event: ModelAsked) -> None:
+    """Reserve for a model call."""
+    work = state.leases[envelope.causation_id or ""]
+    note_effect(work, envelope, event, event.number)
+    setup = state.setup
+    call = call_of(event, work.request, work.order, setup.roles[work.role].price if setup else None)
+    work.open_calls.add(call.key)
+    state.ledger.ask(call)
+
+
+def model_told(state: RunState, envelope: Envelope, event: ModelAnswered | ModelTryFailed) -> None:
+    """Settle a model call."""
     work = state.leases[envelope.causation_id or ""]
     note_effect(work, envelope, event, event.number)
     key = (work.request, event.attempt, event.path, event.number)
-    if isinstance(event, ModelAsked):
-        setup = state.setup
-        price = setup.roles[work.role].price if setup else None
-        work.open_calls.add(key)
-        state.ledger.ask(call_of(event, work.request, work.order, price))
-        return
     work.open_calls.discard(key)
     if isinstance(event, ModelAnswered):
         state.ledger.settle(key, event.usage)

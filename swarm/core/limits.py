@@ -8,6 +8,7 @@ integers: tokens, and picodollars of money.
 
 import heapq
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bus.events import ModelAsked, Path, Usage
 from bus.setup import Limits, Price
@@ -19,8 +20,7 @@ CallKey = tuple[str, int, Path, int]
 """Request, attempt, path, try."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):  # one for each call of a model in the log: made in half the time of a frozen dataclass
     """A model call that was asked for."""
 
     key: CallKey
@@ -84,8 +84,7 @@ class Ledger:
 
     def ask(self, call: Call) -> None:
         """Reserve for a call, or let it wait."""
-        oldest = self.oldest()
-        if (oldest is None or call.order < oldest.order) and self.fits(call):
+        if (not self.queue or call.order < self.queue[0][0]) and self.fits(call):
             self._reserve(call)
             return
         self.arrivals += 1

@@ -1,6 +1,7 @@
 """What a role is told: the attachments of a request, derived from the state as it is sent."""
 
 from agents.briefing import Briefing, Finding, Offer
+from bus.envelope import Envelope
 from bus.setup import FileRef
 from swarm.core import tree
 from swarm.core.plan import NOT_WORKERS
@@ -13,13 +14,15 @@ Small planners drop details on the way from the goal to a subtask; who sees the 
 """
 
 
-def brief(state: RunState, work: Work) -> Briefing:
-    """Return what the agent that works on a request must know besides the request itself."""
+def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefing:
+    """Return what the agent that works on a request must know besides the request itself.
+
+    `journal`: the records at the positions of `work.journal`.
+    """
     setup = state.setup
     if setup is None:
         raise AssertionError("no request comes before the goal")
     role = setup.roles[work.role]
-    journal = tuple(work.journal)
     env = {f"INPUT_{name.upper().replace('-', '_')}": value for name, value in setup.inputs.items()}
     match work.kind:
         case "subtask":
@@ -31,6 +34,7 @@ def brief(state: RunState, work: Work) -> Briefing:
                 setup.permissions,
                 journal,
                 outward=dict(subtask.outward),
+                settled=dict(work.settled),
                 private=bool(state.workspace),
                 base=base,
                 start=tree.start_of(subtask, base),
@@ -53,6 +57,7 @@ def brief(state: RunState, work: Work) -> Briefing:
                 role,
                 setup.permissions,
                 journal,
+                settled=dict(work.settled),
                 private=bool(state.workspace),
                 base=files,
                 start=files,
@@ -72,6 +77,7 @@ def brief(state: RunState, work: Work) -> Briefing:
                 role,
                 setup.permissions,
                 journal,
+                settled=dict(work.settled),
                 private=bool(state.workspace),
                 base=state.workspace,
                 start=state.tree,

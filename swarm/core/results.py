@@ -3,7 +3,15 @@
 from collections.abc import Iterable
 
 from bus.envelope import Envelope
-from bus.events import FilesConflicted, FilesMerged, NoProgressNoticed, ResultSubmitted, ReviewGiven, WorkFailed
+from bus.events import (
+    DoubtSettled,
+    FilesConflicted,
+    FilesMerged,
+    NoProgressNoticed,
+    ResultSubmitted,
+    ReviewGiven,
+    WorkFailed,
+)
 from bus.setup import FileChange
 from swarm.core import leases, meetings, plans, subtasks, tree
 from swarm.core.state import RunState, Status, Stuck, SubtaskState, Work
@@ -162,12 +170,24 @@ def _start_from_what_was_judged(subtask: SubtaskState, *, without: set[str]) -> 
 def failure(state: RunState, envelope: Envelope, event: WorkFailed) -> None:
     """Take the end of an attempt that has no result."""
     work = state.leases[envelope.causation_id or ""]
+    retryable = event.retryable and not (work.kind == "subtask" and event.kind == "no_progress")
+    _end_attempt(state, work, event.reason, retryable=retryable)
+
+
+def give_up(state: RunState, event: DoubtSettled) -> None:
+    """End a request whose outward call is in doubt, as a person said."""
+    work = state.works.get(event.request)
+    if work is not None:
+        why = f"{event.tool} was begun, nobody knows whether it was done, and a person said to end it here"
+        _end_attempt(state, work, why, retryable=False)
+
+
+def _end_attempt(state: RunState, work: Work, why: str, *, retryable: bool) -> None:
     leases.close(state, work)
     if work.kind == "subtask":
-        retryable = event.retryable and event.kind != "no_progress"
-        _retry(state, state.subtasks[work.subtask or ""], event.reason, retryable=retryable)
-    elif event.retryable and work.attempt < state.limits.attempts:
-        again = Work(work.request, work.kind, work.role, work.attempt + 1, feedback=(*work.feedback, event.reason))
+        _retry(state, state.subtasks[work.subtask or ""], why, retryable=retryable)
+    elif retryable and work.attempt < state.limits.attempts:
+        again = Work(work.request, work.kind, work.role, work.attempt + 1, feedback=(*work.feedback, why))
         again.subtask, again.of_attempt, again.accept, again.round = (
             work.subtask,
             work.of_attempt,
@@ -176,9 +196,7 @@ def failure(state: RunState, envelope: Envelope, event: WorkFailed) -> None:
         )
         leases.want(state, again)
     else:
-        state.stuck = Stuck(
-            "plan" if work.kind == "plan" else "attempts", f"{work.request}: {event.reason}", final=True
-        )
+        state.stuck = Stuck("plan" if work.kind == "plan" else "attempts", f"{work.request}: {why}", final=True)
 
 
 def no_progress(state: RunState, event: NoProgressNoticed) -> None:

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Literal
 
 from agents.briefing import Deed
-from bus.envelope import Envelope
 from bus.events import (
     GoalAccepted,
     GoalFailed,
@@ -16,11 +15,13 @@ from bus.events import (
     ResultSubmitted,
     ReviewGiven,
     RunPaused,
+    ToolCalled,
 )
 from bus.setup import Criterion, FileChange, FileRef, Limits, Setup, Subtask
 from swarm.core.limits import CallKey, Ledger
 
 WorkKind = Literal["plan", "review", "subtask"]
+Verdict = Literal["retry", "skip", "fail"]
 
 
 class Status(StrEnum):
@@ -90,13 +91,15 @@ class Work:
     lease: str | None = None
     agent: str | None = None
     deadline_ms: int = 0
-    journal: list[Envelope] = field(default_factory=list)
-    """Its recorded effects, in the order of the log."""
+    journal: list[int] = field(default_factory=list)
+    """Positions of its recorded effects. The effects stay in the log: who gives the request out reads them there."""
     seen: set[tuple[str, Path, int]] = field(default_factory=set)
     """Type, path and try of each recorded effect."""
     open_calls: set[CallKey] = field(default_factory=set)
-    outward: set[Path] = field(default_factory=set)
-    """Paths of outward calls that have begun and not ended."""
+    outward: dict[Path, ToolCalled] = field(default_factory=dict)
+    """Outward calls that have begun and not ended."""
+    settled: dict[str, Verdict] = field(default_factory=dict)
+    """By digest: what a person said of its calls that were in doubt."""
 
 
 @dataclass(slots=True)
@@ -183,6 +186,12 @@ class RunState:
     """For each version of a file that was ever handed in (path, hash): the version that it was made from."""
     put_back: set[tuple[str, frozenset[str | None]]] = field(default_factory=set)
     """Pairs of versions of a file of which one was put in the other's place without being made from it."""
+
+    # calls in doubt
+    unknown: dict[tuple[str, str], ToolCalled] = field(default_factory=dict)
+    """(request, digest) -> outward call whose outcome nobody knows, and that would be repeated by going on."""
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    """(request, digest) -> what a person said of it."""
 
     # what ends or stops it
     call_refused: str | None = None

@@ -16,6 +16,7 @@ from bus.events import (
     CallRefused,
     CheckEnded,
     CheckStarted,
+    DoubtSettled,
     Effect,
     Event,
     FilesConflicted,
@@ -103,6 +104,11 @@ def words(  # noqa: C901, PLR0911, PLR0912 - one case an event
             return f"goal not reached ({kind}): {one_line(reason, LONG)}", "bold red"
         case RunPaused(reason=reason):
             return f"paused: {one_line(reason, LONG)}", "yellow"
+        case DoubtSettled(request=request, tool=tool, verdict=verdict):
+            return (
+                f"is told what to do about {one_line(tool, SHORT)} in {one_line(request, SHORT)}: {verdict}",
+                "yellow",
+            )
         case RunResumed(changes=changes):
             return f"goes on{f' with {_pairs(changes)}' if changes else ''}", "yellow"
         case PlanProposed(subtasks=subtasks):

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from agents.briefing import Briefing, Deed
-from agents.context import OUTPUT_CAP, Context, Means
+from agents.context import Context, Means
 from agents.effects import Effects
 from agents.errors import (
     AnswerUnusable,
@@ -26,6 +26,7 @@ from agents.files.attempt_folder import AttemptFolder
 from agents.journal import digest_of
 from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed
 from agents.tool import Tool, tool
+from agents.tool_calls import OUTPUT_CAP
 from agents.tools.project_files import read_file, write_file
 from bus.events import (
     CallRequest,

@@ -214,6 +214,12 @@ def test_no_event_holds_what_json_cannot_say(value: float) -> None:
         call({"a": [value]})
 
 
+def forget() -> None:
+    """Let the events be looked at anew."""
+    codec._any_line.cache_clear()
+    codec._line_of.cache_clear()
+
+
 @pytest.fixture
 def third_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let `CallGranted` be at version 3, which renamed `tokens` of 1 to `most` of 2, and that to `max_tokens`."""
@@ -225,10 +231,9 @@ def third_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setitem(codec.UPGRADES, ("CallGranted", 1), rename("tokens", "most"))
     monkeypatch.setitem(codec.UPGRADES, ("CallGranted", 2), rename("most", "max_tokens"))
-    monkeypatch.setattr(codec, "_validators", {})
-    codec._validator.cache_clear()
+    forget()
     yield
-    codec._validator.cache_clear()
+    forget()
 
 
 def old(version: int, **data: Any) -> bytes:

@@ -103,6 +103,7 @@ def in_this_process(
 @contextmanager
 def serving(**options: Any) -> Iterator[ChatEndpoint]:
     """Serve a model endpoint from a loop of its own, for commands that bring theirs."""
+    endpoint = ChatEndpoint(**options)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -110,7 +111,6 @@ def serving(**options: Any) -> Iterator[ChatEndpoint]:
     def do(what: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(what, loop).result(10)
 
-    endpoint = ChatEndpoint(**options)
     try:
         do(endpoint.__aenter__())
         try:

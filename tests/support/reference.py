@@ -51,7 +51,9 @@ STORIES = {
     ),
     "GoalAccepted": Story(RULES, "nothing: the run has ended"),
     "GoalFailed": Story(RULES, "nothing, unless `RunResumed` raises the limit that ended it"),
-    "RunPaused": Story(f"a person (Ctrl-C), or {RULES} where a part is missing", "`RunResumed`"),
+    "RunPaused": Story(
+        f"a person (Ctrl-C), or {RULES} where a part is missing or a call is in doubt", "`DoubtSettled`, `RunResumed`"
+    ),
     "RunResumed": Story("a person (`swarm resume`)", "`AgentJoined`; what was being worked on is handed out again"),
     "TimePassed": Story("the orchestrator's clock", "`WorkFailed` of kind `deadline`, `GoalFailed` of kind `limit`"),
     "NoProgressNoticed": Story(RULES, "`PlanRefused` for a plan; else another attempt or another plan"),
@@ -80,6 +82,9 @@ STORIES = {
     "MergeTried": Story("the orchestrator, which compares the bytes", "`FilesMerged`, `FilesConflicted`"),
     "FilesMerged": Story(RULES, "`MergeTried`, `FilesMerged` of the next result; the subtasks that needed it"),
     "FilesConflicted": Story(RULES, "another attempt on top of the other's files; `FilesMerged` of the next result"),
+    "DoubtSettled": Story(
+        "a person (`swarm resume`)", "`RunResumed`; `skip`: `ToolReturned` with what the agent is told"
+    ),
     "ModelAsked": Story(AGENT, "`CallGranted` where it had to wait; `ModelAnswered`, `ModelTryFailed`, `CallRefused`"),
     "CallGranted": Story(RULES, "`ModelAnswered` or `ModelTryFailed`"),
     "CallRefused": Story(RULES, "`GoalFailed` of kind `limit`"),

@@ -207,10 +207,11 @@ class Simulation:
         """Go on after what an earlier lease of this attempt has in the log."""
         work = self.state.leases[job.lease]
         job.effects = len(work.journal)
-        done = {e.event.path[0] for e in work.journal if isinstance(e.event, ModelAnswered | ToolReturned)}
+        journal = [self.log[position - 1] for position in work.journal]
+        done = {e.event.path[0] for e in journal if isinstance(e.event, ModelAnswered | ToolReturned)}
         while job.path in done:
             job.path += 1
-        job.number = 1 + sum(isinstance(e.event, ModelAsked) and e.event.path == (job.path,) for e in work.journal)
+        job.number = 1 + sum(isinstance(e.event, ModelAsked) and e.event.path == (job.path,) for e in journal)
 
     def _answer(self, job: Job) -> None:
         key = (job.request, job.event.attempt, (job.path,), job.number)

@@ -100,4 +100,11 @@ def test_events_of_every_kind_come_up_in_simulations() -> None:
         simulation = Simulation(setup_of(limits=limits, agents=8), seed, faults=0.35, layers=2, width=4)
         simulation.run()
         met |= {type(envelope.event).__name__ for envelope in simulation.log}
-    assert EVENTS.keys() - met == {"RunPaused", "RunResumed", "CheckStarted", "CheckEnded", "ValueDrawn"}
+    assert EVENTS.keys() - met == {
+        "RunPaused",
+        "RunResumed",
+        "DoubtSettled",
+        "CheckStarted",
+        "CheckEnded",
+        "ValueDrawn",
+    }

@@ -1,0 +1,155 @@
+"""One tool call as an effect: answered from the journal, refused, or recorded as an intent, done and recorded.
+
+What only looks has no intent. What changes the folder may be done again, on the folder as it was. What acts on the
+outside world is done once over all attempts of a request: what an earlier one did is answered with that outcome, and
+what nobody knows the outcome of is for a person to say.
+"""
+
+import logging
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from pydantic import JsonValue
+
+from agents.briefing import Briefing
+from agents.conversation.fitting import cut_middle
+from agents.effects import Effects
+from agents.errors import AgentsError, InDoubt, ToolFailed, ToolRefused
+from agents.files.attempt_folder import AttemptFolder
+from agents.journal import Entry, digest_of
+from agents.sandbox import Sandbox
+from agents.tool import Tool, ToolContext
+from agents.web.flow import check_flow
+from bus.errors import StorageFailed
+from bus.events import Path, ToolCalled, ToolReturned
+from bus.setup import FileChange
+
+log = logging.getLogger("swarm.agents")
+
+OUTPUT_CAP = 16_384
+"""Bytes of a tool's output that are recorded and shown; the whole lies in a file beside."""
+SKIPPED = "This was begun before, and nobody knows whether it was done. A person said to go on without doing it again."
+
+
+@dataclass(slots=True)
+class ToolCalls:
+    """The tool calls of one attempt. `told`: texts whose addresses may be fetched; what the network gives is added."""
+
+    effects: Effects
+    folder: AttemptFolder
+    briefing: Briefing
+    sandbox: Sandbox | None
+    request: str
+    attempt: int
+    told: list[str]
+
+    async def use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
+        """Return what a call gave; an error is a `ToolReturned` too. Raises `Diverged`, `InDoubt`, `StorageFailed`."""
+        digest = digest_of({"arguments": arguments, "tool": tool.name})
+        entry = self.effects.begin(path, "tool", digest)
+        if entry is not None and entry.outcome is not None:
+            returned = cast("ToolReturned", await self.effects.recorded(entry))
+            await self.folder.recorded(returned.files, returned.whole)
+            if tool.network:
+                self.told.append(returned.output)
+            return returned
+        await self.effects.live()
+        done = ToolReturned(
+            attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments), output=""
+        )
+        try:
+            checked = tool.validate(arguments)
+        except ToolFailed as wrong:
+            return await self._returned(done, str(wrong), error=True, wrong_arguments=True)
+        answered = self._without_doing(tool, checked, digest)
+        if answered is not None:
+            output, error = answered
+            return await self._returned(done, output, error=error)
+        if tool.effect == "reads":
+            return await self._run(done, tool, checked)
+        await self._intend(done, tool, entry)
+        async with self.folder.changing:
+            return await self._run(done, tool, checked)
+
+    def _without_doing(self, tool: Tool, arguments: Mapping[str, JsonValue], digest: str) -> tuple[str, bool] | None:
+        """Return the answer of a call that is not to be done, and whether it is an error; None: it is to be done."""
+        if tool.network and self.briefing.private:
+            try:
+                check_flow(arguments, self.briefing.permissions, self.told)
+            except ToolRefused as error:
+                return str(error), True
+        if tool.effect != "outward":
+            return None
+        if digest in self.briefing.outward:
+            return self.briefing.outward[digest].output, False
+        return (SKIPPED, True) if self.briefing.settled.get(digest) in {"skip", "fail"} else None
+
+    async def _intend(self, done: ToolReturned, tool: Tool, entry: Entry | None) -> None:
+        """Have the intent recorded, if it is not. Raises `InDoubt` where it is, and to do it might be to repeat it."""
+        if entry is not None:
+            if tool.idempotent or self.briefing.settled.get(done.digest) == "retry":
+                return
+            raise InDoubt(f"{tool.name} was called in {self.request!r}, and nobody knows whether it was done")
+        await self.effects.ask(
+            ToolCalled(
+                attempt=self.attempt,
+                path=done.path,
+                digest=done.digest,
+                tool=tool.name,
+                arguments=done.arguments,
+                outward=tool.effect == "outward",
+                idempotent=tool.idempotent,
+            )
+        )
+
+    async def _run(self, done: ToolReturned, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
+        context = ToolContext(
+            await self.folder.open(),
+            self.briefing.permissions,
+            self.sandbox,
+            idempotency_key=f"{self.request}:{self.attempt}:{done.digest[:32]}",
+        )
+        changes: tuple[FileChange, ...] = ()
+        try:
+            output, error = await _outcome_of(tool, arguments, context)
+            if tool.effect != "reads":
+                changes = await self.folder.changes()
+        except ToolFailed as failure:  # what it left in the folder cannot be kept
+            output, error = str(failure), True
+        if tool.network:
+            self.told.append(output)
+        return await self._returned(done, output, error=error, files=changes)
+
+    async def _returned(
+        self,
+        done: ToolReturned,
+        output: str,
+        *,
+        error: bool = False,
+        wrong_arguments: bool = False,
+        files: tuple[FileChange, ...] = (),
+    ) -> ToolReturned:
+        whole = None
+        if len(output) * 4 > OUTPUT_CAP and len(output.encode()) > OUTPUT_CAP:
+            name = f".swarm/output-{'.'.join(map(str, done.path))}.txt"
+            whole = await self.folder.keep_output(name, output)
+            output = cut_middle(output, OUTPUT_CAP, whole.path if whole else None)
+        update = {"output": output, "error": error, "wrong_arguments": wrong_arguments, "files": files, "whole": whole}
+        returned = done.model_copy(update=update)
+        await self.effects.done(returned)
+        return returned
+
+
+async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext) -> tuple[str, bool]:
+    """Run a tool; return its output, and whether that is an error. A tool that breaks is an error, not a crash."""
+    try:
+        return await tool.run(arguments, context), False
+    except ToolFailed as failure:
+        return str(failure), True
+    except (AgentsError, StorageFailed):
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the run goes on; the reason is in its log
+        log.warning("tool raised", extra={"tool": tool.name, "where": "".join(traceback.format_exception(error))})
+        return f"{tool.name} broke: {type(error).__name__}: {error}", True
