@@ -54,7 +54,9 @@ def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
     kept: set[str] = set()
     for name in state.accepted_order:  # what a result stands on was accepted before it
         spec = specs.get(name)
-        if spec == before[name].spec and kept.issuperset({*spec.needs, *before[name].stands_on}):
+        if spec is None or spec != before[name].spec:
+            continue
+        if kept.issuperset({*spec.needs, *before[name].stands_on}):
             kept.add(name)
     approved = [name for name in state.to_merge if specs.get(name) == before[name].spec]
     approved = [name for name in approved if kept.issuperset({*specs[name].needs, *tree.given(state, before[name])})]
