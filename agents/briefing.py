@@ -54,6 +54,8 @@ class Briefing:
     permissions: Permissions = field(default_factory=Permissions)
     journal: tuple[Envelope, ...] = ()
     """Effects recorded for this attempt so far, in the order of the log."""
+    forked: bool = False
+    """Whether the role may part from the journal, since its run is another future of that past."""
     outward: Mapping[str, Deed] = field(default_factory=dict)
     """By digest: what earlier attempts did to the outside world."""
     settled: Mapping[str, str] = field(default_factory=dict)

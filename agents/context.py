@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
@@ -202,13 +202,13 @@ class Context:
         check = parse(criterion)
         path = self._effects.next_path()
         digest = digest_of({"criterion": criterion, "files": sorted((r.path, r.sha256) for r in self.files.values())})
-        entry = self._effects.begin(path, "check", digest)
+        started = CheckStarted(attempt=self.attempt, path=path, digest=digest, criterion=criterion)
+        entry = self._effects.begin(started)
         if entry is not None and entry.outcome is not None:
             ended = cast("CheckEnded", await self._effects.recorded(entry))
             return Verdict(ended.verdict, ended.shows, ended.named)
         await self._effects.live()
         if check.runs_code and entry is None:
-            started = CheckStarted(attempt=self.attempt, path=path, digest=digest, criterion=criterion)
             await self._effects.ask(started)
         async with self._folder.changing:
             context = CheckContext(await self._folder.open(), self._means.sandbox, self.briefing.env)
@@ -269,12 +269,12 @@ class Context:
             outcomes.append(Outcome(call.id, returned.output, returned.error, returned.wrong_arguments, whole))
         return outcomes
 
-    async def _draw(self, kind: str, draw: Any) -> float:  # noqa: ANN401 - a function without arguments
-        path = self._effects.next_path()
-        entry = self._effects.begin(path, "value")
+    async def _draw(self, kind: Literal["now", "random"], draw: Callable[[], float]) -> float:
+        drawn = ValueDrawn(attempt=self.attempt, path=self._effects.next_path(), kind=kind, value=0.0)
+        entry = self._effects.begin(drawn)
         if entry is not None and entry.outcome is not None:
             return cast("ValueDrawn", await self._effects.recorded(entry)).value
         await self._effects.live()
-        value: float = draw()
-        await self._effects.done(ValueDrawn(attempt=self.attempt, path=path, kind=cast("Any", kind), value=value))
+        value = draw()
+        await self._effects.done(drawn.model_copy(update={"value": value}))
         return value

@@ -3,6 +3,9 @@
 While the journal still holds outcomes, the role is being run again: outcomes are handed to it in recorded order, and
 nothing new is done. Once the journal is drained the role lives.
 
+A role may also *part* from its log: in a replay where the log ends, in a fork where its request differs. From there on
+nothing is done for it; whoever runs it (`reply_of`) ends it.
+
 Recorded or new, an outcome is handed over alone, and only when the role has done all that it does about the one before:
 so what a role does is a function of the order of its outcomes, which the log has, and of nothing else. Whether it is
 done asyncio does not tell; `QUIET_TURNS` of the loop in which it began no effect are taken for it.
@@ -12,8 +15,9 @@ import asyncio
 import contextvars
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from agents.errors import Diverged
@@ -24,6 +28,10 @@ QUIET_TURNS = 32
 """Who waits for a group or for tasks goes on two or three turns after them: a dozen waits, one in another, fit in."""
 PATIENCE_S = 5.0
 """How long a role that is run again may do nothing, while it waits for a new effect and left a recorded one unbegun."""
+
+R = TypeVar("R")
+Course = Literal["live", "recorded", "fork"]
+"""What a role does where its log ends, and where it differs: lives on, diverges; parts, diverges; lives on, parts."""
 
 _lane: contextvars.ContextVar[tuple[Lane, "asyncio.Task[object] | None"]] = contextvars.ContextVar("lane")
 
@@ -78,9 +86,14 @@ def turns() -> Turns:
 class Effects:
     """The effects of one attempt."""
 
-    def __init__(self, recorded: Sequence[Effect], reporter: Reporter) -> None:
+    def __init__(self, recorded: Sequence[Effect], reporter: Reporter, *, course: Course = "live") -> None:
         self.count = len(recorded)
         """How many effect events belong to the attempt so far."""
+        self.parted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """Done once the role has parted from its log: how many of its records still count."""
+        self.begun: Effect | None = None
+        """The effect that the role began last."""
+        self._course = course
         self._journal = Journal(recorded)
         self._reporter = reporter
         self._awaited: dict[Path, asyncio.Future[Effect]] = {}
@@ -102,9 +115,19 @@ class Effects:
         """Return the path of the running task's next effect; a child of the role's own task has a lane of its own."""
         return self._own_lane().next()
 
-    def begin(self, path: Path, kind: str, digest: str | None = None) -> Entry | None:
-        """Begin an effect; return what the log has of it. Raises `Diverged`."""
-        entry = self._journal.begin(path, kind, digest)
+    def begin(self, intent: Effect) -> Entry | None:
+        """Begin an effect; return what the log has of it. Where that is no outcome, await `live` before doing it.
+
+        Raises `Diverged`.
+        """
+        self.begun = intent
+        try:
+            entry = self._journal.begin(intent)
+        except Diverged as diverged:
+            if self._course != "fork":
+                raise
+            self._part(diverged.at)
+            return None
         self._stir()
         return entry
 
@@ -116,16 +139,31 @@ class Effects:
 
     async def live(self) -> None:
         """Wait until all that is recorded has been handed out. Raises `Diverged` if the role does not ask for it."""
-        while not self._alive.is_set():
+        if not self.parted.done():
+            await self._all_handed_out()
+        if self._course == "recorded":
+            self._part(self.count)
+        if self.parted.done():
+            await asyncio.get_running_loop().create_future()  # whoever runs the role ends it
+
+    def _part(self, records: int) -> None:
+        if not self.parted.done():
+            self.parted.set_result(records)
+
+    async def _all_handed_out(self) -> None:
+        while not self._alive.is_set() and not self.parted.done():
             before = self._stirred
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await self._alive.wait()
             except TimeoutError:
-                if self._stirred == before:
-                    raise Diverged(
-                        f"the role began something new before {self._journal.missing()}, which its log has"
-                    ) from None
+                if self._stirred != before:
+                    continue
+                if self._course != "fork":
+                    missing = self._journal.missing()
+                    said = f"the role began something new before {missing}, which its log has"
+                    raise Diverged(self._journal.next, said) from None
+                self._part(self._journal.next)
 
     async def ask(self, event: Effect) -> int:
         """Report an intent and wait for the word on it."""
@@ -187,3 +225,28 @@ class Effects:
         own = lane.open()
         _lane.set((own, task))
         return own
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """A role has parted from its log; the first `records` of it still count."""
+
+    records: int
+
+
+async def reply_of(effects: Effects, role: Coroutine[Any, Any, R]) -> R | Parted:
+    """Run a role that may part from its log until it replies or parts. What it raises passes through."""
+
+    async def entered() -> R:
+        effects.enter()
+        return await role
+
+    task = asyncio.create_task(entered(), name="role")
+    try:
+        await asyncio.wait((task, effects.parted), return_when=asyncio.FIRST_COMPLETED)
+        return Parted(effects.parted.result()) if effects.parted.done() else await task
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # seen: what a role that was ended says is of no interest

@@ -93,4 +93,8 @@ class StuckRepeating(WorkEnded):
 
 
 class Diverged(AgentsError):
-    """The role did something else than its journal says."""
+    """The role did something else than its log says; `at`: which of its attempt's recorded effects, from 0."""
+
+    def __init__(self, at: int, message: str) -> None:
+        super().__init__(message)
+        self.at = at

@@ -18,6 +18,7 @@ from decimal import Decimal
 
 import orjson
 
+from agents.divergence import explain, named
 from agents.errors import Diverged
 from bus.events import (
     CheckEnded,
@@ -55,7 +56,9 @@ class Entry:
 
     path: Path
     kind: str
-    digest: str | None
+    digest: str
+    at: int
+    """Which of the records its first is, from 0."""
     events: list[Effect] = field(default_factory=list)
     begun: bool = False
 
@@ -80,9 +83,10 @@ class Journal:
         self._records = records
         self._next = 0
         self._entries: dict[Path, Entry] = {}
-        for event in records:
-            digest = getattr(event, "digest", None)
-            entry = self._entries.setdefault(event.path, Entry(event.path, KINDS[type(event)], digest))
+        for at, event in enumerate(records):
+            entry = self._entries.get(event.path)
+            if entry is None:
+                entry = self._entries[event.path] = Entry(event.path, KINDS[type(event)], digest_in(event), at)
             entry.events.append(event)
 
     @property
@@ -90,19 +94,17 @@ class Journal:
         """Whether every recorded outcome has been handed out: from here on the role lives."""
         return self._next == len(self._records)
 
-    def begin(self, path: Path, kind: str, digest: str | None) -> Entry | None:
+    def begin(self, intent: Effect) -> Entry | None:
         """Note that the role began an effect; return what the log has of it, None where it is new.
 
-        Raises `Diverged` where the log has another effect there.
+        `intent`: the effect as it would be recorded; what would come of it does not count. Raises `Diverged` where the
+        log has another effect there.
         """
-        entry = self._entries.get(path)
+        entry = self._entries.get(intent.path)
         if entry is None:
             return None
-        if entry.kind != kind or (kind != "value" and entry.digest != digest):
-            raise Diverged(
-                f"the role began {kind} effect {_dotted(path)} with digest {digest}, "
-                f"but its log has a {entry.kind} effect there with digest {entry.digest}"
-            )
+        if (entry.kind, entry.digest) != (KINDS[type(intent)], digest_in(intent)):
+            raise Diverged(entry.at, explain(self._records, entry.at, intent))
         entry.begun = True
         return entry
 
@@ -118,12 +120,19 @@ class Journal:
                 return entry
         return None
 
+    @property
+    def next(self) -> int:
+        """Which of the records is handed out next, from 0."""
+        return self._next
+
     def missing(self) -> str:
         """Name the recorded effect that the role has not begun."""
-        if self.drained:
-            return "nothing"
-        event = self._records[self._next]
-        return f"{type(event).__name__} {_dotted(event.path)}"
+        return "nothing" if self.drained else named(self._records[self._next])
+
+
+def digest_in(event: Effect) -> str:
+    """Return what tells the request of an effect from another's at the same place."""
+    return event.kind if isinstance(event, ValueDrawn) else getattr(event, "digest", "")
 
 
 class Lane:
@@ -191,7 +200,3 @@ def _number(value: float) -> object:
             return orjson.Fragment(f"{Decimal(text):f}")
         return orjson.Fragment(f"{mantissa}e+{power}")
     return orjson.Fragment(f"{mantissa}e{power}")
-
-
-def _dotted(path: Path) -> str:
-    return ".".join(str(part) for part in path)

@@ -73,7 +73,8 @@ class TryFailed(AgentsError):
     """One try came to nothing.
 
     `unproven`: something was sent and no whole answer came back, so it may have been paid and counts in full.
-    `retry_after_s`: how long the endpoint asks to wait, None where it does not say.
+    `retry_after_s`: how long the endpoint asks to wait, None where it does not say. `final`: another try would fail the
+    same way, whatever its kind.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class TryFailed(AgentsError):
         retry_after_s: float | None = None,
         status: int | None = None,
         remedy: str = "",
+        final: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind: TryKind = kind
@@ -92,6 +94,7 @@ class TryFailed(AgentsError):
         self.retry_after_s = retry_after_s
         self.status = status
         self.remedy = remedy
+        self.final = final
 
 
 @dataclass(slots=True)

@@ -48,7 +48,10 @@ class ToolCalls:
     async def use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
         """Return what a call gave; an error is a `ToolReturned` too. Raises `Diverged`, `InDoubt`, `StorageFailed`."""
         digest = digest_of({"arguments": arguments, "tool": tool.name})
-        entry = self.effects.begin(path, "tool", digest)
+        done = ToolReturned(
+            attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments), output=""
+        )
+        entry = self.effects.begin(done)
         if entry is not None and entry.outcome is not None:
             returned = cast("ToolReturned", await self.effects.recorded(entry))
             await self.folder.recorded(returned.files, returned.whole)
@@ -56,9 +59,6 @@ class ToolCalls:
                 self.told.append(returned.output)
             return returned
         await self.effects.live()
-        done = ToolReturned(
-            attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments), output=""
-        )
         try:
             checked = tool.validate(arguments)
         except ToolFailed as wrong:

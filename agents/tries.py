@@ -10,6 +10,7 @@
 | `too_big` | the attempt fails |
 | `unavailable` | the run pauses: a person must act |
 
+What is `final` is given up at once, whatever its kind: a recorded failure was tried often enough when it was recorded.
 Where tries are used up and no call to that endpoint had a whole answer since this call began, the endpoint is at fault,
 not the call: the run pauses.
 """
@@ -63,6 +64,8 @@ def after(  # noqa: PLR0911, PLR0917  # a return for each row of the table; all 
     `health.answered` as it was when this call began.
     """
     said = f"{failure} {failure.remedy}".strip()
+    if failure.final:
+        return GiveUp(said, retryable=failure.kind not in {"too_long", "refused"})
     match failure.kind:
         case "unavailable":
             return Pause(said)

@@ -1,15 +1,16 @@
-"""What every store checks and computes alike: whose turn it is to append, and the chain of hashes through a log.
+"""What every store checks and computes alike: whose run it is, whose turn, and the chain of hashes through a log.
 
 Each record's hash is taken of the one before and of its own line. So whoever changes, drops or swaps a record must
 change every hash after it, and the last one can be kept elsewhere.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from bus.codec import encode
+from bus.codec import decode, encode
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, Conflict
+from bus.event_log import Owner
 
 START = bytes(32)
 """What stands before the first record."""
@@ -33,6 +34,21 @@ def lines_after(position: int, records: Sequence[Envelope]) -> list[bytes]:
     return lines
 
 
+def read_lines(lines: Iterable[bytes]) -> Iterator[tuple[Envelope, bytes]]:
+    """Yield lines from elsewhere with the envelopes they hold, which must stand at positions without gaps, from 1.
+
+    Raises `BadEnvelope` for a line that is no event at its position, `TooNew`.
+    """
+    for position, line in enumerate(lines, 1):
+        try:
+            envelope = decode(line)
+        except BadEnvelope as error:
+            raise BadEnvelope(f"the event at position {position} cannot be read: {error}") from error
+        if envelope.sequence != position:
+            raise BadEnvelope(f"the event at position {position} says position {envelope.sequence}")
+        yield envelope, line
+
+
 def check_turn(run: str, *, owned: int | None, length: int, epoch: int, expected: int) -> None:
     """Raise `Conflict` unless an append fits a run as it stands. `owned`: its owner's epoch, None without owner."""
     if owned is None:
@@ -41,3 +57,14 @@ def check_turn(run: str, *, owned: int | None, length: int, epoch: int, expected
         raise Conflict(f"run {run!r} is at epoch {owned}, not {epoch}: it has another owner by now")
     if length != expected:
         raise Conflict(f"run {run!r} is at position {length}, not {expected}: somebody else wrote to it")
+
+
+def check_owner(run: str, owner: Owner | None, seen: Owner | None) -> None:
+    """Raise `Conflict` unless a run's owner is still the one that was seen."""
+    if owner != seen:
+        raise Conflict(f"run {run!r} belongs to {owner} by now, not to {seen}")
+
+
+def read_only(run: str) -> Conflict:
+    """Return why an imported run has no owner."""
+    return Conflict(f"run {run!r} was imported and is read-only: fork it to go on from any of its positions")

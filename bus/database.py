@@ -5,6 +5,7 @@ and so waits for the disk once. Nothing here knows of events or files; they hand
 """
 
 import asyncio
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from bus.database_file import close, is_busy, open_reader, open_writer, translated
+from bus import presence
+from bus.database_file import close, compact, is_busy, open_reader, open_writer, translated
 from bus.errors import BusError, StorageFailed
 
 T = TypeVar("T")
@@ -74,6 +76,9 @@ class Database:
         self._executor = ThreadPoolExecutor(1, "log-commit") if commit == "thread" else None
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        self._presence: int | None = None
+        self.is_alone = False
+        """Nobody else has the folder open for writing: see `alone`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Change] = deque()
         self._riders: list[_Rider] = []
@@ -85,12 +90,14 @@ class Database:
     async def __aenter__(self) -> Self:
         """Open the file, made if it is not there. Raises `StorageFailed`, `TooNew`; read-only also `NotFound`."""
         self._loop = asyncio.get_running_loop()
-        if not self._read_only:
-            self._writer = await asyncio.to_thread(open_writer, self.folder)
         try:
+            if not self._read_only:
+                self._writer = await asyncio.to_thread(open_writer, self.folder)
+                self._presence = await asyncio.to_thread(presence.enter, self.folder)
             self._reader = await asyncio.to_thread(open_reader, self.folder)
         except BaseException:
             await asyncio.to_thread(close, self._writer)
+            self._leave()
             raise
         return self
 
@@ -104,6 +111,26 @@ class Database:
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
             await asyncio.to_thread(close, reader, writer)
+            self._leave()
+
+    def _leave(self) -> None:
+        descriptor, self._presence = self._presence, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one that has the folder open for writing. Raises `Conflict` where somebody else has."""
+        self.check_writable()
+        if self._presence is None:
+            raise RuntimeError("the store is not open: use it inside `async with`")
+        presence.be_alone(self._presence, self.folder)
+        self.is_alone = True
+        try:
+            yield
+        finally:
+            self.is_alone = False
+            presence.be_present(self._presence)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -144,6 +171,14 @@ class Database:
         if self._writer is None or self._loop is None:
             raise RuntimeError("the store is not open: use it inside `async with`")
         return self._loop
+
+    async def compact(self) -> int:
+        """Give unused pages back to the disk, if they are many; return how many bytes. Only within `alone`."""
+        self.check_writable()
+        if self._writer is None or not self.is_alone:
+            raise RuntimeError("the database is made smaller only within `alone`")
+        await self.write(lambda _: None)  # what is under way ends
+        return await asyncio.to_thread(compact, self._writer, self.folder)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._at_work:

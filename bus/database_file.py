@@ -12,16 +12,18 @@ from pathlib import Path
 from bus.errors import NotFound, StorageFailed, TooNew
 
 NAME = "log.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # `events` is kept in the order of arrival, whatever the run: every append goes to the last page, and only the small
 # index is written in many places. A WITHOUT ROWID table over (run, position) was a tenth larger and twice as slow
-# where many runs write at once. `total`: bytes of the run's own lines up to this one.
+# where many runs write at once. `total`: bytes of the run's own lines up to this one. `removed`: the run is there for
+# its forks only.
 _SCHEMA = f"""
 CREATE TABLE runs (
   number INTEGER PRIMARY KEY, run TEXT NOT NULL UNIQUE, epoch INTEGER NOT NULL, created TEXT NOT NULL DEFAULT '',
   host TEXT, pid INTEGER, started TEXT,
-  parent INTEGER REFERENCES runs (number), parent_position INTEGER NOT NULL DEFAULT 0
+  parent INTEGER REFERENCES runs (number), parent_position INTEGER NOT NULL DEFAULT 0,
+  imported INTEGER NOT NULL DEFAULT 0, removed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE events (
   number INTEGER PRIMARY KEY, run INTEGER NOT NULL, position INTEGER NOT NULL, total INTEGER NOT NULL,
@@ -31,8 +33,22 @@ CREATE UNIQUE INDEX events_of_run ON events (run, position);
 CREATE TABLE files (sha256 BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+_UPGRADES = {
+    1: "ALTER TABLE runs ADD COLUMN imported INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE runs ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;"
+    "PRAGMA user_version = 2",
+}
+"""By schema version: what makes the next one of it. Whoever opens the file for writing brings it up to date."""
+_LOOKS = {
+    1: "CREATE TEMP VIEW runs AS SELECT number, run, epoch, created, host, pid, started, parent, parent_position,"
+    " 0 AS imported, 0 AS removed FROM main.runs",
+}
+"""By schema version: what makes an old file look like a new one to a reader, which may not change it."""
 _PAGE_BYTES = 8192
 _OPENING_S = 10.0
+_MUCH_BYTES = 1 << 20
+_MUCH = 4
+"""One page in so many unused is worth writing the file anew; fewer are used again soon."""
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space, then resume",
@@ -80,13 +96,31 @@ def open_reader(folder: Path) -> sqlite3.Connection:
             f"{path.as_uri()}?{way}", uri=True, timeout=_OPENING_S, isolation_level=None, check_same_thread=False
         )
         try:
-            _check_version(connection, folder)
+            look = _LOOKS.get(_check_version(connection, folder))
+            if look is not None:
+                connection.execute(look)
         except BaseException:
             connection.close()
             raise
     except sqlite3.Error as error:
         raise translated(error, folder) from error
     return connection
+
+
+def compact(connection: sqlite3.Connection, folder: Path) -> int:
+    """Write the file anew without its unused pages, if they are many; return how many bytes. Raises `StorageFailed`."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    if free * size < _MUCH_BYTES or free * _MUCH < pages:
+        return 0
+    try:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return (pages - int(connection.execute("PRAGMA page_count").fetchone()[0])) * size
+    except sqlite3.Error as error:
+        raise translated(error, folder) from error
 
 
 def close(*connections: sqlite3.Connection | None) -> None:
@@ -122,16 +156,17 @@ def _make_folder(folder: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
-    is_new = _check_version(connection, folder) == 0
-    if is_new:
+    version = _check_version(connection, folder)
+    if version == 0:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     _use_write_ahead_log(connection, folder)
     connection.execute("PRAGMA synchronous = FULL")
-    if is_new:
+    if version < SCHEMA_VERSION:
         connection.execute("BEGIN IMMEDIATE")
-        if not _check_version(connection, folder):  # asked again: now nobody else can be making them
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
+        version = _check_version(connection, folder)  # asked again: now nobody else can be making them
+        steps = [_UPGRADES[step] for step in range(version, SCHEMA_VERSION)] if version else [_SCHEMA]
+        for statement in ";".join(steps).split(";"):
+            connection.execute(statement)
         connection.execute("COMMIT")
     # From here on waiting for another process is the event loop's matter, which has better to do than sleep in SQLite.
     connection.execute("PRAGMA busy_timeout = 2")

@@ -2,6 +2,7 @@
 
 BusError
 ├── BadEnvelope        bytes that are no envelope of ours, or of a version we cannot read
+├── BadArchive         a file that holds no run, or not all of it, or more than it may
 ├── NotFound           a short name, run, record or file that is not there
 └── LogError
     ├── Conflict       somebody else wrote this run: expected position or epoch differ
@@ -17,6 +18,10 @@ class BusError(Exception):
 
 class BadEnvelope(BusError):
     """Bytes that are no envelope of ours."""
+
+
+class BadArchive(BusError):
+    """A file that is no archive of a run, or a spoilt one; or a run that is too large for one."""
 
 
 class NotFound(BusError):

@@ -4,7 +4,8 @@ Positions of a run are 1, 2, 3 … without gaps; each record carries the hash of
 (`tests/bus/test_event_log.py`) holds for all stores.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -32,7 +33,9 @@ class RunInfo:
     bytes: int
     owner: Owner | None
     created: str
-    """Time of its first record, RFC 3339."""
+    """Time of its first record, RFC 3339; of an imported run whatever its archive says."""
+    imported: bool = False
+    """It came from elsewhere and is read-only: nobody may own it, but forks may begin in it."""
 
 
 class EventLog(Protocol):
@@ -51,13 +54,30 @@ class EventLog(Protocol):
     async def take(self, run: str, owner: Owner, *, previous: Owner | None) -> int:
         """Become the owner of a run and return the new epoch; every older epoch is fenced off.
 
-        `previous` is the owner one has seen (`runs`) and found gone. Raises `Conflict` if it is another by now,
-        `NotFound` if there is no such run.
+        `previous` is the owner one has seen (`runs`) and found gone. Raises `Conflict` if it is another by now or the
+        run is imported, `NotFound` if there is no such run.
         """
         ...
 
     async def release(self, run: str, epoch: int) -> None:
         """Stop being the owner; nothing happens if one no longer is."""
+        ...
+
+    async def adopt(self, run: str, lines: Iterable[bytes]) -> tuple[int, str]:
+        """Take in a whole run from elsewhere, all or nothing, as exactly these lines; return its length and head.
+
+        It is imported: read-only until it is forked. `lines` may be gone through more than once. Raises `Conflict` if
+        the run exists, `BadEnvelope` for a line that is no event at its position, `TooNew`, and what `lines` raises of
+        `BusError`.
+        """
+        ...
+
+    async def remove(self, run: str, *, previous: Owner | None) -> None:
+        """Remove a run: it is listed and opened no more, and its name is free.
+
+        Forks of it stay whole: what they share with it goes with the last of them. `previous` is as in `take`. Raises
+        `Conflict` if the owner is another by now, `NotFound` if there is no such run.
+        """
         ...
 
     async def append(self, run: str, expected: int, epoch: int, records: Sequence[Envelope]) -> None:
@@ -74,6 +94,14 @@ class EventLog(Protocol):
 
         Raises `NotFound`, `Damaged` (numbering), `TooNew`.
         """
+        ...
+
+    def lines(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield a run's records as exactly the lines that were written. Raises `NotFound`, `Damaged` (numbering)."""
+        ...
+
+    def all_lines(self) -> AsyncIterator[bytes]:
+        """Yield at least once each line that is part of any run, in no order."""
         ...
 
     async def runs(self) -> Sequence[RunInfo]:
@@ -124,4 +152,26 @@ class FileStore(Protocol):
 
     async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
         """Tell which are there."""
+        ...
+
+    async def sizes(self) -> Mapping[str, int]:
+        """Return how many bytes each file has."""
+        ...
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Be the only one that has the store open for writing, for as long as the context lasts.
+
+        Whoever has it open may have put files that no event names yet. Raises `Conflict` where somebody else has.
+        """
+        ...
+
+    async def remove(self, sha256s: Iterable[str]) -> None:
+        """Remove files, and what a crash left half written. Only within `alone`."""
+        ...
+
+    async def compact(self) -> int:
+        """Give the room that removed runs and files have left back to the disk, if it is much; return how many bytes.
+
+        Only within `alone`.
+        """
         ...

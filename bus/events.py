@@ -73,6 +73,37 @@ class RunResumed(Fact):
     changes: dict[str, JsonValue] = {}
 
 
+class RunForked(Fact):
+    """A run begins at event `at` of another: what that one recorded until then is its past.
+
+    What was under way is given out again; an attempt goes on over its recorded effects as long as it asks the same.
+    """
+
+    parent: str
+    """The run it comes from."""
+    at: int
+    """The last event that they share."""
+    changes: dict[str, JsonValue] = {}
+    """What was changed, as it was said."""
+    setup: Setup
+    """The scenario as resolved, with the changes."""
+    hashes: dict[str, str] = {}
+    """SHA-256 of prompts and role files by name."""
+    out: str = ""
+    """The folder that the outcome's files are handed over in."""
+
+
+class JournalCut(Fact):
+    """In a fork, an attempt asked for something else than its recorded past has: from there on it lives.
+
+    Its effects recorded after position `kept` do not count for it any more, nor do those whose outcome came after.
+    """
+
+    attempt: int
+    kept: int
+    """The position of the last one that counts; 0 for none."""
+
+
 class TimePassed(Fact):
     """A deadline fired: the running time in the envelope is past it. Recorded only if something follows."""
 
@@ -430,6 +461,8 @@ Event = (
     | GoalFailed
     | RunPaused
     | RunResumed
+    | RunForked
+    | JournalCut
     | TimePassed
     | NoProgressNoticed
     | AgentJoined

@@ -9,7 +9,8 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ SMALL_BYTES = 64 << 10
 """Up to this size a file is a row of the database."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = ".new-"
+_REMOVED = 1_000
+"""Files removed in one transaction: others that write wait for no more."""
 
 
 class MemoryFileStore:
@@ -48,6 +52,24 @@ class MemoryFileStore:
     async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
         """Tell which are there."""
         return {sha256: sha256 in self._files for sha256 in sha256s}
+
+    async def sizes(self) -> Mapping[str, int]:
+        """Return how many bytes each file has."""
+        return {sha256: len(data) for sha256, data in self._files.items()}
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Be the only one that has the store: nobody else can reach this one."""
+        yield
+
+    async def remove(self, sha256s: Iterable[str]) -> None:
+        """Remove files."""
+        for sha256 in sha256s:
+            self._files.pop(sha256, None)
+
+    async def compact(self) -> int:
+        """Give room back: there is nothing to do."""
+        return 0
 
 
 class SqliteFileStore:
@@ -88,6 +110,33 @@ class SqliteFileStore:
         """Tell which are there."""
         return {sha256: sha256 in self._held or self._has(sha256) for sha256 in sha256s}
 
+    async def sizes(self) -> Mapping[str, int]:
+        """Return how many bytes each file has. Raises `StorageFailed`."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT lower(hex(sha256)), length(data) FROM files").fetchall()
+        large = await asyncio.to_thread(_sizes, self._folder)
+        return {**{sha256: len(data) for sha256, data in self._held.items()}, **large, **dict(rows)}
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Be the only one that has the store open for writing. See `FileStore.alone`."""
+        with self._database.alone():
+            yield
+
+    async def remove(self, sha256s: Iterable[str]) -> None:
+        """Remove files, and what a crash left half written. See `FileStore.remove`; raises `StorageFailed`."""
+        if not self._database.is_alone:
+            raise RuntimeError("files are removed only within `alone`: others may be about to name them")
+        await self._database.write(lambda _: None)  # what is held is there before it is removed
+        wanted = [sha256 for sha256 in sha256s if _SHA256.fullmatch(sha256)]
+        for start in range(0, len(wanted), _REMOVED):
+            await self._database.write(partial(_delete, wanted[start : start + _REMOVED]))
+        await asyncio.to_thread(_unlink, self._folder, [self._path(sha256) for sha256 in wanted])
+
+    async def compact(self) -> int:
+        """Give unused room back to the disk. See `FileStore.compact`; raises `StorageFailed`."""
+        return await self._database.compact()
+
     def _has(self, sha256: str) -> bool:
         if not _SHA256.fullmatch(sha256):
             return False
@@ -103,6 +152,31 @@ def _insert(sha256: str, data: bytes, connection: "sqlite3.Connection") -> None:
     connection.execute("INSERT OR IGNORE INTO files (sha256, data) VALUES (?, ?)", (bytes.fromhex(sha256), data))
 
 
+def _delete(sha256s: Sequence[str], connection: "sqlite3.Connection") -> None:
+    rows = [(bytes.fromhex(sha256),) for sha256 in sha256s]
+    connection.executemany("DELETE FROM files WHERE sha256 = ?", rows)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes of the files on disk; what we have not named so is not ours."""
+    found = {}
+    try:
+        for path in folder.glob("??/*"):
+            if _SHA256.fullmatch(path.parent.name + path.name) and path.is_file() and not path.is_symlink():
+                found[path.parent.name + path.name] = path.stat().st_size
+    except OSError as error:
+        raise StorageFailed(f"{folder} cannot be read: {error.strerror}") from error
+    return found
+
+
+def _unlink(folder: Path, paths: Sequence[Path]) -> None:
+    try:
+        for path in [*paths, *folder.glob(f"{_UNFINISHED}*")]:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"files could not be removed from {folder}: {error.strerror}") from error
+
+
 def _write(folder: Path, data: bytes) -> str:
     """Write under another name, then rename: under its own name a file is always whole."""
     sha256 = _sha256(data)
@@ -115,7 +189,7 @@ def _write(folder: Path, data: bytes) -> str:
             if not needed.is_dir():
                 needed.mkdir(exist_ok=True)
                 _sync_folder(needed.parent)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=_UNFINISHED, delete=False) as file:
             try:
                 file.write(data)
                 file.flush()

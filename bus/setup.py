@@ -155,5 +155,7 @@ class Setup(Value):
     """The sandbox to use; None: the best that works."""
     python: str | None = None
     """The interpreter of the sandbox; None: ours."""
+    written: dict[str, JsonValue] = {}
+    """The scenario file's own mapping, from which a fork with changes is resolved anew."""
     folder: str = "."
     """Where the scenario file lies: relative `uses:` and tool files are found from here."""

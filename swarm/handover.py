@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder
 from bus.event_log import FileStore
 from bus.setup import FileRef
@@ -39,6 +40,8 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
             data = await store.get(ref.sha256)
             await asyncio.to_thread(folder.write, ref.path, data)
         await asyncio.to_thread(_publish, made, target)
+    except ToolFailed as error:
+        raise MissingPart(f"the files of {run} cannot be written: {error}") from error
     except OSError as error:
         raise MissingPart(f"{target} cannot be written: {error.strerror}. Choose another place with --out.") from error
     finally:

@@ -6,7 +6,7 @@ import datetime as dt
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -18,11 +18,11 @@ from bus.event_log import RunInfo
 from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
-from swarm import handover, workspace
+from swarm import handover, recordings, workspace
 from swarm.core.doubts import Doubt, doubts
 from swarm.core.state import RunState, Verdict
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError
-from swarm.model_choice import Choice, Wanted, choose, defaults_of, place_of, split_model
+from swarm.model_choice import Choice, Wanted, choose, defaults_of, place_of, split_model, without
 from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import is_gone, this_process
 from swarm.parts import Parts, load_tool, role_class
@@ -42,17 +42,33 @@ class Ready:
     scenario: Scenario
     setup: Setup
     choices: Mapping[str, Choice]
+    recordings: Mapping[str, Path] = field(default_factory=dict)
+    """By role: the recording that is asked first, and that gets what it does not know."""
 
 
-async def prepare(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> Ready:
+async def prepare(
+    scenario: Scenario, settings: Settings, *, models: Sequence[str] = (), record_new: bool = False
+) -> Ready:
     """Choose the models and load the roles and tools of a scenario; nothing is recorded or asked yet.
 
-    `models`: `M` for all roles or `ROLE=M`. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`.
+    `models`: `M` for all roles or `ROLE=M`. `record_new`: what recorded models do not know goes to live ones, and is
+    added to the recording. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`, `UsageError`.
     """
     choices = await chosen(scenario, settings, models=models)
+    files = recordings.files_of(choices, scenario.folder)
+    known = {path: recordings.opened(path, may_be_new=record_new) for path in {*files.values()}}
+    if record_new:
+        choices = await live_choices(scenario, settings, models=models)
+    asked = {name: _known(choice.model) for name, choice in choices.items()}
+    for name, path in files.items():
+        asked[name] = (
+            recordings.as_recorded(asked[name], name, known[path])
+            if record_new
+            else recordings.played(choices[name].model, name, known[path])
+        )
     classes = {name: role_class(name, role.uses, scenario.folder) for name, role in scenario.roles.items()}
     declared = {name: tuple(one.tools) for name, one in classes.items()}
-    setup = scenario.resolve({name: _known(choice.model) for name, choice in choices.items()}, declared=declared)
+    setup = scenario.resolve(asked, declared=declared)
     for name, role in setup.roles.items():
         for tool in role.tools:
             if load_tool(tool, scenario.folder).needs_approval:
@@ -60,7 +76,7 @@ async def prepare(scenario: Scenario, settings: Settings, *, models: Sequence[st
     roles = {name: role.model_copy(update={"about": classes[name].about()}) for name, role in setup.roles.items()}
     setup = setup.model_copy(update={"roles": roles})
     _price_is_known(setup)
-    return Ready(scenario, setup, choices)
+    return Ready(scenario, setup, choices, files if record_new else {})
 
 
 async def chosen(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> dict[str, Choice]:
@@ -69,6 +85,17 @@ async def chosen(scenario: Scenario, settings: Settings, *, models: Sequence[str
     for choice in choices.values():
         place_of(choice.model, scenario.endpoints, settings)  # raises here for a provider that nobody knows
     return choices
+
+
+async def live_choices(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> dict[str, Choice]:
+    """Choose as if nobody had named a recorded model. Raises `UsageError` where nobody has, `ModelUnavailable`."""
+    wanted = _wanted(scenario, models)
+    lived = without(wanted, recordings.is_recorded)
+    if lived == wanted and not recordings.is_recorded(settings.model or ""):
+        raise UsageError("--record-new: no role has a recorded model. Name one: --model recorded:FILE")
+    if recordings.is_recorded(settings.model or ""):
+        settings = dataclasses.replace(settings, model=None)
+    return await choose(scenario.roles, lived, settings)
 
 
 def _wanted(scenario: Scenario, models: Sequence[str]) -> Wanted:
@@ -110,8 +137,11 @@ async def start(
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Run a scenario to its end and hand its files over. Cancelling pauses the run."""
-    setup = ready.setup
-    async with open_store(settings.home) as store, Parts(setup, settings, announce=announce) as parts:
+    setup, kept = ready.setup, ready.recordings
+    async with (
+        open_store(settings.home) as store,
+        Parts(setup, settings, announce=announce, recordings=kept) as parts,
+    ):
         await _sandbox_works(setup, parts)
         await parts.prepare()
         files = await workspace.take_in(ready.scenario, store.files, home=settings.home)
@@ -124,9 +154,13 @@ async def start(
             software=VERSION,
             out=str((out or Path.cwd() / run).absolute()),
         )
-        return await _run(
-            RunState(run), [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
-        )
+        try:
+            return await carry_on(
+                RunState(run), [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+            )
+        finally:
+            if kept:
+                await asyncio.shield(_add_to_recordings(kept, store, run))
 
 
 async def resume(
@@ -146,11 +180,8 @@ async def resume(
     """
     async with open_store(settings.home) as store:
         info = await find(store, name)
-        if info.owner is not None and not is_gone(info.owner):
-            raise UsageError(
-                f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
-                "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
-            )
+        refuse_imported(info)
+        refuse_running(info)
         state = await fold(store.log, info.run)
         if state.setup is None:
             raise UsageError(f"{info.run} has no event yet: its process ended before the run began. Start it anew.")
@@ -163,7 +194,7 @@ async def resume(
             except Conflict as error:
                 raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
             first = [*_settled(state, in_doubt), RunResumed(changes=dict(changes or {}))]
-            return await _run(
+            return await carry_on(
                 state, first, store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
             )
 
@@ -203,6 +234,33 @@ async def find(store: Store, name: str) -> RunInfo:
     raise UsageError(f"{what} ({names}{', …' if len(found or runs) > 5 else ''}). `swarm runs` lists them.")  # noqa: PLR2004
 
 
+def refuse_running(info: RunInfo) -> None:
+    """Raise `UsageError` where another process runs this run."""
+    if info.owner is not None and not is_gone(info.owner):
+        raise UsageError(
+            f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
+            "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
+        )
+
+
+def refuse_imported(info: RunInfo) -> None:
+    """Raise `UsageError` where a run came from elsewhere."""
+    if info.imported:
+        raise UsageError(
+            f"{info.run} was imported, and is only to be looked at. "
+            f"`swarm fork {info.run} --at {info.length}` makes a run of your own that goes on from there."
+        )
+
+
+@asynccontextmanager
+async def keeping(settings: Settings) -> AsyncIterator[Store]:
+    """Open the store to change what is there, making none. Raises `UsageError` where nothing has been run."""
+    async with reading(settings):
+        pass
+    async with open_store(settings.home) as store:
+        yield store
+
+
 @asynccontextmanager
 async def reading(settings: Settings) -> AsyncIterator[Store]:
     """Open the store for looking only. Raises `UsageError` where nothing has been run."""
@@ -221,7 +279,7 @@ def new_run_id(name: str) -> str:
     return f"{name}-{dt.datetime.now(dt.UTC):%Y%m%d}-{secrets.token_hex(3)}"
 
 
-async def _run(
+async def carry_on(
     state: RunState,
     first: Sequence[Event],
     *,
@@ -231,6 +289,7 @@ async def _run(
     home: Path,
     on_event: OnEvent | None,
 ) -> Outcome:
+    """Run a run that this process owns to its end or pause, let go of it, and return what it came to."""
     try:
         await execute(
             state,
@@ -248,6 +307,16 @@ async def _run(
     finally:
         await asyncio.shield(_release(store, state.run, epoch))
     return await _finish(state, store)
+
+
+async def _add_to_recordings(kept: Mapping[str, Path], store: Store, run: str) -> None:
+    """Add to each recording what it could not answer, also where the run is paused."""
+    log = [envelope async for envelope in store.log.read(run)]
+    for path in dict.fromkeys(kept.values()):
+        roles = [role for role, file in kept.items() if file == path]
+        found = recordings.additions(log, recordings.opened(path, may_be_new=True), roles)
+        if found:
+            recordings.write(path, found, add=True)
 
 
 async def _release(store: Store, run: str, epoch: int) -> None:

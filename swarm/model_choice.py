@@ -75,7 +75,7 @@ class ModelDefaults:
 _SMALL = ModelDefaults("json", 8_192, 0.2, 600.0)
 _DEFAULTS: tuple[tuple[str, ModelDefaults], ...] = (
     (r"local:.*", _SMALL),
-    (r"scripted:.*", ModelDefaults(context=1_000_000)),
+    (r"(recorded|scripted):.*", ModelDefaults(context=1_000_000)),
     (r"(ollama|llamacpp):.*(?<![\d.])(0\.\d+|[1-4](\.\d+)?)b(?![a-z]).*", ModelDefaults("json", 4_096, 0.5, 600.0)),
     (r"(ollama|llamacpp):.*", ModelDefaults(context=4_096, timeout_s=600.0)),
     (r"openai:gpt-4\.1.*", ModelDefaults(context=1_000_000)),
@@ -114,6 +114,18 @@ def named(role: str, wanted: Wanted, settings: Settings) -> Choice | None:
             split_model(model)
             return Choice(model, why)
     return None
+
+
+def without(wanted: Wanted, unwanted: Callable[[str], bool]) -> Wanted:
+    """Return what is asked for with each model left out that is `unwanted`."""
+
+    def kept(models: Mapping[str, str]) -> dict[str, str]:
+        return {role: model for role, model in models.items() if not unwanted(model)}
+
+    def one(model: str | None) -> str | None:
+        return None if model and unwanted(model) else model
+
+    return Wanted(kept(wanted.command_roles), one(wanted.command), kept(wanted.roles), one(wanted.scenario))
 
 
 async def choose(

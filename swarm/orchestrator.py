@@ -28,6 +28,7 @@ from bus.events import (
     PlanProposed,
     PlanRequested,
     ReviewRequested,
+    RunForked,
     RunPaused,
     RunResumed,
     SubtaskAssigned,
@@ -159,7 +160,8 @@ class Orchestrator:
 
     def _admit(self, envelope: Envelope, agent: str | None) -> Admission:
         if agent is None:
-            return Admission.RECORD if self.state.status == "new" else admit(self.state, envelope)
+            begins = self.state.status == "new" or isinstance(envelope.event, RunForked)
+            return Admission.RECORD if begins else admit(self.state, envelope)
         event = envelope.event
         lease = event.lease if isinstance(event, AssignmentEnded) else envelope.causation_id
         work = self.state.leases.get(lease or "")
@@ -254,4 +256,13 @@ class Orchestrator:
                 await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
 
 
-NOT_FROM_AGENTS = (AgentJoined, AgentLeft, DoubtSettled, MergeTried, TimePassed, RunPaused, RunResumed)
+NOT_FROM_AGENTS = (
+    AgentJoined,
+    AgentLeft,
+    DoubtSettled,
+    MergeTried,
+    TimePassed,
+    RunForked,
+    RunPaused,
+    RunResumed,
+)

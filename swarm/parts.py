@@ -1,12 +1,13 @@
 """The parts that a run's roles work with, each made when it is first needed: models, tools, sandbox, role classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from agents.context import Means
 from agents.model import Model, Prepared
+from agents.models.recorded import RecordedFirst
 from agents.role import Role
 from agents.roles import ROLES
 from agents.sandbox import Sandbox
@@ -17,21 +18,35 @@ from bus import lookup
 from bus.setup import Setup
 from swarm.errors import MissingPart
 from swarm.model_choice import open_model, place_of
+from swarm.recordings import opened
 from swarm.settings import Settings
+
+if TYPE_CHECKING:
+    from agents.conversation.recording import Recording
 
 
 class Parts:
     """What is shared by the workers of one run. Use it with `async with`; it closes what it opened.
 
-    `announce` is told what takes long, such as a download.
+    `announce` is told what takes long, such as a download. `recordings`: by role, the file of one that is asked before
+    the role's model.
     """
 
-    def __init__(self, setup: Setup, settings: Settings, *, announce: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        settings: Settings,
+        *,
+        announce: Callable[[str], None] = lambda _: None,
+        recordings: Mapping[str, Path] | None = None,
+    ) -> None:
         self.setup = setup
         self._settings = settings
         self._announce = announce
         self._means: dict[str, Means] = {}
         self._models: dict[str, Model] = {}
+        self._recordings = recordings or {}
+        self._recorded: dict[Path, Recording] = {}
         self._sandbox: Sandbox | None = None
         self._stack = AsyncExitStack()
 
@@ -57,7 +72,7 @@ class Parts:
             spec = self.setup.roles[name]
             tools = [load_tool(tool, Path(self.setup.folder)) for tool in spec.tools]
             self._means[name] = Means(
-                model=self.model(spec.model),
+                model=self._recorded_first(name, self.model(spec.model)),
                 tools={tool.name: tool for tool in tools},
                 sandbox=self.sandbox,
                 window=spec.window,
@@ -65,6 +80,14 @@ class Parts:
                 timeout_s=spec.timeout_ms / 1000,
             )
         return self._means[name]
+
+    def _recorded_first(self, role: str, model: Model) -> Model:
+        path = self._recordings.get(role)
+        if path is None:
+            return model
+        if path not in self._recorded:  # each answer is given once, whichever role asks
+            self._recorded[path] = opened(path, may_be_new=True)
+        return RecordedFirst(self._recorded[path], model)
 
     @property
     def sandbox(self) -> Sandbox:

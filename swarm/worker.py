@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from agents.briefing import Briefing
-from agents.context import Context
-from agents.effects import Effects
+from agents.context import Context, Means
+from agents.effects import Effects, Parted, reply_of
 from agents.errors import (
     AnswerUnusable,
     CheckBroken,
@@ -23,6 +23,7 @@ from agents.errors import (
     ToolFailed,
 )
 from agents.files.attempt_folder import AttemptFolder
+from agents.role import Role
 from bus import topics
 from bus.envelope import Envelope, Stamp
 from bus.errors import StorageFailed
@@ -31,6 +32,7 @@ from bus.events import (
     AssignmentEnded,
     Effect,
     Fact,
+    JournalCut,
     PlanProposed,
     PlanRequested,
     ResultSubmitted,
@@ -142,45 +144,86 @@ class Worker:
 
     async def _work(self, assignment: Assignment, briefing: Briefing) -> None:
         """Bring one attempt to its reply, whatever happens in it."""
+        try:
+            while isinstance(end := await self._attempt(assignment, briefing), Parted):
+                kept = briefing.journal[: end.records]
+                attempt = cast("SubtaskAssigned", assignment.envelope.event).attempt
+                await assignment.send(JournalCut(attempt=attempt, kept=kept[-1].sequence if kept else 0))
+                briefing = replace(briefing, journal=without_parts(briefing.journal, end.records), forked=False)
+            await assignment.send(end)
+        finally:
+            del self._leases[assignment.envelope.id]
+
+    async def _attempt(self, assignment: Assignment, briefing: Briefing) -> Fact | Parted:
+        """Run the role over the journal and beyond; return what follows from it."""
         envelope = assignment.envelope
         request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
-        name = envelope.subject or ""
         recorded = [cast("Effect", one.event) for one in briefing.journal]
-        effects = Effects(recorded, assignment)
-        root = self.work / f"{name}-{request.attempt}"
+        effects = Effects(recorded, assignment, course="fork" if briefing.forked else "live")
+        root = self.work / f"{envelope.subject}-{request.attempt}"
         folder = AttemptFolder(root, self.files, briefing.base, briefing.start, briefing.left)
         try:
-            context = Context(
-                role=self.role,
-                request=name,
-                attempt=request.attempt,
-                feedback=getattr(request, "feedback", ()),
-                briefing=briefing,
-                means=self.parts.means(self.role),
-                effects=effects,
-                folder=folder,
-                instruction=request.subtask.instruction if isinstance(request, SubtaskAssigned) else "",
-                deadline_s=max(1.0, (request.deadline_ms - self.elapsed_ms()) / 1000),
+            deadline_s = max(1.0, (request.deadline_ms - self.elapsed_ms()) / 1000)
+            means = self.parts.means(self.role)
+            context = context_of(
+                envelope, briefing, self.role, means, effects=effects, folder=folder, deadline_s=deadline_s
             )
-            effects.enter()
-            reply = await self._reply(request, context)
-            await assignment.send(reply.model_copy(update={"effects": effects.count}))
+            at_work = answer(self.parts.role(self.role), request, context)
+            if briefing.forked:
+                reply = await reply_of(effects, at_work)
+            else:
+                effects.enter()
+                reply = await at_work
+            return reply if isinstance(reply, Parted) else reply.model_copy(update={"effects": effects.count})
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
-            await assignment.send(_ending(error, envelope.id, effects.count))
+            return ending(error, envelope.id, effects.count)
         finally:
-            del self._leases[envelope.id]
             await folder.remove()
 
-    async def _reply(self, request: Fact, context: Context) -> Any:  # noqa: ANN401 - checked here
-        reply = await self.parts.role(self.role).handle(request, context)
-        wanted = REPLIES[type(request)]
-        if not isinstance(reply, wanted):
-            raise ToolFailed(f"role {self.role!r} answered {type(reply).__name__} where {wanted.__name__} is wanted")
-        if isinstance(reply, ResultSubmitted):
-            if len(reply.text) > LONGEST_TEXT:
-                raise ToolFailed(f"the result's text has {len(reply.text)} characters; put long results into a file")
-            return reply.model_copy(update={"files": await context.changes()})
-        return reply
+
+def without_parts(journal: Sequence[Envelope], records: int) -> tuple[Envelope, ...]:
+    """Return the first records of a journal, without those effects of which the rest is not among them."""
+    parted = {cast("Effect", one.event).path for one in journal[records:]}
+    return tuple(one for one in journal[:records] if cast("Effect", one.event).path not in parted)
+
+
+def context_of(
+    envelope: Envelope,
+    briefing: Briefing,
+    role: str,
+    means: Means,
+    *,
+    effects: Effects,
+    folder: AttemptFolder,
+    deadline_s: float = 600.0,
+) -> Context:
+    """Return what a role is given for the attempt that a request event begins."""
+    request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
+    return Context(
+        role=role,
+        request=envelope.subject or "",
+        attempt=request.attempt,
+        feedback=getattr(request, "feedback", ()),
+        briefing=briefing,
+        means=means,
+        effects=effects,
+        folder=folder,
+        instruction=request.subtask.instruction if isinstance(request, SubtaskAssigned) else "",
+        deadline_s=deadline_s,
+    )
+
+
+async def answer(role: Role[Any, Any], request: Fact, context: Context) -> Any:  # noqa: ANN401 - checked here
+    """Return a role's reply with its files. Raises `ToolFailed` for one that is none; what the role raises passes."""
+    reply = await role.handle(request, context)
+    wanted = REPLIES[type(request)]
+    if not isinstance(reply, wanted):
+        raise ToolFailed(f"role {context.role!r} answered {type(reply).__name__} where {wanted.__name__} is wanted")
+    if isinstance(reply, ResultSubmitted):
+        if len(reply.text) > LONGEST_TEXT:
+            raise ToolFailed(f"the result's text has {len(reply.text)} characters; put long results into a file")
+        return reply.model_copy(update={"files": await context.changes()})
+    return reply
 
 
 KINDS: Mapping[type[Exception], str] = {
@@ -191,24 +234,29 @@ KINDS: Mapping[type[Exception], str] = {
     SandboxUnavailable: "sandbox",
     CheckBroken: "tool",
 }
-PAUSING = (RunMustPause, ModelUnavailable, StorageFailed)
-NOT_RETRYABLE = (CheckBroken, SandboxUnavailable, Diverged)
+PAUSING = (RunMustPause, ModelUnavailable, StorageFailed, Diverged)
+CHANGED = (
+    "Its code or prompt has changed since, or it does not do the same each time. Put it back as it was and resume the "
+    "run; or go on with the changed one from an event before that: `swarm fork RUN --at N`."
+)
+NOT_RETRYABLE = (CheckBroken, SandboxUnavailable)
 
 
-def _ending(error: Exception | SystemExit, lease: str, effects: int) -> AssignmentEnded | WorkFailed:
+def ending(error: Exception | SystemExit, lease: str, effects: int) -> AssignmentEnded | WorkFailed:
     """Return what follows from a role's exception: the run pauses where a part of it is missing."""
-    raised = _leaves(error)
+    raised = leaves(error)
     for one in raised:
         if isinstance(one, PAUSING):
-            return AssignmentEnded(lease=lease, why=str(one), pause=str(one))
+            why = f"{one}\n{CHANGED}" if isinstance(one, Diverged) else str(one)
+            return AssignmentEnded(lease=lease, why=why, pause=why)
     return failure(raised[0], effects)
 
 
-def _leaves(error: Exception | SystemExit) -> list[Exception | SystemExit]:
+def leaves(error: Exception | SystemExit) -> list[Exception | SystemExit]:
     """Return what was raised in the tasks of a role's groups; the error itself if it is no group."""
     if not isinstance(error, ExceptionGroup):
         return [error]
-    return [leaf for one in error.exceptions for leaf in _leaves(one)]
+    return [leaf for one in error.exceptions for leaf in leaves(one)]
 
 
 def failure(error: Exception | SystemExit, effects: int) -> WorkFailed:

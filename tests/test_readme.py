@@ -104,6 +104,7 @@ def test_every_command_of_the_readme_runs_as_it_stands(folder):
             OPENAI_API_KEY="a-key",
             OPENAI_BASE_URL=endpoint.url,
             PYTHONDONTWRITEBYTECODE="1",
+            PYTEST_ADDOPTS="-p no:asyncio -p no:cacheprovider",  # ours, and not of who tries the README
         )
         for block in BLOCKS:
             if block.language != "sh" or block.text.startswith("make "):
@@ -117,7 +118,9 @@ def test_every_command_of_the_readme_runs_as_it_stands(folder):
     assert (folder / "report" / "report.md").read_text() == REPORT
     commands = {command for command in ran if command.startswith("swarm ")}
     assert len(commands) >= 7
-    assert {"python digest.py", "python try_editor.py"} <= set(ran)
+    assert {"python digest.py", "python try_editor.py", "python -m"} <= set(ran)
+    assert [*folder.glob("recordings/test_brief/*.jsonl")]
+    assert (folder / "brief.jsonl").stat().st_size
 
 
 def test_the_make_commands_of_the_readme_are_there():

@@ -15,6 +15,13 @@ from pydantic import JsonValue
 from agents.conversation.messages import Mode, as_data
 from agents.conversation.structured import dumps, read_object, shape
 from agents.model import ToolSchema
+from bus.events import Message
+
+OPENING = """\
+# How you work
+
+Each reply of yours is one JSON object, one action, and nothing else. These are the actions:"""
+"""How the instructions begin."""
 
 _TITLE = "Action"
 _NEXT = "Now take the next step of the task, or answer if all of it is done."
@@ -60,18 +67,19 @@ def action_schema(tools: Sequence[ToolSchema], answer: Mapping[str, JsonValue] |
     return {"title": _TITLE, "anyOf": [*alternatives, _object(final)], **({"$defs": shared} if shared else {})}
 
 
-def mode_of(answer_schema: Mapping[str, JsonValue] | None) -> Mode:
-    """Tell by the schema of a recorded ask in which mode it was made."""
-    return "json" if answer_schema and answer_schema.get("title") == _TITLE and "anyOf" in answer_schema else "native"
+def mode_of(messages: Sequence[Message]) -> Mode:
+    """Tell in which mode a recorded conversation was led: by the instructions at its head."""
+    head = messages[0] if messages else {}
+    content = head.get("content")
+    told = head.get("role") == "system" and isinstance(content, str) and OPENING in content
+    return "json" if told else "native"
 
 
 def instructions(tools: Sequence[ToolSchema], answer: Mapping[str, JsonValue] | None) -> str:
     """Tell the model about the actions and its tools, with an example made of the first tool."""
     final = '{"action": "answer", "text": "..."}' if answer is None else '{"action": "answer", "answer": {...}}'
     lines = [
-        "# How you work",
-        "",
-        "Each reply of yours is one JSON object, one action, and nothing else. These are the actions:",
+        OPENING,
         "",
         *(f"- {_example(tool)}\n  {signature(tool)}: {_first_line(tool.description)}" for tool in tools),
         f"- {final}\n  All that was asked for has been done.",

@@ -53,25 +53,27 @@ class Thinking:
             b'{"messages":%b,"model":%b,"sampling":%b,"tools":%b}'
             % (messages, canonical_json(self.setup.model), canonical_json(sampling), canonical_json(tools))
         )
-        entry = self.effects.begin(path, "model", digest)
+        asked = ModelAsked(
+            attempt=self.attempt,
+            path=path,
+            number=1,
+            digest=digest,
+            model=self.setup.model,
+            messages=ask.new,
+            follows=self.follows if ask.keeps else None,
+            keeps=ask.keeps,
+            tools=tools,
+            sampling=sampling,
+            input_bound=self._bound(ask, messages),
+            max_tokens=self.max_tokens,
+        )
+        entry = self.effects.begin(asked)
         if entry is not None and entry.outcome is not None:
             outcome = await self.effects.recorded(entry)
         else:
             await self.effects.live()
-            asked = ModelAsked(
-                attempt=self.attempt,
-                path=path,
-                number=entry.tries + 1 if entry else 1,
-                digest=digest,
-                model=self.setup.model,
-                messages=ask.new,
-                follows=self.follows if ask.keeps else None,
-                keeps=ask.keeps,
-                tools=tools,
-                sampling=sampling,
-                input_bound=self._bound(ask, messages),
-                max_tokens=self.max_tokens,
-            )
+            if entry is not None:
+                asked = asked.model_copy(update={"number": entry.tries + 1})
             outcome = await self._tries(ask, asked)
         if isinstance(outcome, ModelAnswered):
             self.follows = path

@@ -2,6 +2,7 @@
 
 MODELS = {
     "openai": "agents.models.openai_chat:OpenAIChat",
+    "recorded": "agents.models.recorded:Recorded",
     "scripted": "agents.models.scripted:Scripted",
     "local": "agents.models.local:Local",
 }

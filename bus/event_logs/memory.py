@@ -1,40 +1,55 @@
 """An event log in memory, for tests and for runs that nobody wants to keep."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from bus.chain import START, check_turn, lines_after, link
-from bus.codec import encode
+from bus.chain import START, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound
 from bus.event_log import Owner, RunInfo
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    envelope: Envelope
+    line: bytes
+    digest: bytes
+
+
 @dataclass(slots=True)
 class _Run:
-    """A run: `records` are its own, and stand after the first `begins` positions of `parent`."""
+    """A run: `records` are its own, and stand after the first `begins` positions of `parent`.
+
+    Removed, it lives on in its forks.
+    """
 
     owner: Owner | None
     parent: "_Run | None"
     begins: int
     epoch: int = 1
     size: int = 0
-    records: list[tuple[Envelope, bytes]] = field(default_factory=list)
+    imported: bool = False
+    records: list[_Record] = field(default_factory=list)
 
     @property
     def length(self) -> int:
         return self.begins + len(self.records)
 
-    def at(self, position: int) -> tuple[Envelope, bytes]:
-        """Return the record at a position, from 1, and its hash."""
+    def at(self, position: int) -> _Record:
+        """Return the record at a position, from 1."""
         run = self
         while run.parent is not None and position <= run.begins:
             run = run.parent
         return run.records[position - run.begins - 1]
 
     def hash_at(self, position: int) -> bytes:
-        return self.at(position)[1] if position else START
+        return self.at(position).digest if position else START
+
+    def add(self, envelope: Envelope, line: bytes) -> None:
+        digest = link(self.hash_at(self.length), line)
+        self.records.append(_Record(envelope, line, digest))
+        self.size += len(line)
 
 
 class MemoryEventLog:
@@ -62,8 +77,9 @@ class MemoryEventLog:
     async def take(self, run: str, owner: Owner, *, previous: Owner | None) -> int:
         """Become the owner of a run. See `EventLog.take`."""
         found = self._run(run)
-        if found.owner != previous:
-            raise Conflict(f"run {run!r} belongs to {found.owner} by now, not to {previous}")
+        if found.imported:
+            raise read_only(run)
+        check_owner(run, found.owner, previous)
         found.owner = owner
         found.epoch += 1
         return found.epoch
@@ -74,30 +90,65 @@ class MemoryEventLog:
         if found.epoch == epoch:
             found.owner = None
 
+    async def adopt(self, run: str, lines: Iterable[bytes]) -> tuple[int, str]:
+        """Take in a whole run from elsewhere. See `EventLog.adopt`."""
+        if run in self._runs:
+            raise Conflict(f"run {run!r} exists already")
+        adopted = _Run(None, None, 0, imported=True)
+        for envelope, line in read_lines(lines):
+            adopted.add(envelope, line)
+        self._runs[run] = adopted
+        return await self.head(run)
+
+    async def remove(self, run: str, *, previous: Owner | None) -> None:
+        """Remove a run. See `EventLog.remove`."""
+        check_owner(run, self._run(run).owner, previous)
+        del self._runs[run]
+
     async def append(self, run: str, expected: int, epoch: int, records: Sequence[Envelope]) -> None:
         """Record envelopes. See `EventLog.append`."""
         lines = lines_after(expected, records)
         found = self._run(run)
         owned = None if found.owner is None else found.epoch
         check_turn(run, owned=owned, length=found.length, epoch=epoch, expected=expected)
-        digest = found.hash_at(found.length)
         for record, line in zip(records, lines, strict=True):
-            digest = link(digest, line)
-            found.records.append((record, digest))
-            found.size += len(line)
+            found.add(record, line)
 
     async def read(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[Envelope]:
         """Yield a run's envelopes. See `EventLog.read`."""
+        async for record in self._records(run, start, end):
+            yield record.envelope
+
+    async def lines(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield a run's records as they were written."""
+        async for record in self._records(run, start, end):
+            yield record.line
+
+    async def all_lines(self) -> AsyncIterator[bytes]:
+        """Yield the lines of all runs."""
+        for run in list(self._runs):
+            async for line in self.lines(run):
+                yield line
+
+    async def _records(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[_Record]:
         found = self._run(run)
         position = max(start, 1)
         while position <= found.length and (end is None or position <= end):
-            yield found.at(position)[0]
+            yield found.at(position)
             position += 1
 
     async def runs(self) -> Sequence[RunInfo]:
         """List the runs, newest first."""
         return [
-            RunInfo(run, it.epoch, it.length, it.size, it.owner, it.records[0][0].time if it.records else "")
+            RunInfo(
+                run=run,
+                epoch=it.epoch,
+                length=it.length,
+                bytes=it.size,
+                owner=it.owner,
+                created=it.records[0].envelope.time if it.records else "",
+                imported=it.imported,
+            )
             for run, it in reversed(self._runs.items())
         ]
 
@@ -111,9 +162,9 @@ class MemoryEventLog:
         found = self._run(run)
         digest = START
         for position in range(1, found.length + 1):
-            record, stored = found.at(position)
-            digest = link(digest, encode(record))
-            if digest != stored:
+            record = found.at(position)
+            digest = link(digest, record.line)
+            if digest != record.digest:
                 raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
         return found.length
 

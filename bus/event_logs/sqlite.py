@@ -6,22 +6,24 @@ processes may write different runs in one file, and read while others write.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from bus.chain import START, check_turn, lines_after, link
+from bus.chain import START, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.codec import decode
 from bus.database import Database
 from bus.envelope import Envelope
-from bus.errors import BadEnvelope, Conflict, Damaged, NotFound
+from bus.errors import BadEnvelope, BusError, Conflict, Damaged, NotFound
 from bus.event_log import Owner, RunInfo
 from bus.file_store import SqliteFileStore
 
 _PAGE = 256
 _FOREVER = 1 << 62
+_SWEPT = 2_000
+"""Records removed in one transaction: others that write wait for no more."""
 
 
 @dataclass(slots=True)
@@ -103,12 +105,14 @@ class SqliteEventLog:
         """Become the owner of a run. See `EventLog.take`."""
 
         def update(connection: sqlite3.Connection) -> int:
-            row = connection.execute("SELECT epoch, host, pid, started FROM runs WHERE run = ?", (run,)).fetchone()
+            row = connection.execute(
+                "SELECT epoch, imported, host, pid, started FROM runs WHERE run = ? AND NOT removed", (run,)
+            ).fetchone()
             if row is None:
                 raise NotFound(f"there is no run {run!r}")
-            current = _owner(*row[1:])
-            if current != previous:
-                raise Conflict(f"run {run!r} belongs to {current} by now, not to {previous}")
+            if row[1]:
+                raise read_only(run)
+            check_owner(run, _owner(*row[2:]), previous)
             self._heads.pop(run, None)
             connection.execute(
                 "UPDATE runs SET epoch = epoch + 1, host = ?, pid = ?, started = ? WHERE run = ?",
@@ -130,6 +134,48 @@ class SqliteEventLog:
 
         await self._database.write(update)
 
+    async def adopt(self, run: str, lines: Iterable[bytes]) -> tuple[int, str]:
+        """Take in a whole run from elsewhere. See `EventLog.adopt`."""
+
+        def insert(connection: sqlite3.Connection) -> tuple[int, str]:
+            if connection.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).fetchone():
+                raise Conflict(f"run {run!r} exists already")
+            connection.execute("SAVEPOINT adopted")  # a refusal in the middle leaves nothing
+            try:
+                row = connection.execute("INSERT INTO runs (run, epoch, imported) VALUES (?, 1, 1)", (run,))
+                head = _Head(row.lastrowid or 0, None, 0, START, 0)
+                for envelope, line in read_lines(lines):
+                    _add(connection, head, envelope.time, [line])
+            except BusError:
+                connection.execute("ROLLBACK TO adopted")
+                connection.execute("RELEASE adopted")
+                raise
+            connection.execute("RELEASE adopted")
+            return head.position, head.digest.hex()
+
+        return await self._database.write(insert)
+
+    async def remove(self, run: str, *, previous: Owner | None) -> None:
+        """Remove a run. See `EventLog.remove`. What a crash in the middle leaves goes with the next."""
+
+        def unlist(connection: sqlite3.Connection) -> None:
+            query = "SELECT number, host, pid, started FROM runs WHERE run = ? AND NOT removed"
+            row = connection.execute(query, (run,)).fetchone()
+            if row is None:
+                raise NotFound(f"there is no run {run!r}")
+            check_owner(run, _owner(*row[1:]), previous)
+            self._heads.pop(run, None)
+            connection.execute(  # under a name that no run can have, so that its own is free
+                "UPDATE runs SET removed = 1, run = '/removed/' || number, host = NULL, pid = NULL, started = NULL"
+                " WHERE number = ?",
+                row[:1],
+            )
+
+        await self._database.write(unlist)
+        more = True
+        while more:
+            more = await self._database.write(_sweep)
+
     async def append(self, run: str, expected: int, epoch: int, records: Sequence[Envelope]) -> None:
         """Record envelopes. See `EventLog.append`; raises `BadEnvelope` for what cannot be written."""
         lines = lines_after(expected, records)
@@ -142,16 +188,7 @@ class SqliteEventLog:
         if head is None:
             head = self._heads[run] = _head(connection, run)
         check_turn(run, owned=head.epoch, length=head.position, epoch=batch.epoch, expected=batch.expected)
-        if head.total == 0 and batch.lines:
-            connection.execute("UPDATE runs SET created = ? WHERE number = ?", (batch.time, head.number))
-        for line in batch.lines:
-            head.position += 1
-            head.total += len(line)
-            head.digest = link(head.digest, line)
-            connection.execute(
-                "INSERT INTO events (run, position, total, hash, line) VALUES (?, ?, ?, ?, ?)",
-                (head.number, head.position, head.total, head.digest, line),
-            )
+        _add(connection, head, batch.time, batch.lines)
 
     async def read(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[Envelope]:
         """Yield a run's envelopes. See `EventLog.read`."""
@@ -167,15 +204,39 @@ class SqliteEventLog:
                 yield envelope
                 position += 1
 
+    async def lines(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield a run's records as they were written. See `EventLog.lines`."""
+        position = max(start, 1)
+        async for page in self._pages(run, position, end, "line"):
+            for stored, line in page:
+                if stored != position:
+                    raise _gap(run, position)
+                yield line
+                position += 1
+
+    async def all_lines(self) -> AsyncIterator[bytes]:
+        """Yield every line there is. See `EventLog.all_lines`."""
+        last = 0
+        while True:
+            with self._database.reading() as connection:
+                query = "SELECT number, line FROM events WHERE number > ? ORDER BY number LIMIT ?"
+                page = connection.execute(query, (last, _PAGE)).fetchall()
+            if not page:
+                return
+            for last, line in page:  # noqa: B007 - the last one read is where the next page begins
+                yield line
+            await asyncio.sleep(0)
+
     async def runs(self) -> Sequence[RunInfo]:
         """List the runs, newest first."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT runs.run, epoch, coalesce(position, parent_position), coalesce(total, 0), created,"
+                "SELECT runs.run, epoch, coalesce(position, parent_position), coalesce(total, 0), created, imported,"
                 " host, pid, started FROM runs LEFT JOIN events ON events.run = runs.number AND position ="
-                " (SELECT max(position) FROM events WHERE events.run = runs.number) ORDER BY runs.number DESC"
+                " (SELECT max(position) FROM events WHERE events.run = runs.number)"
+                " WHERE NOT removed ORDER BY runs.number DESC"
             ).fetchall()
-        return [RunInfo(row[0], row[1], row[2], row[3], _owner(*row[5:]), row[4]) for row in rows]
+        return [RunInfo(row[0], row[1], row[2], row[3], _owner(*row[6:]), row[4], bool(row[5])) for row in rows]
 
     async def head(self, run: str) -> tuple[int, str]:
         """Return the last position and its hash."""
@@ -198,21 +259,20 @@ class SqliteEventLog:
 
     async def _pages(self, run: str, start: int, end: int | None, columns: str) -> AsyncIterator[list[tuple[Any, ...]]]:
         """Yield rows of (position, *columns) in pages: small reads, between which others have their turn."""
-        with self._database.reading() as connection:
-            stretches = _stretches(connection, run)
-        for stretch in stretches:
-            position = max(start, stretch.start)
-            last = min(stretch.end, _FOREVER if end is None else end)
-            while position <= last:
-                with self._database.reading() as connection:
-                    page = _page(connection, columns, stretch.number, position, last)
-                if not page:
-                    if stretch.end == _FOREVER:
-                        return
-                    raise _gap(run, position)
-                yield page
-                position = page[-1][0] + 1
-                await asyncio.sleep(0)
+        position, most = start, _FOREVER if end is None else end
+        while True:
+            with self._database.reading() as connection:
+                # Asked for each page: should the run be removed meanwhile, its number may be another's.
+                stretch = next(it for it in _stretches(connection, run) if position <= it.end)
+                last = min(stretch.end, most)
+                page = _page(connection, columns, stretch.number, position, last) if position <= last else []
+            if not page:
+                if position > last or stretch.end == _FOREVER:
+                    return
+                raise _gap(run, position)
+            yield page
+            position = page[-1][0] + 1
+            await asyncio.sleep(0)
 
 
 def _page(connection: sqlite3.Connection, columns: str, number: int, start: int, last: int) -> list[tuple[Any, ...]]:
@@ -220,11 +280,53 @@ def _page(connection: sqlite3.Connection, columns: str, number: int, start: int,
     return connection.execute(f"{query} ORDER BY position LIMIT ?", (number, start, last, _PAGE)).fetchall()
 
 
+def _add(connection: sqlite3.Connection, head: _Head, time: str, lines: Sequence[bytes]) -> None:
+    """Write lines after the head, which moves on. `time`: that of the first of them."""
+    if head.total == 0 and lines:
+        connection.execute("UPDATE runs SET created = ? WHERE number = ?", (time, head.number))
+    for line in lines:
+        head.position += 1
+        head.total += len(line)
+        head.digest = link(head.digest, line)
+        connection.execute(
+            "INSERT INTO events (run, position, total, hash, line) VALUES (?, ?, ?, ?, ?)",
+            (head.number, head.position, head.total, head.digest, line),
+        )
+
+
+def _sweep(connection: sqlite3.Connection) -> bool:
+    """Take away some of what removed runs hold and no fork needs; tell whether there was any."""
+    removed = connection.execute(
+        "SELECT number, parent, parent_position, (SELECT max(number) FROM runs),"
+        " (SELECT max(parent_position) FROM runs AS forks WHERE forks.parent = runs.number) FROM runs WHERE removed"
+    ).fetchall()
+    for number, parent, begins, highest, needed in removed:
+        gone = connection.execute(
+            "DELETE FROM events WHERE number IN"
+            " (SELECT number FROM events WHERE run = ? AND position > ? ORDER BY position DESC LIMIT ?)",
+            (number, needed or 0, _SWEPT),
+        )
+        if gone.rowcount:
+            return True
+        if needed is None and number < highest:
+            connection.execute("DELETE FROM runs WHERE number = ?", (number,))
+            return True  # its own parent may have lost its last fork
+        if needed is None and parent is not None:  # the highest number stays: SQLite would give it out again
+            connection.execute("UPDATE runs SET parent = NULL, parent_position = 0 WHERE number = ?", (number,))
+            return True
+        if needed is not None and needed < begins:  # all that its forks still need of it is its parent's
+            connection.execute("UPDATE runs SET parent_position = ? WHERE number = ?", (needed, number))
+            return True
+    return False
+
+
 _ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE "
 
 
 def _head(connection: sqlite3.Connection, run: str) -> _Head:
-    row = connection.execute("SELECT number, epoch, host, parent_position FROM runs WHERE run = ?", (run,)).fetchone()
+    row = connection.execute(
+        "SELECT number, epoch, host, parent_position FROM runs WHERE run = ? AND NOT removed", (run,)
+    ).fetchone()
     if row is None:
         raise NotFound(f"there is no run {run!r}")
     number, epoch, host, begins = row
@@ -248,7 +350,7 @@ def _hash_at(connection: sqlite3.Connection, run: str, position: int) -> bytes:
 
 def _stretches(connection: sqlite3.Connection, run: str) -> list[_Stretch]:
     """Return where a run's records lie, from position 1 on: its forebears' first, its own last."""
-    row = connection.execute(f"{_ORIGIN} run = ?", (run,)).fetchone()
+    row = connection.execute(f"{_ORIGIN} run = ? AND NOT removed", (run,)).fetchone()
     if row is None:
         raise NotFound(f"there is no run {run!r}")
     stretches: list[_Stretch] = []

@@ -10,7 +10,8 @@ granted.py   what a scenario may do, in lines · choices.py  its models · dry_r
 looking.py   a run as it stands · arguments.py  what several commands take
 """
 
-COMMANDS: dict[str, str] = {
-    name: f"swarm.commands.{name}"
-    for name in ("run", "resume", "check", "runs", "show", "log", "doctor", "scenarios", "schema", "init", "setup")
-}
+_NAMES = "run resume fork check runs show log replay diff rm gc export import doctor scenarios schema init setup"
+_MODULES = {"import": "import_run"}
+"""Where a module cannot have the command's name."""
+
+COMMANDS: dict[str, str] = {name: f"swarm.commands.{_MODULES.get(name, name)}" for name in _NAMES.split()}

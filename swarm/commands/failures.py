@@ -72,7 +72,15 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _kinds() -> Iterator[tuple[type[BaseException], str, int]]:
     from agents.errors import ModelUnavailable, SandboxUnavailable  # noqa: PLC0415 - only an error needs them
-    from bus.errors import BusError, Conflict, Damaged, NotFound, StorageFailed, TooNew  # noqa: PLC0415 - likewise
+    from bus.errors import (  # noqa: PLC0415 - likewise
+        BadArchive,
+        BusError,
+        Conflict,
+        Damaged,
+        NotFound,
+        StorageFailed,
+        TooNew,
+    )
 
     yield UsageError, "usage", BAD
     yield MissingPart, "missing_part", MISSING
@@ -83,6 +91,7 @@ def _kinds() -> Iterator[tuple[type[BaseException], str, int]]:
     yield Damaged, "damaged", MISSING
     yield Conflict, "conflict", BAD
     yield NotFound, "not_found", BAD
+    yield BadArchive, "archive", BAD
     yield BusError, "log", MISSING
     yield SwarmError, "error", BAD
 

@@ -1,11 +1,16 @@
 """What a run came to, in words or as the object that programs read."""
 
+import json
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from swarm.outcome import Outcome, SubtaskReport
 from swarm.views.terminal import has_colour, one_line, paint, say, shown
 from swarm.views.wording import clock, dollars
+
+if TYPE_CHECKING:
+    from bus.archive import Contents
 
 _MOST_FILES = 20
 STYLES = {"accepted": "bold green", "failed": "bold red", "paused": "bold yellow", "running": "bold cyan"}
@@ -13,8 +18,8 @@ _LONG = 2_000
 """Characters of a reason; what is longer stands in the log."""
 
 
-def report(outcome: Outcome, *, as_json: bool) -> None:
-    """Print the outcome on standard output."""
+def report(outcome: Outcome, *, as_json: bool, imported: bool = False) -> None:
+    """Print the outcome on standard output; an imported run goes on only as a fork."""
     if as_json:
         say(outcome.model_dump_json())
         return
@@ -25,8 +30,26 @@ def report(outcome: Outcome, *, as_json: bool) -> None:
         say(f"  {'plan' if number == 0 else '    '}   {_subtask(subtask)}")
     _say_files(outcome)
     say(f"  cost   {cost_line(outcome)}")
-    for label, command in _next(outcome):
+    for label, command in _next_to_import(outcome) if imported else _next(outcome):
         say(f"  {label:<6} {paint(command, 'cyan', colour=colour)}")
+
+
+def report_archive(what: str, contents: "Contents", *, as_json: bool) -> None:
+    """Print what an archive holds."""
+    from swarm.views.measures import size  # noqa: PLC0415 - loads only where it is used
+
+    file = str(contents.path)
+    if as_json:
+        told = {"run": contents.run, "file": file, "events": contents.events, "head": contents.head}
+        say(json.dumps(told | {"files": contents.files, "bytes": contents.bytes}))
+        return
+    colour = has_colour(sys.stdout)
+    say(f"{paint(what, 'bold', colour=colour)}  {contents.run}  {shown(file)}")
+    say(f"  events {contents.events:,}, with the head {contents.head}")
+    say(f"  files  {contents.files:,} ({size(contents.bytes)})")
+    if what == "imported":
+        for label, command in (("show", f"swarm show {contents.run}"), ("log", f"swarm log {contents.run}")):
+            say(f"  {label:<6} {paint(command, 'cyan', colour=colour)}")
 
 
 def cost_line(outcome: Outcome) -> str:
@@ -67,6 +90,12 @@ def _next(outcome: Outcome) -> list[tuple[str, str]]:
     if outcome.outcome == "failed" and "limit" in outcome.reason:
         look.insert(0, ("go on", f"swarm resume {run} --set limits.NAME=MORE"))
     return look
+
+
+def _next_to_import(outcome: Outcome) -> list[tuple[str, str]]:
+    run = shlex.quote(outcome.run)
+    look = [("log", f"swarm log {run}"), ("go on", f"swarm fork {run} --at {outcome.events}")]
+    return [*look, ("files", f"swarm show {run} --files FOLDER")] if outcome.files and not outcome.folder else look
 
 
 def _indented(text: str) -> str:

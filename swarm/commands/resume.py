@@ -100,6 +100,7 @@ async def _begun(name: str, settings: "Settings") -> "GoalSubmitted | None":
 
     async with launch.reading(settings) as store:
         info = await launch.find(store, name)
+        launch.refuse_imported(info)
         async for envelope in store.log.read(info.run, 1, 1):
             return envelope.event if isinstance(envelope.event, GoalSubmitted) else None
     return None

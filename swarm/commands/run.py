@@ -14,6 +14,7 @@ EXAMPLES = """\
   swarm run brief.yaml
   swarm run brief.yaml --set company="a brewery" --set limits.time=10m
   swarm run brief.yaml --model openai:gpt-5-mini --model critic=ollama:qwen3:8b
+  swarm run brief.yaml --model recorded:brief.jsonl --record-new
   swarm run brief.yaml --dry-run
   swarm run brief.yaml --json --quiet --out ./result | jq .outcome
 """
@@ -26,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change the scenario")
     parser.add_argument(
         "--model", metavar="[ROLE=]MODEL", action="append", default=[], help="provider:name, for all roles or for one"
+    )
+    parser.add_argument(
+        "--record-new",
+        action="store_true",
+        help="ask a live model what a recorded one does not know, and add it to the recording",
     )
     parser.add_argument("--out", metavar="DIR", help="folder for the files; by default ./RUN")
     parser.add_argument("--dry-run", action="store_true", help="say what would be used and allowed; start nothing")
@@ -67,8 +73,11 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
         return 0
     for line in chosen_lines(choices):
         show(line)
+    if args.record_new:
+        for line in chosen_lines(await launch.live_choices(scenario, settings, models=args.model)):
+            show(f"not recorded, so live: {line}")
     consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
-    ready = await launch.prepare(scenario, settings, models=args.model)
+    ready = await launch.prepare(scenario, settings, models=args.model, record_new=args.record_new)
     return await watched(
         args,
         settings,

@@ -1,4 +1,4 @@
-"""List what has been run here, newest first."""
+"""List what has been run here, newest first: how long ago, what it came to, the size of its log, its time and cost."""
 
 import argparse
 
@@ -22,27 +22,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _runs(*, as_json: bool) -> int:
-    import os  # noqa: PLC0415 - loads only where it is used
+    import json  # noqa: PLC0415 - loads only where it is used
+    import os  # noqa: PLC0415 - likewise
     import sys  # noqa: PLC0415 - likewise
 
     from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm.clock import utc_now  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
     from swarm.commands.report import STYLES  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
+    from swarm.views.measures import age, size  # noqa: PLC0415 - likewise
     from swarm.views.terminal import has_colour, one_line, paint, say  # noqa: PLC0415 - likewise
     from swarm.views.wording import clock, dollars  # noqa: PLC0415 - likewise
 
-    colour = has_colour(sys.stdout)
+    colour, now = has_colour(sys.stdout), utc_now()
     async with launch.reading(read_settings(os.environ)) as store:
         for info in await store.log.runs():
             state = await fold(store.log, info.run)
-            outcome = outcome_now(state, info.owner)
+            outcome = outcome_now(state, info)
             if as_json:
-                say(outcome.model_dump_json(exclude={"files", "subtasks"}))
+                told = outcome.model_dump(mode="json", exclude={"files", "subtasks"})
+                place = {"created": info.created, "bytes": info.bytes, "imported": info.imported}
+                say(json.dumps(told | place, ensure_ascii=False))
                 continue
             status = paint(f"{outcome.outcome:<9}", STYLES[outcome.outcome], colour=colour)
             money = "" if outcome.cost_usd is None else f"  {dollars(outcome.cost_usd)}"
             goal = one_line(state.setup.goal, 60) if state.setup else "(never began)"
-            say(f"{info.created[:16]:<16}  {status}  {outcome.run}  {clock(state.elapsed_ms)}{money}  {goal}")
+            how = f"{age(info.created, now):>4}  {status}  {outcome.run}"
+            mark = "  imported" if info.imported else ""
+            say(f"{how}  {size(info.bytes)}  {clock(state.elapsed_ms)}{money}{mark}  {goal}")
     return 0

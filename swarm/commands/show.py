@@ -46,14 +46,14 @@ async def _show(args: argparse.Namespace, folder: Path | None) -> int:
             raise UsageError(f"{info.run} has {info.length} events; there is no event {args.at}.")
         state = await fold(store.log, info.run, end=args.at)
         past = args.at is not None and args.at < info.length
-        outcome = outcome_now(state, None if past else info.owner)
+        outcome = outcome_now(state, info)
         if past and outcome.outcome == "running":
             outcome = outcome.model_copy(update={"reason": f"as it was after event {args.at} of {info.length}"})
         if folder is not None:
             wanted = tuple(state.tree.values())
             made = await handover.hand_over(info.run, wanted, store.files, folder)
             outcome = outcome.model_copy(update={"files": wanted, "folder": str(made) if made else None})
-        elif state.ended is not None and await asyncio.to_thread(Path(state.out_folder).is_dir):
+        elif state.ended is not None and not info.imported and await asyncio.to_thread(Path(state.out_folder).is_dir):
             outcome = outcome.model_copy(update={"folder": state.out_folder})
-    report(outcome, as_json=args.json)
+    report(outcome, as_json=args.json, imported=info.imported)
     return 0

@@ -16,6 +16,7 @@ from bus.events import (
     CheckStarted,
     DoubtSettled,
     Event,
+    JournalCut,
     MergeTried,
     ModelAnswered,
     ModelAsked,
@@ -81,7 +82,7 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
             return _reply(work, event)
         case ModelAsked() | ModelAnswered() | ModelTryFailed():
             return _model(state, work, event)
-        case ToolCalled() | ToolReturned() | CheckStarted() | CheckEnded() | ValueDrawn():
+        case JournalCut() | ToolCalled() | ToolReturned() | CheckStarted() | CheckEnded() | ValueDrawn():
             return _effect(state, work, event)
         case _:
             return Admission.WRONG
@@ -118,10 +119,12 @@ def _model(state: RunState, work: Work, event: ModelAsked | ModelAnswered | Mode
 
 
 def _effect(
-    state: RunState, work: Work, event: ToolCalled | ToolReturned | CheckStarted | CheckEnded | ValueDrawn
+    state: RunState, work: Work, event: JournalCut | ToolCalled | ToolReturned | CheckStarted | CheckEnded | ValueDrawn
 ) -> Admission:
     if event.attempt != work.attempt:
         return Admission.LATE
+    if isinstance(event, JournalCut):
+        return Admission.RECORD if work.forked else Admission.WRONG
     kind = type(event).__name__
     if (kind, event.path, 0) in work.seen:
         return Admission.REPEATED

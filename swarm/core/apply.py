@@ -18,6 +18,7 @@ from bus.events import (
     GoalAccepted,
     GoalFailed,
     GoalSubmitted,
+    JournalCut,
     MergeTried,
     ModelAnswered,
     ModelAsked,
@@ -29,6 +30,7 @@ from bus.events import (
     ResultSubmitted,
     ReviewGiven,
     ReviewRequested,
+    RunForked,
     RunPaused,
     RunResumed,
     SubtaskAssigned,
@@ -39,7 +41,7 @@ from bus.events import (
     WorkFailed,
 )
 from bus.setup import Limits
-from swarm.core import doubts, leases, plans, results
+from swarm.core import doubts, leases, plans, results, subtasks
 from swarm.core.limits import Ledger
 from swarm.core.state import AgentState, RunState
 
@@ -105,6 +107,10 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
             state.ledger.settle_all_unproven()
         case RunResumed():
             _resume(state, event)
+        case RunForked():
+            _fork(state, event)
+        case JournalCut():
+            leases.cut_journal(state, envelope, event)
         case GoalAccepted():
             state.status, state.ended = "accepted", event
             state.ledger.settle_all_unproven()
@@ -130,11 +136,29 @@ def _begin(state: RunState, event: GoalSubmitted) -> None:
 def _resume(state: RunState, event: RunResumed) -> None:
     if state.ended is not None and state.ended.files:
         state.handed_over += 1
+    if event.changes:
+        _limit(state, Limits.model_validate(state.limits.model_dump() | event.changes))
+    _go_on(state)
+
+
+def _fork(state: RunState, event: RunForked) -> None:
+    state.setup, state.out, state.handed_over = event.setup, event.out, 0
+    _limit(state, event.setup.limits)
+    for work in state.works.values():
+        work.forked = bool(work.journal)
+    if event.changes and state.all_accepted:
+        subtasks.review_again(state)
+    _go_on(state)
+
+
+def _limit(state: RunState, limits: Limits) -> None:
+    state.limits = state.ledger.limits = limits
+
+
+def _go_on(state: RunState) -> None:
+    """Run again, with agents that are still to come."""
     state.status, state.paused, state.ended = "running", None, None
     state.call_refused = state.pause_wanted = None
-    if event.changes:
-        state.limits = Limits.model_validate(state.limits.model_dump() | event.changes)
-        state.ledger.limits = state.limits
     for agent in list(state.agents):
         leases.agent_left(state, agent)
     results.go_on(state)

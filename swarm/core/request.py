@@ -1,8 +1,10 @@
 """What a role is told: the attachments of a request, derived from the state as it is sent."""
 
+from dataclasses import replace
+
 from agents.briefing import Briefing, Finding, Offer
 from bus.envelope import Envelope
-from bus.setup import FileRef
+from bus.setup import FileRef, Setup
 from swarm.core import tree
 from swarm.core.plan import NOT_WORKERS
 from swarm.core.state import RunState, SubtaskState, Work
@@ -19,11 +21,20 @@ def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefin
 
     `journal`: the records at the positions of `work.journal`.
     """
-    setup = state.setup
-    if setup is None:
-        raise AssertionError("no request comes before the goal")
+    return replace(
+        _told(state, work),
+        journal=journal,
+        forked=work.forked,
+        settled=dict(work.settled),
+        private=bool(state.workspace),
+        env={f"INPUT_{name.upper().replace('-', '_')}": value for name, value in _setup(state).inputs.items()},
+    )
+
+
+def _told(state: RunState, work: Work) -> Briefing:
+    """Return what differs by the kind of request."""
+    setup = _setup(state)
     role = setup.roles[work.role]
-    env = {f"INPUT_{name.upper().replace('-', '_')}": value for name, value in setup.inputs.items()}
     match work.kind:
         case "subtask":
             subtask = state.subtasks[work.subtask or ""]
@@ -32,15 +43,11 @@ def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefin
                 shortened(setup.goal),
                 role,
                 setup.permissions,
-                journal,
                 outward=dict(subtask.outward),
-                settled=dict(work.settled),
-                private=bool(state.workspace),
                 base=base,
                 start=tree.start_of(subtask, base),
                 left={f"{tree.LEFT}{ref.path}": _moved(ref) for ref in tree.left_behind(subtask, base)},
                 findings=tuple(_finding(state.subtasks[need]) for need in subtask.spec.needs),
-                env=env,
             )
         case "review":
             if work.subtask is None:
@@ -56,13 +63,9 @@ def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefin
                 setup.goal,
                 role,
                 setup.permissions,
-                journal,
-                settled=dict(work.settled),
-                private=bool(state.workspace),
                 base=files,
                 start=files,
                 findings=findings,
-                env=env,
             )
         case "plan":
             offers = tuple(
@@ -76,16 +79,18 @@ def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefin
                 setup.goal,
                 role,
                 setup.permissions,
-                journal,
-                settled=dict(work.settled),
-                private=bool(state.workspace),
                 base=state.workspace,
                 start=state.tree,
                 findings=findings,
                 offers=offers,
                 most_subtasks=left,
-                env=env,
             )
+
+
+def _setup(state: RunState) -> Setup:
+    if state.setup is None:
+        raise AssertionError("no request comes before the goal")
+    return state.setup
 
 
 def shortened(goal: str) -> str:

@@ -93,8 +93,10 @@ class Work:
     deadline_ms: int = 0
     journal: list[int] = field(default_factory=list)
     """Positions of its recorded effects. The effects stay in the log: who gives the request out reads them there."""
-    seen: set[tuple[str, Path, int]] = field(default_factory=set)
-    """Type, path and try of each recorded effect."""
+    seen: dict[tuple[str, Path, int], int] = field(default_factory=dict)
+    """Type, path and try of each recorded effect -> its position."""
+    forked: bool = False
+    """In a fork: whether its agent may part from the effects of the past, where it asks for something else."""
     open_calls: set[CallKey] = field(default_factory=set)
     outward: dict[Path, ToolCalled] = field(default_factory=dict)
     """Outward calls that have begun and not ended."""

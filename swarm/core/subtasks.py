@@ -57,6 +57,14 @@ def accept(state: RunState, subtask: SubtaskState) -> None:
     after_acceptance(state)
 
 
+def review_again(state: RunState) -> None:
+    """Let the outcome be judged anew, by what is wanted of it now."""
+    state.outcome_review = state.stuck = None
+    for work in [work for work in state.works.values() if work.kind == "review" and work.subtask is None]:
+        leases.close(state, work)
+    after_acceptance(state)
+
+
 def after_acceptance(state: RunState) -> None:
     """Ask for the review of the outcome once all is accepted."""
     if state.all_accepted and state.setup:

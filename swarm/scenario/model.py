@@ -5,7 +5,8 @@ model each role gets, at which price. `resolve` adds those and gives the `Setup`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -83,6 +84,8 @@ class Scenario:
     python: str | None = None
     warnings: tuple[str, ...] = ()
     """What is allowed, but likely not meant; lines for people."""
+    written: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What stands in the file, changed by what the command line said; inputs not yet filled in."""
 
     @classmethod
     def load(
@@ -128,13 +131,14 @@ class Scenario:
             set_goal(draft, goal)
         apply_settings(draft, settings)
         give_inputs(draft, inputs or {})
+        written_down = deepcopy(draft.data)
         refuse_what_is_not_there_yet(draft)
         values = insert_inputs(draft)
         file = validate(draft)
         check_rules(draft)
         if file is None or draft.faults:
             raise ScenarioError(draft.in_order())
-        return cls._of(file, path, folder, values, draft.warnings)
+        return replace(cls._of(file, path, folder, values, draft.warnings), written=written_down)
 
     @classmethod
     def _of(
@@ -221,6 +225,7 @@ class Scenario:
             outcome=self.outcome,
             sandbox=self.sandbox,
             python=self.python,
+            written=dict(self.written),
             folder=str(self.folder),
         )
 

@@ -32,9 +32,8 @@ GRANTED_ONLY = frozenset({"run_command", "fetch_page"})
 """Tools of ours that no class may claim: a scenario grants them."""
 
 _NO_TOOLS_YET = frozenset({"search_web"})
-_NO_MODELS_YET = frozenset({"recorded"})
 _OUR_TOOLS = frozenset(BUILT_IN_TOOLS["coder"]) | GRANTED_ONLY
-_OUR_MODELS = frozenset({"openai", "local", "scripted"})
+_OUR_MODELS = frozenset({"openai", "local", "recorded", "scripted"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _INPUT_OF_A_CALL = 2_000
 """Tokens that an ordinary request reserves beside its `max_tokens`."""
@@ -132,9 +131,7 @@ def _check_model(draft: Draft, path: FieldPath, model: str) -> None:
     provider, _, name = model.partition(":")
     endpoints = draft.data.get("endpoints")
     known = _OUR_MODELS | _table("models") | set(endpoints if isinstance(endpoints, dict) else ())
-    if provider in _NO_MODELS_YET:
-        draft.fault("not_yet", path, f"models `{provider}:` are not in this version yet")
-    elif not name:
+    if not name:
         hint = f"Such as openai:{'NAME' if model.endswith(':') else model}."
         draft.fault("value", path, f"{quote(model)} is no model; write provider:name", hint)
     elif provider not in known:
@@ -169,7 +166,7 @@ def _check_rest(draft: Draft, file: ScenarioFile) -> None:
         _check_there(draft, ("workspace",), path)
     for name, endpoint in file.endpoints.items():
         where: FieldPath = ("endpoints", name)
-        if name in _OUR_MODELS | _NO_MODELS_YET | _table("models"):
+        if name in _OUR_MODELS | _table("models"):
             draft.fault("value", where, f"{quote(name)} is a provider of ours", "Choose another name.", at_key=True)
         address = urlsplit(endpoint.url)
         if endpoint.key and address.scheme == "http" and address.hostname not in _LOOPBACK:

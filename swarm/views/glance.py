@@ -21,6 +21,7 @@ from bus.events import (
     ResultSubmitted,
     ReviewGiven,
     ReviewRequested,
+    RunForked,
     RunPaused,
     RunResumed,
     SubtaskAssigned,
@@ -79,6 +80,9 @@ class Glance:
         match event:
             case GoalSubmitted(setup=setup):
                 self.setup, self.limits, self.running = setup, setup.limits, True
+            case RunForked(setup=setup):
+                self.setup, self.limits, self.running = setup, setup.limits, True
+                self.at_work.clear()
             case RunResumed(changes=changes):
                 self.limits, self.running = self.limits.model_copy(update=changes), True
                 self.at_work.clear()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from bus.envelope import Envelope
-from bus.events import Event, GoalSubmitted, ModelAnswered, PlanRequested, ReviewRequested, SubtaskAssigned
+from bus.events import Event, GoalSubmitted, ModelAnswered, PlanRequested, ReviewRequested, RunForked, SubtaskAssigned
 from bus.setup import Price
 from swarm.core.limits import cost
 from swarm.outcome import PICO
@@ -47,7 +47,7 @@ class Timeline:
     def tell(self, envelope: Envelope) -> Told:
         """Return what happened, in words."""
         event = cast("Event", envelope.event)
-        if isinstance(event, GoalSubmitted):
+        if isinstance(event, GoalSubmitted | RunForked):
             self._prices = {name: role.price for name, role in event.setup.roles.items()}
         if isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
             self._roles[envelope.id] = _role_of(event)

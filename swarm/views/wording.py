@@ -24,6 +24,7 @@ from bus.events import (
     GoalAccepted,
     GoalFailed,
     GoalSubmitted,
+    JournalCut,
     MergeTried,
     ModelAnswered,
     ModelAsked,
@@ -35,6 +36,7 @@ from bus.events import (
     ResultSubmitted,
     ReviewGiven,
     ReviewRequested,
+    RunForked,
     RunPaused,
     RunResumed,
     SubtaskAssigned,
@@ -111,6 +113,11 @@ def words(  # noqa: C901, PLR0911, PLR0912 - one case an event
             )
         case RunResumed(changes=changes):
             return f"goes on{f' with {_pairs(changes)}' if changes else ''}", "yellow"
+        case RunForked(parent=parent, at=at, changes=changes):
+            told = f" with {_pairs(changes)}" if changes else ""
+            return f"begins another future of {one_line(parent, SHORT)} from its event {at}{told}", "bold"
+        case JournalCut():
+            return f"{subject}: asks for something else than its past has, and lives from here on", "yellow"
         case PlanProposed(subtasks=subtasks):
             steps = "; ".join(
                 f"{one.id} ({one.role}{', after ' + ', '.join(one.needs) if one.needs else ''})" for one in subtasks

@@ -372,7 +372,7 @@ async def test_a_role_that_asks_otherwise_than_its_log_is_told_so(make: Maker) -
     context, log = make(Answers("x"))
     await context.converse("s", "u")
     other, _ = make(Answers("y"), recorded=log.events)
-    with pytest.raises(Diverged, match="began model effect 0 with digest"):
+    with pytest.raises(Diverged, match="began ModelAsked 0, its log has ModelAsked 0 there"):
         await other.converse("s", "something else")
 
 

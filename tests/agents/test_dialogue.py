@@ -380,9 +380,10 @@ def test_a_cut_structured_answer_is_asked_for_again_whole() -> None:
 
 
 def test_a_recorded_request_tells_its_mode() -> None:
-    assert mode_of(ask_of(a_dialogue(mode="json", answer=Answer.of(Plan))).answer_schema) == "json"
+    assert mode_of(ask_of(a_dialogue(mode="json", answer=Answer.of(Plan))).messages) == "json"
     for native in (a_dialogue(), a_dialogue(mode="json", tools=(), answer=Answer.of(Plan))):
-        assert mode_of(ask_of(native).answer_schema) == "native"
+        assert mode_of(ask_of(native).messages) == "native"
+    assert mode_of(()) == "native"
 
 
 def test_with_native_tools_no_schema_is_forced_on_a_reply() -> None:
@@ -396,7 +397,7 @@ def test_json_actions_carry_a_whole_conversation() -> None:
     dialogue = a_dialogue(mode="json")
     first = ask_of(dialogue)
     assert first.tools == ()
-    assert mode_of(first.answer_schema) == "json"
+    assert mode_of(first.messages) == "json"
     assert '{"action": "call_tool", "tool": "read_file", "arguments": {"path": ' in str(first.messages[0]["content"])
     dialogue.answered(action("read_file", path="a"))
     gives(dialogue, "alpha")

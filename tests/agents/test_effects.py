@@ -39,7 +39,7 @@ def entered(recorded: Sequence[Effect]) -> tuple[Effects, Told]:
 async def draw(effects: Effects, value: float) -> float:
     """Draw a value as a context does."""
     path = effects.next_path()
-    entry = effects.begin(path, "value")
+    entry = effects.begin(drawn(*path, value=0.0))
     if entry is not None and entry.outcome is not None:
         outcome = await effects.recorded(entry)
         assert isinstance(outcome, ValueDrawn)

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from agents.errors import Diverged
 from agents.journal import Journal, Lane, canonical_json, digest_of
-from bus.events import Effect, ModelAnswered, ModelAsked, ModelTryFailed, Path, ToolCalled, ToolReturned, Usage
+from bus.events import (
+    Effect,
+    ModelAnswered,
+    ModelAsked,
+    ModelTryFailed,
+    Path,
+    ToolCalled,
+    ToolReturned,
+    Usage,
+    ValueDrawn,
+)
 
 VALUES = st.recursive(
     st.none()
@@ -71,15 +81,15 @@ def test_outcomes_are_handed_out_in_the_order_of_the_log_each_after_all_before_i
     journal = Journal(
         [asked((0,)), asked((1,)), answered((1,)), tool(ToolCalled, (2,)), answered((0,)), tool(ToolReturned, (2,))]
     )
-    journal.begin((1,), "model", "d")
+    journal.begin(asked((1,)))
     assert journal.deliverable() is None, "effect 0 had begun before"
-    journal.begin((0,), "model", "d")
+    journal.begin(asked((0,)))
     entry = journal.deliverable()
     assert entry is not None
     assert entry.path == (1,)
     assert journal.deliverable() is None, "tool 2 had begun before"
     assert journal.missing() == "ToolCalled 2"
-    journal.begin((2,), "tool", "t")
+    journal.begin(tool(ToolReturned, (2,)))
     assert [getattr(journal.deliverable(), "path", None) for _ in range(3)] == [(0,), (2,), None]
     assert journal.drained
     assert journal.missing() == "nothing"
@@ -99,9 +109,7 @@ def test_outcomes_are_handed_out_in_the_order_of_the_log_each_after_all_before_i
 )
 def test_an_effect_has_an_outcome_or_goes_on(records: list[Effect], outcome: type[Effect] | None, tries: int) -> None:
     journal = Journal(records)
-    first = records[0]
-    kind, digest = ("model", "d") if isinstance(first, ModelAsked) else ("tool", "t")
-    entry = journal.begin((0,), kind, digest)
+    entry = journal.begin(records[0])
     assert entry is not None
     assert (type(entry.outcome) if entry.outcome else None) == outcome
     assert entry.tries == tries
@@ -110,15 +118,43 @@ def test_an_effect_has_an_outcome_or_goes_on(records: list[Effect], outcome: typ
     assert journal.drained
 
 
-@pytest.mark.parametrize(("kind", "digest"), [("model", "other"), ("tool", "d"), ("value", None)])
-def test_an_effect_that_is_not_the_recorded_one_is_named(kind: str, digest: str | None) -> None:
-    journal = Journal([asked((3, 1))])
-    with pytest.raises(Diverged, match=rf"began {kind} effect 3\.1 .*its log has a model effect there with digest d"):
-        journal.begin((3, 1), kind, digest)
+@pytest.mark.parametrize(
+    ("begun", "says"),
+    [
+        (asked((3, 1)).model_copy(update={"digest": "other"}), "ModelAsked 3.1"),
+        (tool(ToolCalled, (3, 1)), "ToolCalled 3.1"),
+        (ValueDrawn(attempt=1, path=(3, 1), kind="now", value=0), "ValueDrawn 3.1"),
+    ],
+)
+def test_an_effect_that_is_not_the_recorded_one_is_named(begun: Effect, says: str) -> None:
+    journal = Journal([asked((3, 0)), asked((3, 1))])
+    with pytest.raises(Diverged, match=rf"began {says}, its log has ModelAsked 3.1 there") as caught:
+        journal.begin(begun)
+    assert caught.value.at == 1
+
+
+def test_a_value_of_another_kind_is_another_effect() -> None:
+    journal = Journal([ValueDrawn(attempt=1, path=(0,), kind="now", value=1)])
+    with pytest.raises(Diverged):
+        journal.begin(ValueDrawn(attempt=1, path=(0,), kind="random", value=0))
+
+
+def test_a_difference_shows_both_requests() -> None:
+    def say(text: str, digest: str) -> ModelAsked:
+        said = ({"role": "system", "content": "You write."}, {"role": "user", "content": text})
+        return asked((0,)).model_copy(update={"digest": digest, "messages": said})
+
+    journal = Journal([say("Write a letter.\nBe brief.", "a")])
+    with pytest.raises(Diverged) as caught:
+        journal.begin(say("Write a letter.\nBe kind.", "b"))
+    told = str(caught.value).splitlines()
+    assert "-Be brief." in told
+    assert "+Be kind." in told
+    assert not any("You write." in line and line[0] in "+-" for line in told)
 
 
 def test_what_is_not_recorded_is_new() -> None:
     journal = Journal([asked((0,))])
-    assert journal.begin((1,), "model", "d") is None
+    assert journal.begin(asked((1,))) is None
     assert not journal.drained
     assert Journal([]).drained

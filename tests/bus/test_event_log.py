@@ -1,7 +1,8 @@
 """What holds for every event log; a new one joins `LOGS`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from bus.chain import START, link
 from bus.codec import encode
 from bus.envelope import Envelope
-from bus.errors import BadEnvelope, BusError, Conflict, NotFound
+from bus.errors import BadArchive, BadEnvelope, BusError, Conflict, NotFound, TooNew
 from bus.event_log import EventLog
 from bus.event_logs import EVENT_LOGS
 from bus.event_logs.memory import MemoryEventLog
@@ -229,6 +230,189 @@ async def test_a_fork_begins_where_its_parent_has_been(log: EventLog) -> None:
     assert await read(log, "fresh") == records(1, 1, run="fresh")
 
 
+async def all_lines(log: EventLog) -> set[bytes]:
+    return {line async for line in log.all_lines()}
+
+
+def lines(first: int, last: int, *, run: str = "run") -> list[bytes]:
+    return [encode(each) for each in records(first, last, run=run)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"), [(1, None, 1, 200), (3, 5, 3, 5), (199, 900, 199, 200), (201, None, 1, 0)]
+)
+async def test_lines_are_read_as_they_were_written(
+    log: EventLog, start: int, end: int | None, first: int, last: int
+) -> None:
+    await begun(log, "run", 200)
+    assert [line async for line in log.lines("run", start, end)] == lines(first, last)
+    with pytest.raises(NotFound, match="none"):
+        assert not [line async for line in log.lines("none")]
+
+
+async def test_every_line_of_every_run_is_read(log: EventLog) -> None:
+    assert await all_lines(log) == set()
+    await begun(log, "a", 150)
+    fork = await log.create("b", OWNER, parent=("a", 100))
+    await log.append("b", 100, fork, records(101, 102, run="b"))
+    assert await all_lines(log) == {*lines(1, 150, run="a"), *lines(101, 102, run="b")}
+
+
+# removing
+
+
+async def test_a_removed_run_is_gone_and_its_name_is_free(log: EventLog) -> None:
+    epoch = await begun(log, "run", 3)
+    await begun(log, "other", 2)
+    await log.remove("run", previous=OWNER)
+    assert [info.run for info in await log.runs()] == ["other"]
+    for attempt in (
+        read(log, "run"),
+        log.head("run"),
+        log.verify("run"),
+        log.append("run", 3, epoch, [record(4)]),
+        log.take("run", RIVAL, previous=None),
+        log.create("fork", OWNER, parent=("run", 1)),
+        log.remove("run", previous=OWNER),
+    ):
+        with pytest.raises(NotFound, match="no run 'run'"):
+            await attempt
+    assert await all_lines(log) == set(lines(1, 2, run="other"))
+    await begun(log, "run", 1)
+    assert await read(log, "run") == records(1, 1)
+
+
+async def test_a_run_is_removed_only_from_the_owner_that_was_seen(log: EventLog) -> None:
+    epoch = await begun(log, "run", 2)
+    for seen in (None, RIVAL):
+        with pytest.raises(Conflict, match="by now"):
+            await log.remove("run", previous=seen)
+    await log.append("run", 2, epoch, [record(3)])
+    await log.release("run", epoch)
+    with pytest.raises(Conflict, match="by now"):
+        await log.remove("run", previous=OWNER)
+    await log.remove("run", previous=None)
+    assert await log.runs() == []
+
+
+async def test_forks_keep_what_they_share_with_a_removed_parent(log: EventLog) -> None:
+    await begun(log, "parent", 9)
+    early = await log.create("early", OWNER, parent=("parent", 3))
+    late = await log.create("late", OWNER, parent=("parent", 6))
+    await log.append("early", 3, early, records(4, 4, run="early"))
+    heads = [await log.head(run) for run in ("early", "late")]
+    await log.remove("parent", previous=OWNER)
+    assert [info.run for info in await log.runs()] == ["late", "early"]
+    assert await read(log, "early") == records(1, 3, run="parent") + records(4, 4, run="early")
+    assert await read(log, "late") == records(1, 6, run="parent")
+    assert [await log.head(run) for run in ("early", "late")] == heads
+    assert [await log.verify(run) for run in ("early", "late")] == [4, 6]
+    await log.append("late", 6, late, records(7, 7, run="late"))
+    assert await log.verify("late") == 7
+    await begun(log, "parent", 1)  # the name is another's now
+    assert (await read(log, "late"))[:6] == records(1, 6, run="parent")
+    await log.remove("late", previous=OWNER)
+    assert await all_lines(log) >= {*lines(1, 3, run="parent"), *lines(4, 4, run="early")}
+    await log.remove("early", previous=OWNER)
+    assert await all_lines(log) == set(lines(1, 1, run="parent"))
+
+
+async def test_what_removed_runs_hold_goes_with_the_last_fork_that_needs_it(log: EventLog) -> None:
+    await begun(log, "a", 5)
+    b = await log.create("b", OWNER, parent=("a", 4))
+    await log.append("b", 4, b, records(5, 8, run="b"))
+    c = await log.create("c", OWNER, parent=("b", 6))
+    await log.append("c", 6, c, records(7, 7, run="c"))
+    d = await log.create("d", OWNER, parent=("b", 2))  # begins in what b has of a
+    await log.append("d", 2, d, records(3, 3, run="d"))
+    kept = records(1, 4, run="a") + records(5, 6, run="b") + records(7, 7, run="c")
+    for run in ("b", "a"):
+        await log.remove(run, previous=OWNER)
+        assert await read(log, "c") == kept
+        assert await log.verify("c") == 7
+        assert await read(log, "d") == records(1, 2, run="a") + records(3, 3, run="d")
+    await log.remove("c", previous=OWNER)
+    assert await all_lines(log) == {*lines(1, 2, run="a"), *lines(3, 3, run="d")}
+    await log.remove("d", previous=OWNER)
+    assert await all_lines(log) == set()
+
+
+async def test_a_run_is_removed_while_it_is_read(log: EventLog) -> None:
+    await begun(log, "run", 300)
+    reading = log.read("run")
+    assert await anext(reading) == record(1)
+    await log.remove("run", previous=OWNER)
+    await begun(log, "other", 300)
+    with suppress(NotFound):  # or it has it whole
+        async for envelope in reading:
+            assert envelope.correlation_id == "run"
+
+
+# imported runs
+
+
+async def test_an_adopted_run_is_exactly_its_lines_and_belongs_to_nobody(log: EventLog) -> None:
+    await begun(log, "run", 150)
+    written = [line async for line in log.lines("run")]
+    written[1] = written[1].replace(b'"data":', b'"more": "than we know", "data":')
+    digest = START
+    for line in written:
+        digest = link(digest, line)
+    assert await log.adopt("copy", written) == (150, digest.hex())
+    assert [line async for line in log.lines("copy")] == written
+    assert await read(log, "copy") == records(1, 150)
+    assert (await log.head("copy"), await log.verify("copy")) == ((150, digest.hex()), 150)
+    copy, run = await log.runs()
+    assert (copy.run, copy.imported, copy.owner, copy.length) == ("copy", True, None, 150)
+    assert (copy.created, copy.bytes) == ("2026-01-01T00:00:00Z", sum(map(len, written)))
+    assert not run.imported
+
+
+async def test_an_adopted_run_is_read_only_until_it_is_forked(log: EventLog) -> None:
+    await log.adopt("run", lines(1, 5))
+    with pytest.raises(Conflict, match="imported and is read-only: fork it"):
+        await log.take("run", OWNER, previous=None)
+    with pytest.raises(Conflict):
+        await log.append("run", 5, 1, [record(6)])
+    fork = await log.create("fork", OWNER, parent=("run", 3))
+    await log.append("fork", 3, fork, records(4, 4, run="fork"))
+    await log.remove("run", previous=None)
+    assert await read(log, "fork") == records(1, 3) + records(4, 4, run="fork")
+    assert [info.imported for info in await log.runs()] == [False]
+
+
+class Cut:
+    """Lines that end in an error, as often as they are gone through."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from lines(1, 3)
+        raise BadArchive("cut")
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "told"),
+    [
+        (lines(2, 3), BadEnvelope, "position 1 says position 2"),
+        ([*lines(1, 2), *lines(2, 2)], BadEnvelope, "position 3 says position 2"),
+        ([*lines(1, 1), b"{}"], BadEnvelope, "position 2 cannot be read"),
+        ([*lines(1, 1), lines(2, 2)[0].replace(b".v1", b".v900")], TooNew, "v900"),
+        (Cut(), BadArchive, "cut"),
+    ],
+)
+async def test_of_lines_that_cannot_be_adopted_nothing_is_left(
+    log: EventLog, bad: Iterable[bytes], error: type[BusError], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        await log.adopt("run", bad)
+    assert (await log.runs(), await all_lines(log)) == ([], set())
+    await log.adopt("run", lines(1, 2))
+    with pytest.raises(Conflict, match="exists"):
+        await log.adopt("run", lines(1, 1))
+    with pytest.raises(Conflict, match="exists"):
+        await log.create("run", OWNER)
+    assert await log.verify("run") == 2
+
+
 async def test_many_writers_at_once_each_get_a_log_without_gaps(log: EventLog) -> None:
     async def write(run: str) -> None:
         epoch = await log.create(run, OWNER)
@@ -271,7 +455,13 @@ async def test_a_reader_sees_what_is_appended_while_it_reads(log: EventLog) -> N
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(-1, 1), st.sampled_from([0, 0, 0, 1])), max_size=25
+    st.tuples(
+        st.sampled_from("abcd"),
+        st.integers(0, 3),
+        st.integers(-1, 1),
+        st.sampled_from(["append"] * 6 + ["take", "remove", "fork", "adopt"]),
+    ),
+    max_size=25,
 )
 
 
@@ -279,24 +469,30 @@ STEPS = st.lists(
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_store_does_what_the_one_in_memory_does(
-    name: str, steps: list[tuple[str, int, int, int]], tmp_path_factory: pytest.TempPathFactory
+    name: str, steps: list[tuple[str, int, int, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async def outcomes(log: EventLog) -> list[object]:
         told: list[object] = []
         async with log:
             for run in "abc":
                 await log.create(run, OWNER)
-            for run, count, off, taken in steps:
+            for run, count, off, what in steps:
                 try:
-                    if taken:
-                        told.append(await log.take(run, RIVAL, previous=OWNER))
+                    match what:
+                        case "take":
+                            told.append(await log.take(run, RIVAL, previous=OWNER))
+                        case "remove":
+                            await log.remove(run, previous=OWNER)
+                        case "fork":
+                            told.append(await log.create(run, OWNER, parent=("abcd"[count], count + off)))
+                        case "adopt":
+                            told.append(await log.adopt(run, lines(1, count, run=run)))
                     start = (await log.head(run))[0] + off
                     await log.append(run, start, 1, records(start + 1, start + count, run=run))
                 except BusError as error:
                     told.append((type(error), str(error)))
-            for run in "abc":
-                told += [await log.head(run), await log.verify(run), await read(log, run)]
-            told.append(await log.runs())
+            for info in await log.runs():
+                told += [info, await log.head(info.run), await log.verify(info.run), await read(log, info.run)]
         return told
 
     folder = tmp_path_factory.mktemp("store")

@@ -1,6 +1,7 @@
 """What holds for every file store, and what only the one in a folder has to do."""
 
 import asyncio
+import errno
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bus.errors import Damaged, NotFound, StorageFailed
+from bus import presence
+from bus.errors import Conflict, Damaged, NotFound, StorageFailed
 from bus.event_log import FileStore
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.file_store import SMALL_BYTES, MemoryFileStore
@@ -47,6 +49,25 @@ async def test_it_tells_which_files_are_there(files: FileStore) -> None:
 async def test_a_file_that_is_not_there_is_not_found(files: FileStore, name: str) -> None:
     with pytest.raises(NotFound):
         await files.get(name)
+
+
+async def test_it_lists_its_files_with_their_sizes(files: FileStore) -> None:
+    assert await files.sizes() == {}
+    data = [b"", b"small", b"large" * SMALL_BYTES]
+    for each in data:
+        await files.put(each)
+    assert await files.sizes() == {sha256(each): len(each) for each in data}
+
+
+async def test_removed_files_are_gone_and_can_be_put_again(files: FileStore) -> None:
+    data = [b"small", b"large" * SMALL_BYTES, b"kept"]
+    small, large, kept = [await files.put(each) for each in data]
+    async with files.alone():
+        await files.remove([small, large, sha256(b"other"), "../../etc/passwd"])
+    assert await files.has([small, large, kept]) == {small: False, large: False, kept: True}
+    assert list(await files.sizes()) == [kept]
+    for each in data:
+        assert await files.get(await files.put(each)) == each
 
 
 def rows(folder: Path) -> int:
@@ -131,3 +152,71 @@ async def test_a_store_open_for_reading_takes_no_files(tmp_path: Path) -> None:
 async def test_the_store_in_memory_is_its_own() -> None:
     name = await MemoryFileStore().put(b"here")
     assert not (await MemoryFileStore().has([name]))[name]
+
+
+# alone with the files
+
+
+async def test_files_are_removed_only_by_who_is_alone(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        name = await store.files.put(b"x")
+        with pytest.raises(RuntimeError, match="alone"):
+            await store.files.remove([name])
+        async with store.files.alone():
+            pass
+        with pytest.raises(RuntimeError, match="alone"):
+            await store.files.remove([name])
+
+
+async def test_nobody_is_alone_while_another_has_the_store_open_for_writing(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        async with open_store(tmp_path) as other:
+            for one in (store, other):
+                with pytest.raises(Conflict, match="open for writing elsewhere"):
+                    async with one.files.alone():
+                        raise AssertionError("it is not alone")
+        async with store.files.alone(), open_store(tmp_path, read_only=True) as reader:
+            assert await reader.files.sizes() == {}
+
+
+async def test_who_opens_the_store_waits_for_one_that_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_store(tmp_path) as store:
+        async with store.files.alone():
+            monkeypatch.setattr(presence, "_PATIENCE_S", 0.0)
+            with pytest.raises(StorageFailed, match="being cleaned up"):
+                await SqliteEventLog(tmp_path).__aenter__()
+            monkeypatch.undo()
+            opening = asyncio.create_task(SqliteEventLog(tmp_path).__aenter__())
+            await asyncio.sleep(0)
+            assert not opening.done()
+        async with await opening:
+            with pytest.raises(Conflict):
+                async with store.files.alone():
+                    raise AssertionError("it is not alone")
+
+
+async def test_where_there_are_no_locks_runs_go_on_and_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(presence.fcntl, "flock", none)
+    async with open_store(tmp_path) as store:
+        await store.files.put(b"x")
+        with pytest.raises(StorageFailed, match="move it to a local disk"):
+            async with store.files.alone():
+                raise AssertionError("it is not alone")
+
+
+async def test_what_a_crash_left_half_written_goes_and_what_is_not_ours_stays(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        name = await store.files.put(b"x" * (SMALL_BYTES + 1))
+        (tmp_path / "files" / ".new-half").write_bytes(b"x")
+        (tmp_path / "files" / "ab").mkdir(exist_ok=True)
+        (tmp_path / "files" / "ab" / "notes.txt").write_bytes(b"mine")
+        assert list(await store.files.sizes()) == [name]
+        async with store.files.alone():
+            await store.files.remove([name])
+    left = [path.name for path in (tmp_path / "files").rglob("*") if path.is_file()]
+    assert left == ["notes.txt"]

@@ -17,10 +17,12 @@ from typing import Literal
 
 import pytest
 
+from bus.chain import START, link
 from bus.codec import encode
 from bus.database_file import SCHEMA_VERSION
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound, StorageFailed, TooNew
+from bus.event_logs import sqlite
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import CallGranted, ToolCalled
 from bus.store import open_store
@@ -404,3 +406,154 @@ async def test_a_store_gives_log_and_files_and_closes_them(tmp_path: Path) -> No
     async with open_store(tmp_path, read_only=True) as store:
         assert await store.files.get(name) == b"data"
         assert (await store.log.head("run"))[0] == 1
+
+
+# files of older versions
+
+SCHEMA_1 = """
+CREATE TABLE runs (
+  number INTEGER PRIMARY KEY, run TEXT NOT NULL UNIQUE, epoch INTEGER NOT NULL, created TEXT NOT NULL DEFAULT '',
+  host TEXT, pid INTEGER, started TEXT,
+  parent INTEGER REFERENCES runs (number), parent_position INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE events (
+  number INTEGER PRIMARY KEY, run INTEGER NOT NULL, position INTEGER NOT NULL, total INTEGER NOT NULL,
+  hash BLOB NOT NULL, line BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX events_of_run ON events (run, position);
+CREATE TABLE files (sha256 BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT;
+PRAGMA user_version = 1;
+INSERT INTO runs VALUES (1, 'run', 1, '2026-01-01T00:00:00Z', 'host-a', 100, 'boot-1', NULL, 0);
+INSERT INTO runs VALUES (2, 'fork', 1, '2026-01-01T00:00:00Z', NULL, NULL, NULL, 1, 2);
+"""
+
+
+@pytest.fixture
+def old(shared_folder: Path) -> Path:
+    """Return a folder with a store as version 1 wrote it: a run of 3 events, and a fork of it at 2."""
+    shared_folder.mkdir()
+    with closing(sqlite3.connect(shared_folder / "log.db")) as connection, connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(SCHEMA_1)
+        digest, total = START, 0
+        for position, line in enumerate([encode(each) for each in records(1, 3)], 1):
+            digest, total = link(digest, line), total + len(line)
+            connection.execute("INSERT INTO events VALUES (NULL, 1, ?, ?, ?, ?)", (position, total, digest, line))
+    return shared_folder
+
+
+def version(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "log.db")) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+async def test_a_store_of_version_1_is_brought_up_to_date(old: Path) -> None:
+    async with SqliteEventLog(old) as log:
+        assert [(info.run, info.length, info.owner, info.imported) for info in await log.runs()] == [
+            ("fork", 2, None, False),
+            ("run", 3, OWNER, False),
+        ]
+        epoch = await log.take("fork", OWNER, previous=None)
+        await log.append("fork", 2, epoch, records(3, 3, run="fork"))
+        await log.remove("run", previous=OWNER)
+        assert await read(log, "fork") == records(1, 2) + records(3, 3, run="fork")
+    assert version(old) == SCHEMA_VERSION
+    fresh = old.parent / "fresh"
+    async with SqliteEventLog(fresh):
+        pass
+    columns = []
+    for folder in (old, fresh):
+        with closing(sqlite3.connect(folder / "log.db")) as connection:
+            columns.append(connection.execute("PRAGMA table_info(runs)").fetchall())
+    assert columns[0] == columns[1], "an upgraded file is as a new one"
+
+
+async def test_a_store_of_version_1_is_read_without_being_changed(old: Path) -> None:
+    async with SqliteEventLog(old, read_only=True) as log:
+        assert [(info.run, info.length, info.imported) for info in await log.runs()] == [
+            ("fork", 2, False),
+            ("run", 3, False),
+        ]
+        assert [await log.verify(run) for run in ("run", "fork")] == [3, 2]
+        assert await read(log, "fork") == records(1, 2)
+        assert version(old) == 1
+        async with SqliteEventLog(old) as writer:  # brought up to date while it is being read
+            await writer.append("run", 3, 1, [record(4)])
+        assert await read(log, "run") == records(1, 4)
+        assert len(await log.runs()) == 2
+
+
+async def test_a_store_of_version_1_in_a_folder_that_may_not_be_written_can_be_read(old: Path) -> None:
+    make_read_only(old)
+    reader = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", READ_AS_NOBODY, str(old)),
+        stdout=PIPE,
+        stderr=PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+    )
+    output, errors = await reader.communicate()
+    assert output.decode().startswith("3\nStorageFailed"), errors.decode()
+
+
+async def test_two_that_open_an_old_store_at_once_bring_it_up_to_date_once(old: Path) -> None:
+    logs = [SqliteEventLog(old) for _ in range(4)]
+    await asyncio.gather(*(log.__aenter__() for log in logs))
+    assert [len(await log.runs()) for log in logs] == [2] * 4
+    for log in logs:
+        await log.__aexit__(None, None, None)
+    assert version(old) == SCHEMA_VERSION
+
+
+# removing much
+
+
+async def test_a_large_run_is_removed_piece_by_piece_and_a_crash_leaves_nothing_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows() -> list[int]:
+        with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+            return [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("runs", "events")]
+
+    monkeypatch.setattr(sqlite, "_SWEPT", 10)
+    async with SqliteEventLog(tmp_path) as log:
+        for run in ("large", "small"):
+            epoch = await log.create(run, OWNER)
+            await log.append(run, 0, epoch, records(1, 95 if run == "large" else 1, run=run))
+        removing = asyncio.create_task(log.remove("large", previous=OWNER))
+        while rows()[1] == 96:
+            await asyncio.sleep(0)
+        removing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await removing
+        assert [info.run for info in await log.runs()] == ["small"]
+        assert rows()[1] > 1
+    async with SqliteEventLog(tmp_path) as log:
+        await log.remove("small", previous=OWNER)
+        assert rows() == [1, 0]
+        await log.create("next", OWNER)
+        await log.create("last", OWNER)
+        await log.remove("next", previous=OWNER)
+        assert rows() == [1, 0]
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        assert connection.execute("SELECT number, run FROM runs").fetchall() == [(4, "last")], "none is given twice"
+
+
+async def test_room_that_removed_runs_left_is_given_back(tmp_path: Path) -> None:
+    large = ToolCalled(attempt=1, path=(1,), digest="d", tool="t", arguments={"text": "x" * 50_000})
+    async with SqliteEventLog(tmp_path) as log:
+        for run in ("kept", "gone"):
+            epoch = await log.create(run, OWNER)
+            await log.append(run, 0, epoch, [record(n, large, run=run) for n in range(1, 60)])
+        async with log.files.alone():
+            assert await log.files.compact() == 0
+        await log.remove("gone", previous=OWNER)
+        with pytest.raises(RuntimeError, match="alone"):
+            await log.files.compact()
+        before = (tmp_path / "log.db").stat().st_size
+        async with SqliteEventLog(tmp_path, read_only=True) as reader, log.files.alone():
+            assert await log.files.compact() > 2_500_000
+            assert await reader.verify("kept") == 59
+        assert (tmp_path / "log.db").stat().st_size < before - 2_500_000
+        await log.append("kept", 59, epoch, [record(60, run="kept")])
+        assert await log.verify("kept") == 60

@@ -61,6 +61,33 @@ def swarm(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 # run, and what it leaves
 
 
+def test_a_run_is_recorded_and_played_and_what_changed_is_shown(swarm: Swarm, folder: Path) -> None:
+    arguments = ("run", "hello.yaml", "--model", "recorded:hello.jsonl", "--out")
+    missing = swarm(*arguments, "first")
+    assert (missing.status, "hello.jsonl is not there" in missing.err) == (3, True)
+    recorded = swarm(*arguments, "first", "--record-new")
+    assert recorded.status == 0
+    assert "model: recorded:hello.jsonl (from --model)\n" in recorded.err
+    assert "not recorded, so live: model: scripted:answers.yaml (from the scenario's model)\n" in recorded.err
+    (folder / "answers.yaml").unlink()
+    (folder / "hello.yaml").write_text(SCENARIO.replace("model: scripted:answers.yaml\n", ""), encoding="utf-8")
+    played = swarm(*arguments, "second", "--json")
+    assert (played.status, played.json["cost_usd"]) == (0, 0)
+    changed = swarm(*arguments, "third", "--goal", "Write hello.txt now")
+    assert changed.status == 3
+    assert (
+        "no answer to a request of role 'coder': the nearest of 2 that it holds of that role is in hello" in changed.out
+    )
+    assert "-Write hello.txt\n" in changed.out
+    assert "+Write hello.txt now\n" in changed.out
+
+
+def test_to_record_what_is_new_needs_a_recorded_model(swarm: Swarm) -> None:
+    ended = swarm("run", "hello.yaml", "--record-new")
+    assert ended.status == 2
+    assert "--model recorded:FILE" in ended.err
+
+
 def test_a_run_ends_with_its_outcome_its_files_and_the_command_to_look_again(swarm: Swarm, folder: Path) -> None:
     ended = swarm("run", "hello.yaml")
     assert ended.status == 0
@@ -84,7 +111,7 @@ def test_json_is_one_object_and_nothing_else(swarm: Swarm, folder: Path) -> None
     (line,) = swarm("runs", "--json").out.splitlines()
     assert json.loads(line) == {
         key: ended.json[key] for key in ended.json if key not in {"files", "subtasks", "folder"}
-    } | {"folder": None}
+    } | {"folder": None, **{key: json.loads(line)[key] for key in ("created", "bytes", "imported")}}
 
 
 def test_quiet_shows_only_the_outcome(swarm: Swarm) -> None:

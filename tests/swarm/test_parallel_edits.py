@@ -24,6 +24,7 @@ from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.merging import compare
 from swarm.outcome import Outcome
+from swarm.replay import replay
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import player, results, resume, scenario, start, story
 
@@ -277,3 +278,27 @@ async def test_many_at_once_lose_no_change(tmp_path: Path, count: int) -> None:
         f"by {names[number // 4]}\n" if number % 4 == 0 else line for number, line in enumerate(lines)
     )
     assert outcome.model_calls == 2 * count
+
+
+async def test_a_run_with_merges_and_clashes_replays(tmp_path: Path) -> None:
+    def play(role: str, subtask: str, body: Body) -> Reply | None:
+        if subtask != "c":
+            return own_line(role, subtask, body)
+        if written(body):
+            return None
+        if rejected(body):
+            seen = results(body)
+            wanted = [PATH, f".swarm/yours/{PATH}"]
+            return read(wanted[len(seen)]) if len(seen) < len(wanted) else write(seen[0] + "by c\n")
+        return write(text(l1="also by c"))
+
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await run(tmp_path, endpoint, plan=plan("a", "b", "c"))
+    assert outcome.outcome == "accepted", outcome.reason
+    told = await story(tmp_path)
+    assert told.of(MergeTried)
+    assert told.of(FilesConflicted)
+    async with open_store(tmp_path / "home", read_only=True) as store:
+        replayed = await replay(outcome.run, store.log.read(outcome.run), store.files, tmp_path / "replayed")
+    assert replayed.difference is None, replayed.difference
+    assert replayed.events == len(told.log)

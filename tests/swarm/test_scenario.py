@@ -285,7 +285,6 @@ def test_what_is_no_mapping_is_no_scenario(text: str, folder: Path) -> None:
         ("limits: {attempts: 100000}", "value", "limits.attempts"),
         ("limits:", "type", "limits"),
         ("model: gpt-5", "value", "model"),
-        ("model: 'recorded:x'", "not_yet", "model"),
         ("model: 'opnai:x'", "unknown_name", "model"),
         ("model: 'scripted:none.yaml'", "file", "model"),
         ("memory: {collection: x}", "not_yet", "memory"),

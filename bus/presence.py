@@ -1,0 +1,68 @@
+"""Who has a store's folder open for writing: a shared lock on the folder itself, which the kernel drops with its owner.
+
+SQLite keeps writers of one row apart; this keeps `gc` apart from whoever may have stored a file that no event names
+yet, be it a run that has not begun. `flock` on the folder needs no file, and is not the lock that SQLite uses.
+"""
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from bus.errors import Conflict, StorageFailed
+
+_PATIENCE_S = 60.0
+_RETRY_S = 0.02
+
+
+def enter(folder: Path) -> int:
+    """Be present in a folder until the descriptor returned is closed; wait some time for one that is alone there.
+
+    Where the file system has no such locks, nobody can be alone, and nothing is lost. Raises `StorageFailed`.
+    """
+    until = time.monotonic() + _PATIENCE_S
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise StorageFailed(f"{folder} cannot be used: {error.strerror}. Name another folder in SWARM_HOME.") from error
+    try:
+        with suppress(OSError):
+            while not _locked(descriptor, fcntl.LOCK_SH):
+                _wait(until, folder)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def be_alone(descriptor: int, folder: Path) -> None:
+    """Be the only one present, until `be_present`. Raises `Conflict` where somebody else is, `StorageFailed`."""
+    try:
+        alone = _locked(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        raise StorageFailed(
+            f"{folder} cannot be locked ({error.strerror}), so nobody knows who else uses it; move it to a local disk."
+        ) from error
+    if not alone:
+        be_present(descriptor)
+        raise Conflict(f"{folder} is open for writing elsewhere: a run is under way there, or about to begin")
+
+
+def be_present(descriptor: int) -> None:
+    """Let others be present again."""
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def _wait(until: float, folder: Path) -> None:
+    if time.monotonic() > until:
+        raise StorageFailed(f"{folder} is being cleaned up (`swarm gc`); try again when that has ended.")
+    time.sleep(_RETRY_S)
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""Begin another future of a run, from one of its events: with another goal, model, limit or role from there on.
+
+Both runs share the past up to that event; nothing of it is paid for again, and what the first run did afterwards is not
+used. An attempt that was under way goes on over what it had done, as long as it asks for the same. Where its first
+different request stands, life begins: what it had done after that does not count for it any more. So a fork with
+another model may ask again what an attempt that is still open had been answered already.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from swarm.commands.arguments import new_folder, position
+from swarm.views.terminal import note
+
+SUMMARY = "begin another future of a run"
+EXAMPLES = """\
+  swarm fork last --at 40
+  swarm fork last --at 40 --model openai:gpt-5-mini
+  swarm fork brief-20260101-1a2b3c --at 12 --goal "Write it for children." --set limits.tokens=400k
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what only this command takes."""
+    parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
+    parser.add_argument("--at", metavar="N", type=position, help="the last event of the past; by default all of it")
+    parser.add_argument("--goal", metavar="TEXT", help="another goal")
+    parser.add_argument(
+        "--set",
+        metavar="PATH=VALUE",
+        action="append",
+        default=[],
+        help="change the scenario; not plan, workspace",
+    )
+    parser.add_argument(
+        "--model", metavar="[ROLE=]MODEL", action="append", default=[], help="provider:name, for all roles or for one"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder for the files; by default ./RUN")
+    parser.add_argument("--trust", action="store_true", help="do not ask about code and servers of the scenario")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
+    parser.add_argument("--quiet", action="store_true", help="show no progress, only the outcome")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out."""
+    out = new_folder(args.out, "--out") if args.out else None
+
+    from swarm.commands.watching import stoppable  # noqa: PLC0415 - loads what runs agents
+
+    return stoppable(lambda: _fork(args, out))
+
+
+async def _fork(args: argparse.Namespace, out: Path | None) -> int:
+    from swarm import launch  # noqa: PLC0415 - loads what runs agents
+    from swarm.commands.choices import chosen_lines  # noqa: PLC0415 - likewise
+    from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
+    from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
+    from swarm.fork import Changes, fork, past_of  # noqa: PLC0415 - likewise
+    from swarm.settings import read_settings  # noqa: PLC0415 - likewise
+
+    home = read_settings(os.environ).home
+    async with launch.reading(read_settings(os.environ)) as store:
+        past = await past_of(store, args.run, args.at)
+    changes = Changes(args.goal, tuple(args.set), tuple(args.model))
+    scenario = past.scenario(changes)
+    settings = launch.with_home(read_settings(os.environ, scenario.folder), home)
+    consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
+    ready = await launch.prepare(scenario, settings, models=past.models(changes))
+    if not (args.quiet or args.json):
+        for line in chosen_lines(ready.choices):
+            note(line)
+    return await watched(
+        args,
+        settings,
+        lambda watch: fork(past, ready, changes, settings, out=out, on_event=watch.on_event, announce=watch.announce),
+    )

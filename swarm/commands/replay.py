@@ -1,0 +1,60 @@
+"""Go through a run again: every role over its recorded answers, the rules over what came in. Say what differs first.
+
+No model is asked, no tool run, no clock read, nothing sent. The run's own roles are run, so an imported run that brings
+code is trusted first, as `swarm run` asks it. Exit status 0 if all is as the log has it, 1 if not.
+"""
+
+import argparse
+
+SUMMARY = "go through a run again, and compare"
+EXAMPLES = """\
+  swarm replay last
+  swarm replay brief-20260101-1a2b3c --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what only this command takes."""
+    parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
+    parser.add_argument("--trust", action="store_true", help="do not ask about code that an imported run brings")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out."""
+    import asyncio  # noqa: PLC0415 - loads only where it is used
+
+    return asyncio.run(_replay(args))
+
+
+async def _replay(args: argparse.Namespace) -> int:
+    import json  # noqa: PLC0415 - loads only where it is used
+    import os  # noqa: PLC0415 - likewise
+    import sys  # noqa: PLC0415 - likewise
+    import tempfile  # noqa: PLC0415 - likewise
+    from dataclasses import asdict  # noqa: PLC0415 - likewise
+    from pathlib import Path  # noqa: PLC0415 - likewise
+
+    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
+    from swarm.fork import Changes, past_of  # noqa: PLC0415 - likewise
+    from swarm.replay import replay  # noqa: PLC0415 - likewise
+    from swarm.runtime import fewer_collections  # noqa: PLC0415 - likewise
+    from swarm.settings import read_settings  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
+
+    async with launch.reading(read_settings(os.environ)) as store:
+        info = await launch.find(store, args.run)
+        if info.imported:
+            past = await past_of(store, info.run, None)
+            can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
+            consent(past.scenario(Changes()), given=args.trust, can_ask=can_ask)
+        with tempfile.TemporaryDirectory(prefix="replay-") as place, fewer_collections():
+            found = await replay(info.run, store.log.read(info.run), store.files, Path(place))
+    if args.json:
+        say(json.dumps({"ok": found.difference is None, **asdict(found)}, ensure_ascii=False))
+    elif found.difference is None:
+        say(f"{found.run}: {found.events} events and {found.attempts} attempts of roles, all as the log has them")
+    else:
+        say("\n".join([f"{found.run} differs", *(f"  {shown(line)}" for line in found.difference.lines())]))
+    return 0 if found.difference is None else 1

@@ -1,0 +1,109 @@
+"""Recorded runs as tests: a pytest plugin with the fixture `swarm_run`.
+
+    def test_the_brief_names_the_cheapest_oven(swarm_run):
+        outcome = swarm_run("../brief.yaml", inputs={"company": "a mill"})
+        assert outcome.outcome == "accepted"
+
+`pytest --swarm-record` runs it with a live model and writes down what that said; from then on the test needs no model,
+key or network. pytest loads this module in every session of everyone who has us installed, so it imports nothing but
+pytest: what runs agents is in `swarm/recorded_runs.py`, loaded by the first test that runs a scenario.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from swarm.outcome import Outcome
+    from swarm.scenario.model import Scenario
+
+MARKER = "swarm_recording"
+
+
+class SwarmRun(Protocol):
+    """What the fixture gives: runs a scenario to its end and returns its outcome."""
+
+    def __call__(
+        self,
+        scenario: "str | Path | Mapping[str, object] | Scenario",
+        *,
+        inputs: Mapping[str, str] | None = None,
+        model: str | None = None,
+    ) -> "Outcome":
+        """Run it. `scenario`: a file, found from the test's folder, or what `swarm.run` takes besides.
+
+        `model`: the live one to record with, where it is not the scenario's or the environment's.
+        """
+        ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that record."""
+    group = parser.getgroup("swarm", "recorded runs of scenarios")
+    group.addoption(
+        "--swarm-record",
+        action="store_true",
+        help="run scenarios with a live model, and write down anew what it said",
+    )
+    group.addoption(
+        "--swarm-record-new",
+        action="store_true",
+        help="ask a live model only what is not recorded, and add that to the recording",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARKER}(file): where `swarm_run` keeps its recording, from the test's folder; "
+        "by default recordings/MODULE/TEST.jsonl",
+    )
+
+
+@pytest.fixture
+def swarm_run(request: pytest.FixtureRequest, tmp_path: Path) -> SwarmRun:
+    """Run scenarios as they were recorded; with `--swarm-record` live, and record them.
+
+    Several runs of one test share its recording. State and outcomes lie in the test's `tmp_path`. A test whose run asks
+    what was not recorded fails with what is nearest, and how it differs.
+    """
+    from swarm.recorded_runs import Player  # noqa: PLC0415 - loads what runs agents
+
+    option = request.config.getoption
+    how: Literal["play", "all", "new"] = "play"
+    if option("--swarm-record") or option("--swarm-record-new"):
+        how = "all" if option("--swarm-record") else "new"
+    player = Player(request.path.parent, _file(request), tmp_path / "swarm", how, request.node.nodeid)
+
+    def run(
+        scenario: "str | Path | Mapping[str, object] | Scenario",
+        *,
+        inputs: Mapping[str, str] | None = None,
+        model: str | None = None,
+    ) -> "Outcome":
+        from swarm.recorded_runs import NotRecorded  # noqa: PLC0415 - likewise
+
+        try:
+            return player.run(scenario, inputs=inputs, model=model)
+        except NotRecorded as error:
+            missing = str(error)
+        pytest.fail(missing, pytrace=False)
+
+    return run
+
+
+def _file(request: pytest.FixtureRequest) -> Path:
+    """Return where a test's recording is, marked or by its name."""
+    folder = request.path.parent
+    marker = request.node.get_closest_marker(MARKER)
+    if marker is None:
+        names: Sequence[str] = [request.cls.__name__] if request.cls else []
+        name = ".".join([*names, request.node.name])
+        kept = "".join(char if char.isalnum() or char in "-_.[]" else "-" for char in name)
+        return folder / "recordings" / request.path.stem / f"{kept[:200]}.jsonl"
+    if len(marker.args) != 1 or not isinstance(marker.args[0], str | Path) or marker.kwargs:
+        raise pytest.UsageError(f'{request.node.nodeid}: write @pytest.mark.{MARKER}("recordings/NAME.jsonl").')
+    return folder / marker.args[0]

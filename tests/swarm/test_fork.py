@@ -1,0 +1,164 @@
+"""Another future of a run: the same past, paid for once, and its own way from the first difference on."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.events import JournalCut, ModelAnswered, ModelAsked, RunForked
+from bus.store import open_store
+from swarm import launch
+from swarm.errors import UsageError
+from swarm.fork import Changes, fork, past_of
+from swarm.outcome import Outcome
+from swarm.replay import replay
+from tests.support.command import clean_env, process, serving
+from tests.support.endpoint import ChatEndpoint
+from tests.support.runs import layers, player, scenario, settings, start, story
+
+PLAN = layers(2, 2)
+
+
+async def forked(folder: Path, at: int, *, of: str, **changes: Any) -> Outcome:
+    """Fork a run at an event and carry the fork on to its end."""
+    wanted, chosen = Changes(**changes), settings(folder)
+    async with launch.reading(chosen) as store:
+        past = await past_of(store, of, at)
+    ready = await launch.prepare(past.scenario(wanted), chosen, models=past.models(wanted))
+    return await fork(past, ready, wanted, chosen, out=folder / f"fork-{at}")
+
+
+async def begun(folder: Path, endpoint: ChatEndpoint, **more: Any) -> str:
+    outcome = await start(folder, scenario(endpoint, accept=[{"file": "t1-0.txt"}], **more))
+    assert outcome.outcome == "accepted", outcome.reason
+    return outcome.run
+
+
+async def replays(folder: Path, run: str) -> None:
+    async with open_store(folder / "home", read_only=True) as store:
+        found = await replay(run, store.log.read(run), store.files, folder / "again")
+    assert found.difference is None, found.difference.lines()
+
+
+async def calls_after(folder: Path, run: str, at: int) -> int:
+    """Return how many answers of a run stand after an event: those that a fork there has to ask for itself."""
+    async with open_store(folder / "home", read_only=True) as store:
+        return len([e async for e in store.log.read(run, at + 1) if isinstance(e.event, ModelAnswered)])
+
+
+async def fork_asks_only_what_is_new(folder: Path, parent: str, at: int, endpoint: ChatEndpoint) -> None:
+    seen = len(endpoint.requests)
+    outcome = await forked(folder, at, of=parent)
+    assert outcome.outcome == "accepted", outcome.reason
+    assert len(endpoint.requests) - seen <= await calls_after(folder, parent, at)
+    told = await story(folder)
+    assert told.of(RunForked)[-1].parent == parent
+    assert not told.of(JournalCut)
+    async with open_store(folder / "home", read_only=True) as store:
+        past = [e async for e in store.log.read(parent, 1, at)]
+    assert told.log[:at] == tuple(past), "the past is the parent's"
+    await replays(folder, outcome.run)
+
+
+@pytest.mark.parametrize("at", [1, 5, 9, 17, 26, 33, 41, 52, 60])
+async def test_a_fork_without_changes_asks_only_what_was_not_answered_yet(tmp_path: Path, at: int) -> None:
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        parent = await begun(tmp_path, endpoint)
+        await fork_asks_only_what_is_new(tmp_path, parent, at, endpoint)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+async def test_a_run_can_be_forked_at_every_event(tmp_path: Path) -> None:
+    async with ChatEndpoint(player(PLAN), keep=400) as endpoint:
+        parent = await begun(tmp_path, endpoint)
+        length = len((await story(tmp_path)).log)
+        assert length >= 60
+        for at in range(1, length + 1):
+            await fork_asks_only_what_is_new(tmp_path, parent, at, endpoint)
+
+
+async def test_a_fork_with_another_model_asks_again_from_the_first_difference(tmp_path: Path) -> None:
+    async with ChatEndpoint(player(PLAN), keep=200, models=("test-model", "other-model")) as endpoint:
+        parent = await begun(tmp_path, endpoint)
+        log = (await story(tmp_path)).log
+        asks = [e for e in log if isinstance(e.event, ModelAsked) and e.subject == "t0-0"]
+        at = asks[1].sequence  # the attempt has one answer, and asks for the next
+        seen = len(endpoint.requests)
+        outcome = await forked(tmp_path, at, of=parent, models=("lab:other-model",))
+        assert outcome.outcome == "accepted", outcome.reason
+        later = [request.body["model"] for request in [*endpoint.requests][seen:]]
+    assert set(later) == {"other-model"}, "no call went to the model of the past"
+    told = await story(tmp_path)
+    cuts = [e for e in told.log if isinstance(e.event, JournalCut)]
+    assert "t0-0" in {e.subject for e in cuts}
+    assert {e.event.kept for e in cuts} == {0}, "its very first ask names the model"
+    await replays(tmp_path, outcome.run)
+
+
+async def test_a_fork_with_another_goal_keeps_accepted_work(tmp_path: Path) -> None:
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        parent = await begun(tmp_path, endpoint)
+        log = (await story(tmp_path)).log
+        at = next(e.sequence for e in log if e.subject == "t1-0")  # what it needs is accepted
+        open_then = {e.subject for e in log if e.sequence > at and isinstance(e.event, ModelAnswered)}
+        seen = len(endpoint.requests)
+        outcome = await forked(tmp_path, at, of=parent, goal="Make them shorter.")
+        assert outcome.outcome == "accepted", outcome.reason
+        later = [str(request.body["messages"][1]["content"]) for request in [*endpoint.requests][seen:]]
+    assert later
+    assert all("Make them shorter." in one for one in later)
+    accepted = {"t0-0", "t0-1"} - open_then
+    assert accepted
+    assert not any(f"TASK {name}" in one for one in later for name in accepted)
+
+
+async def test_a_fork_of_a_run_that_hit_a_limit_goes_on_with_more(tmp_path: Path) -> None:
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        written = scenario(endpoint, accept=[{"file": "t1-0.txt"}], limits={"tokens": 5_000})
+        outcome = await start(tmp_path, written, max_tokens=400)
+        assert outcome.outcome == "failed"
+        outcome = await forked(tmp_path, outcome.events, of=outcome.run, settings=("limits.tokens=200k",))
+    assert outcome.outcome == "accepted", outcome.reason
+    assert (await story(tmp_path)).state.limits.tokens == 200_000
+
+
+async def test_a_fork_of_an_ended_run_is_judged_by_what_it_wants(tmp_path: Path) -> None:
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        parent = await begun(tmp_path, endpoint)
+        length = len((await story(tmp_path)).log)
+        outcome = await forked(tmp_path, length, of=parent, settings=("accept=[{file: t1-1.txt}]",))
+    assert outcome.outcome == "accepted"
+    assert "t1-1.txt" in outcome.reason
+
+
+async def test_a_fork_of_a_fork_reads_through_both_pasts(tmp_path: Path) -> None:
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        first = await begun(tmp_path, endpoint)
+        second = (await forked(tmp_path, 30, of=first)).run
+        third = await forked(tmp_path, 35, of=second, goal="Another.")
+        assert third.outcome == "accepted", third.reason
+    assert [e.at for e in (await story(tmp_path)).of(RunForked)] == [30, 35]
+    await replays(tmp_path, third.run)
+
+
+@pytest.mark.parametrize("setting", ["plan=[]", "workspace=./elsewhere"])
+async def test_what_the_past_has_settled_is_refused(tmp_path: Path, setting: str) -> None:
+    async with ChatEndpoint(player(PLAN)) as endpoint:
+        parent = await begun(tmp_path, endpoint)
+        with pytest.raises(UsageError, match="a fork keeps the"):
+            await forked(tmp_path, 5, of=parent, settings=(setting,))
+        with pytest.raises(UsageError, match="there is no event 4000"):
+            await forked(tmp_path, 4000, of=parent)
+
+
+def test_the_command_forks_and_tells_the_outcome(tmp_path: Path) -> None:
+    with serving(responder=player(PLAN)) as endpoint:
+        parent = asyncio.run(begun(tmp_path, endpoint))
+        env = clean_env(tmp_path, SWARM_HOME=str(tmp_path / "home"))
+        done = process("fork", parent, "--at", "12", "--goal", "Shorter.", "--json", cwd=tmp_path, env=env)
+        assert done.status == 0, done.err
+        assert done.json["outcome"] == "accepted"
+        done = process("log", done.json["run"], "--type", "RunForked", cwd=tmp_path, env=env)
+        assert f"begins another future of {parent} from its event 12 with goal" in done.out

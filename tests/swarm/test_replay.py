@@ -1,0 +1,174 @@
+"""A run gone through again does what its log says, and who changes a word of a role is told where it shows."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.envelope import Envelope
+from bus.events import GoalFailed, ModelAsked, ResultSubmitted
+from bus.store import open_store
+from swarm.replay import Replayed, replay
+from tests.support.command import clean_env, process
+from tests.support.endpoint import Body, ChatEndpoint, Reply
+from tests.support.runs import layers, player, resume, scenario, start, story
+
+PLAN = layers(2, 2)
+
+EDITOR = '''
+import asyncio
+
+from swarm import Context, ResultSubmitted, Role, SubtaskAssigned
+
+
+class Editor(Role[SubtaskAssigned, ResultSubmitted]):
+    """Edits."""
+
+    name = "editor"
+    handles = SubtaskAssigned
+    tools = ("write_file", "read_file")
+
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        begun = await ctx.now()
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(ctx.converse("You write.", f"Part {n}.", tools=())) for n in range(3)]
+        order = []
+        more = [asyncio.ensure_future(ctx.converse("You write.", w, tools=())) for w in "ab"]
+        for done in asyncio.as_completed(more):
+            order.append((await done).text)
+        await ctx.call_tool("write_file", path="it.txt", content=" ".join(one.result().text for one in asked))
+        text = await ctx.call_tool("read_file", path="it.txt")
+        luck = await ctx.random()
+        return ctx.result(f"{len(text)} {begun} {luck} {order}")
+'''
+ONE = [{"id": "it", "role": "editor", "do": "Write it."}]
+OWN = {"editor": {"uses": "./editor.py:Editor"}}
+
+
+async def again(folder: Path) -> Replayed:
+    """Replay the last run."""
+    async with open_store(folder / "home", read_only=True) as store:
+        run = (await store.log.runs())[0].run
+        return await replay(run, store.log.read(run), store.files, folder / "again")
+
+
+def lines(found: Replayed) -> str:
+    return "\n".join(found.difference.lines()) if found.difference else ""
+
+
+async def test_a_run_replays_with_every_way_to_the_outside_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ChatEndpoint(player(PLAN)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"file": "t1-0.txt"}]))
+    assert outcome.outcome == "accepted"
+
+    def closed(*_: object, **__: object) -> Any:
+        raise AssertionError("a replay reached for the outside")
+
+    monkeypatch.setattr(socket.socket, "connect", closed)
+    monkeypatch.setattr("agents.tool.Tool.run", closed)
+    monkeypatch.setattr("agents.completions.endpoint.Endpoint.ask", closed)
+    monkeypatch.setattr("time.time", closed)
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
+    assert (found.events, found.attempts) == (outcome.events, 1 + 4 + 4 + 1)
+
+
+async def test_a_role_of_ones_own_with_tasks_clock_and_chance_replays(tmp_path: Path) -> None:
+    (tmp_path / "editor.py").write_text(EDITOR)
+    async with ChatEndpoint(lambda body: f"said {body['messages'][-1]['content']}") as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, plan=ONE, roles=OWN, accept=[{"file": "it.txt"}]))
+    assert outcome.outcome == "accepted", outcome.reason
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
+
+
+async def test_one_word_changed_in_a_role_is_caught_at_the_first_request_that_has_it(tmp_path: Path) -> None:
+    (tmp_path / "editor.py").write_text(EDITOR)
+    async with ChatEndpoint(lambda _: "said") as endpoint:
+        await start(tmp_path, scenario(endpoint, plan=ONE, roles=OWN, accept=[{"file": "it.txt"}]))
+    (tmp_path / "editor.py").write_text(EDITOR.replace("Part {n}.", "Piece {n}."))
+    found = await again(tmp_path)
+    first = next(e for e in (await story(tmp_path)).log if isinstance(e.event, ModelAsked))
+    assert found.difference is not None
+    assert found.difference.position == first.sequence
+    assert "-user: Part 0." in lines(found)
+    assert "+user: Piece 0." in lines(found)
+
+
+async def test_a_role_that_ends_otherwise_or_does_more_is_caught(tmp_path: Path) -> None:
+    (tmp_path / "editor.py").write_text(EDITOR)
+    async with ChatEndpoint(lambda _: "said") as endpoint:
+        await start(tmp_path, scenario(endpoint, plan=ONE, roles=OWN, accept=[{"file": "it.txt"}]))
+    result = next(e for e in (await story(tmp_path)).log if isinstance(e.event, ResultSubmitted))
+    (tmp_path / "editor.py").write_text(EDITOR.replace("{len(text)}", "about {len(text)}"))
+    found = await again(tmp_path)
+    assert found.difference is not None
+    assert (found.difference.position, found.difference.what) == (result.sequence, "the role ends otherwise")
+    (tmp_path / "editor.py").write_text(EDITOR.replace("return ctx", "await ctx.now()\n        return ctx"))
+    found = await again(tmp_path)
+    assert found.difference is not None
+    assert found.difference.what == "the role goes on beyond its log"
+    assert "ValueDrawn" in found.difference.now
+
+
+async def test_a_run_with_rejections_a_limit_and_a_resume_replays(tmp_path: Path) -> None:
+    def play(role: str, subtask: str, body: Body) -> Reply | None:
+        told = str(body["messages"][1]["content"])
+        return "Nothing." if role == "coder" and subtask == "t0-0" and "not accepted" not in told else None
+
+    plan = [one | {"accept": [{"file": f"{one['id']}.txt"}]} for one in PLAN]
+    async with ChatEndpoint(player(PLAN, play)) as endpoint:
+        written = scenario(endpoint, plan=plan, accept=[{"file": "t1-0.txt"}], limits={"tokens": 5_000})
+        outcome = await start(tmp_path, written, max_tokens=400)
+        assert outcome.outcome == "failed"
+        outcome = await resume(tmp_path, tokens=200_000)
+    assert outcome.outcome == "accepted", outcome.reason
+    assert (await story(tmp_path)).of(GoalFailed)
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
+
+
+async def test_rules_that_decide_otherwise_are_caught_where_they_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ChatEndpoint(player(PLAN)) as endpoint:
+        await start(tmp_path, scenario(endpoint, accept=[{"file": "t1-0.txt"}]))
+    monkeypatch.setattr("swarm.core.decide._role_deadline", lambda *_: 1234)
+    found = await again(tmp_path)
+    first = next(e.sequence for e in (await story(tmp_path)).log if getattr(e.event, "deadline_ms", None))
+    assert found.difference is not None
+    assert (found.difference.position, found.difference.what) == (first, "the rules decide otherwise")
+
+
+async def test_a_run_that_crashed_in_the_middle_replays_as_far_as_it_came(tmp_path: Path) -> None:
+    class Crashed(Exception):
+        pass
+
+    def on_event(envelope: Envelope) -> None:
+        if envelope.sequence == 30:
+            raise Crashed
+
+    async with ChatEndpoint(player(PLAN)) as endpoint:
+        with pytest.raises(ExceptionGroup):
+            await start(tmp_path, scenario(endpoint, accept=[{"file": "t1-0.txt"}]), on_event=on_event)
+        found = await again(tmp_path)
+        assert found.difference is None, lines(found)
+        assert (await resume(tmp_path)).outcome == "accepted"
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
+
+
+async def test_the_command_says_what_it_found(tmp_path: Path) -> None:
+    (tmp_path / "editor.py").write_text(EDITOR)
+    async with ChatEndpoint(lambda _: "said") as endpoint:
+        await start(tmp_path, scenario(endpoint, plan=ONE, roles=OWN, accept=[{"file": "it.txt"}]))
+    env = clean_env(tmp_path, SWARM_HOME=str(tmp_path / "home"))
+    done = process("replay", "last", cwd=tmp_path, env=env)
+    assert (done.status, "all as the log has them" in done.out) == (0, True), done.err
+    (tmp_path / "editor.py").write_text(EDITOR.replace("Part {n}.", "Piece {n}."))
+    done = process("replay", "last", "--json", cwd=tmp_path, env=env)
+    assert (done.status, done.json["ok"]) == (1, False)
+    assert "Piece 0." in done.json["difference"]["what"]
