@@ -129,9 +129,9 @@ def words(  # noqa: C901, PLR0911, PLR0912 - one case an event
         case NoProgressNoticed(what=what, detail=detail):
             return f"sees no progress ({what} again): {one_line(detail, LONG)}", "yellow"
         case MergeTried(subtask=subtask, merged=merged, clashes=clashes):
-            told = [f"{change.path} can be merged" for change in merged]
-            told += [f"{clash.path} cannot: {clash.why}" for clash in clashes]
-            return f"compares what {subtask} and others changed: {one_line('; '.join(told), LONG)}", "dim"
+            came = [f"{change.path} can be merged" for change in merged]
+            came += [f"{clash.path} cannot: {clash.why}" for clash in clashes]
+            return f"compares what {subtask} and others changed: {one_line('; '.join(came), LONG)}", "dim"
         case FilesMerged(subtask=subtask, files=files, merged=merged):
             with_others = f", merged with others' changes: {_names(merged)}" if merged else ""
             return f"accepts {subtask} {_files(file.path for file in files)}".rstrip() + with_others, "green"
