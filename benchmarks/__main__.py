@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …]`: runs the named files (all, if none is named) and prints one table."""
+"""`python -m benchmarks [NAME …]`: runs the named files (else all but the long ones) and prints one table."""
 
 import argparse
 import pkgutil
@@ -8,6 +8,9 @@ from importlib import import_module
 import benchmarks
 from benchmarks.harness import ROUNDS, run, table
 
+LONG = {"long_log"}
+"""What runs for minutes, and so only by name."""
+
 
 def main() -> int:
     """Return 0 if every target was met, else 1."""
@@ -16,7 +19,12 @@ def main() -> int:
         - {"__main__", "endpoint", "harness", "words"}
     )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ours against bare references.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run: {', '.join(known)} (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"which to run: {', '.join(known)} (default: all but {', '.join(LONG)})",
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often, {ROUNDS} at least (default: {ROUNDS})")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(known):
@@ -24,7 +32,7 @@ def main() -> int:
     if arguments.rounds < ROUNDS:
         parser.error(f"--rounds: a median of fewer than {ROUNDS} says little")
     rows = []
-    for name in arguments.names or known:
+    for name in arguments.names or sorted(set(known) - LONG):
         for benchmark in import_module(f"benchmarks.{name}").BENCHMARKS:
             print(f"{name}: {benchmark.name} …", file=sys.stderr)
             rows.append(run(benchmark, arguments.rounds))

@@ -150,7 +150,7 @@ def _line_of(name: str) -> SchemaValidator:
     return SchemaValidator(_schema(name))
 
 
-def _without(definitions: dict[str, CoreSchema], schema: Any) -> Any:
+def _without(definitions: dict[str, CoreSchema], schema: Any) -> Any:  # noqa: ANN401 - a schema, or a part of one
     """Return a schema without the definitions in it, which go where all share them: the union may hold each once."""
     if isinstance(schema, list):
         return [_without(definitions, each) for each in schema]

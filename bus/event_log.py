@@ -38,8 +38,40 @@ class RunInfo:
     """It came from elsewhere and is read-only: nobody may own it, but forks may begin in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a run's log adds up to at a position. `maker` stands for the code that made `data` and understands it."""
+
+    run: str
+    position: int
+    maker: str
+    data: bytes
+
+
+class MarkStore(Protocol):
+    """Marks, beside the log that they are made of, so that nobody must read it from its beginning.
+
+    They are never the truth: any of them may be gone at any time, and nothing but speed changes. One counts only while
+    the record at its position is the very one it was made after.
+    """
+
+    def keep(self, mark: Mark) -> None:
+        """Keep a mark, with whatever is written next; that it is kept is not promised. Raises `StorageFailed`."""
+        ...
+
+    async def newest(self, run: str, maker: str, end: int | None = None) -> Mark | None:
+        """Return the newest mark of this maker up to a position, be it made of what a fork shares with its parent."""
+        ...
+
+    def unkept(self) -> Sequence[Mark]:
+        """Return the marks that were to be kept where nothing may be written."""
+        ...
+
+
 class EventLog(Protocol):
     """A store of runs. Opened and closed by `async with`. Any number of readers; one writer a run."""
+
+    marks: MarkStore
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...

@@ -13,8 +13,8 @@ from pydantic import JsonValue
 
 from agents.completions.prices import price_of
 from bus.envelope import Envelope
-from bus.errors import Conflict, NotFound, StorageFailed
-from bus.event_log import RunInfo
+from bus.errors import BusError, Conflict, NotFound, StorageFailed
+from bus.event_log import Mark, RunInfo
 from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
@@ -267,11 +267,24 @@ async def reading(settings: Settings) -> AsyncIterator[Store]:
     try:
         async with open_store(settings.home, read_only=True) as store:
             yield store
+            unkept = store.log.marks.unkept()
     except NotFound as error:
         raise UsageError(
             f"nothing has been run here yet ({settings.home} is not there). `swarm run SCENARIO` makes a run; "
             "SWARM_HOME names another place."
         ) from error
+    if unkept:
+        await _keep(settings.home, unkept)
+
+
+async def _keep(home: Path, marks: Sequence[Mark]) -> None:
+    """Keep what looking had to fold at length, for the next who looks."""
+    try:
+        async with open_store(home) as store:
+            for mark in marks:
+                store.log.marks.keep(mark)
+    except BusError:
+        return  # who may only look folds it again
 
 
 def new_run_id(name: str) -> str:

@@ -228,7 +228,7 @@ class Orchestrator:
         if work is not None:  # else it ended in the batch it began in
             self._held[envelope.id] = agent
             reply_to = topics.hub_reply(self.hub, agent, self.state.run)
-            journal = [effect async for effect in read_at(self.log, self.state.run, work.journal)]
+            journal = [effect async for effect in read_at(self.log, self.state.run, [*work.journal.values()])]
             attachments = {"briefing": brief(self.state, work, tuple(journal)), "reply_to": reply_to}
             await self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments)
 

@@ -17,6 +17,7 @@ from bus.transports import TRANSPORTS
 from swarm.clock import RunClock, utc_now
 from swarm.core.apply import apply
 from swarm.core.state import RunState
+from swarm.marks import EVERY, Marker, keep, nearest
 from swarm.orchestrator import Orchestrator
 from swarm.parts import Parts
 from swarm.worker import Worker
@@ -34,11 +35,17 @@ def new_id() -> str:
 
 
 async def fold(log: EventLog, run: str, *, end: int | None = None) -> RunState:
-    """Return the state of a run at a position of its log, by default the last. Raises what `EventLog.read` does."""
-    state = RunState(run)
+    """Return the state of a run at a position of its log, by default the last. Raises what `EventLog.read` does.
+
+    What had to be folded at length is marked, so that it need not be another time.
+    """
+    state = await nearest(log, run, end)
+    begun = state.position
     with fewer_collections():
-        async for envelope in log.read(run, 1, end):
+        async for envelope in log.read(run, begun + 1, end):
             apply(state, envelope)
+    if state.position - begun > 2 * EVERY:
+        keep(log.marks, state)
     return state
 
 
@@ -70,6 +77,13 @@ async def execute(
     """
     setup = parts.setup
     clock = RunClock(state.elapsed_ms)
+    marker = Marker(store.log.marks, state)
+
+    def recorded(envelope: Envelope) -> None:
+        on_record(envelope)
+        if envelope.sequence == state.position:  # the last of its batch: the log has all that the state has
+            marker.look()
+
     async with load(TRANSPORTS["memory"], TRANSPORTS)() as transport, asyncio.TaskGroup() as group:  # type: ignore[operator]
         bus = Bus(transport)
         orchestrator = Orchestrator(
@@ -81,7 +95,7 @@ async def execute(
             clock,
             epoch,
             HUB,
-            on_record,
+            recorded,
         )
         main = group.create_task(orchestrator.run(*first), name="orchestrator")
         workers = [

@@ -7,7 +7,8 @@ from typing import Self
 from bus.chain import START, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound
-from bus.event_log import Owner, RunInfo
+from bus.event_log import MarkStore, Owner, RunInfo
+from bus.mark_store import MemoryMarkStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class MemoryEventLog:
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self.marks: MarkStore = MemoryMarkStore(self._hash_at)
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,6 +169,10 @@ class MemoryEventLog:
             if digest != record.digest:
                 raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
         return found.length
+
+    def _hash_at(self, run: str, position: int) -> bytes | None:
+        found = self._runs.get(run)
+        return found.hash_at(position) if found is not None and position <= found.length else None
 
     def _run(self, run: str) -> _Run:
         try:

@@ -17,8 +17,9 @@ from bus.codec import decode
 from bus.database import Database
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, BusError, Conflict, Damaged, NotFound
-from bus.event_log import Owner, RunInfo
+from bus.event_log import MarkStore, Owner, RunInfo
 from bus.file_store import SqliteFileStore
+from bus.mark_store import SqliteMarkStore
 
 _PAGE = 256
 _FOREVER = 1 << 62
@@ -72,6 +73,7 @@ class SqliteEventLog:
         self._heads: dict[str, _Head] = {}
         self._database.forget = self._heads.clear
         self.files = SqliteFileStore(self._database)
+        self.marks: MarkStore = SqliteMarkStore(self._database, read_only=read_only)
 
     async def __aenter__(self) -> Self:
         await self._database.__aenter__()

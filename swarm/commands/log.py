@@ -53,6 +53,8 @@ async def _log(args: argparse.Namespace) -> int:
 
     from bus.codec import encode  # noqa: PLC0415 - likewise
     from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm.core.state import RunState  # noqa: PLC0415 - likewise
+    from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import has_colour, say  # noqa: PLC0415 - likewise
     from swarm.views.timeline import Timeline  # noqa: PLC0415 - likewise
@@ -61,11 +63,12 @@ async def _log(args: argparse.Namespace) -> int:
         info = await launch.find(store, args.run)
         if args.check_chain:
             return await _check_chain(store, info.run, as_json=args.json)
-        timeline, colour = Timeline(), has_colour(sys.stdout)
-        async for envelope in _envelopes(store, info.run, args):
+        before = RunState(info.run) if args.json else await fold(store.log, info.run, end=args.start - 1)
+        timeline, colour = Timeline.after(before), has_colour(sys.stdout)
+        async for envelope in _envelopes(store, info.run, args, args.start if args.json else before.position + 1):
             told = None if args.json else timeline.tell(envelope)  # all of them: later lines refer to earlier events
             if envelope.sequence < args.start:
-                continue
+                continue  # it was not there yet when we began to follow
             if args.type and not fnmatchcase(type(envelope.event).__name__.lower(), args.type.lower()):
                 continue
             say(told.line(colour=colour) if told else encode(envelope).decode())
@@ -74,13 +77,13 @@ async def _log(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _envelopes(store: "Store", run: str, args: argparse.Namespace) -> "AsyncIterator[Envelope]":
-    """Yield a run's events up to the last that is wanted; with `--follow` also those that another process adds."""
+async def _envelopes(store: "Store", run: str, args: argparse.Namespace, at: int) -> "AsyncIterator[Envelope]":
+    """Yield a run's events to the last that is wanted; with `--follow` also those that another process adds."""
     import asyncio  # noqa: PLC0415 - loads only where it is used
 
     from bus.events import GoalAccepted, GoalFailed, RunPaused  # noqa: PLC0415 - likewise
 
-    at, over = args.start if args.json else 1, False
+    over = False
     while True:
         async for envelope in store.log.read(run, at, args.end):
             at = envelope.sequence + 1

@@ -5,4 +5,5 @@ state.py   what a log adds up to · apply.py what each event does to it, by part
 plan.py    a plan as a graph
 meetings.py where results changed one file · text_merge.py how such changes are brought together
 admit.py   what may be recorded · decide.py what follows · request.py what a role is told
+marks.py   a state as bytes and back
 """

@@ -105,14 +105,14 @@ def _reply(work: Work, event: PlanProposed | ResultSubmitted | ReviewGiven | Wor
 def _model(state: RunState, work: Work, event: ModelAsked | ModelAnswered | ModelTryFailed) -> Admission:
     if event.attempt != work.attempt:
         return Admission.LATE
-    if (type(event).__name__, event.path, event.number) in work.seen:
+    if (type(event).__name__, event.path, event.number) in work.journal:
         return Admission.REPEATED
     key = (work.request, event.attempt, event.path, event.number)
     if isinstance(event, ModelAsked):
         if event.input_bound < 0 or event.max_tokens < 1:
             return Admission.WRONG
         before = ("ModelAsked", event.path, event.number - 1)
-        return Admission.RECORD if event.number == 1 or before in work.seen else Admission.EARLY
+        return Admission.RECORD if event.number == 1 or before in work.journal else Admission.EARLY
     if isinstance(event, ModelAnswered) and min(event.usage.input, event.usage.output, event.usage.cached) < 0:
         return Admission.WRONG
     return Admission.RECORD if key in state.ledger.reserved else Admission.EARLY
@@ -126,11 +126,11 @@ def _effect(
     if isinstance(event, JournalCut):
         return Admission.RECORD if work.forked else Admission.WRONG
     kind = type(event).__name__
-    if (kind, event.path, 0) in work.seen:
+    if (kind, event.path, 0) in work.journal:
         return Admission.REPEATED
     if isinstance(event, ToolCalled | ToolReturned) and not _granted(state, work, event.tool):
         return Admission.WRONG
-    if isinstance(event, ToolReturned) and event.files and ("ToolCalled", event.path, 0) not in work.seen:
+    if isinstance(event, ToolReturned) and event.files and ("ToolCalled", event.path, 0) not in work.journal:
         return Admission.EARLY
     return Admission.RECORD
 

@@ -103,17 +103,14 @@ def agent_left(state: RunState, agent: str) -> None:
 
 def note_effect(work: Work, envelope: Envelope, event: Effect, number: int = 0) -> None:
     """Add an effect to the journal of its attempt. `number`: the try, where it is one of a model call."""
-    work.journal.append(envelope.sequence)
-    work.seen[type(event).__name__, event.path, number] = envelope.sequence
+    work.journal[type(event).__name__, event.path, number] = envelope.sequence
 
 
 def cut_journal(state: RunState, envelope: Envelope, event: JournalCut) -> None:
     """Let the later effects of a fork's attempt count no more, with all that belongs to the same ones."""
     work = state.leases[envelope.causation_id or ""]
-    lost = {path for (_, path, _), position in work.seen.items() if position > event.kept}
-    work.seen = {key: position for key, position in work.seen.items() if key[1] not in lost}
-    left = set(work.seen.values())
-    work.journal = [position for position in work.journal if position in left]
+    lost = {path for (_, path, _), position in work.journal.items() if position > event.kept}
+    work.journal = {key: position for key, position in work.journal.items() if key[1] not in lost}
     work.outward = {path: call for path, call in work.outward.items() if path not in lost}
     work.forked = False
 

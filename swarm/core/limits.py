@@ -97,7 +97,9 @@ class Ledger:
 
     def fits(self, call: Call) -> bool:
         """Tell whether there is room for all that a call may use."""
-        return call.tokens <= self.tokens_left and (self.limits.money is None or call.money <= self.money_left)
+        limits = self.limits
+        left = limits.tokens - self.spent.tokens - self.reserved_tokens
+        return call.tokens <= left and (limits.money is None or call.money <= self.money_left)
 
     @property
     def tokens_left(self) -> int:
@@ -138,15 +140,15 @@ class Ledger:
 
     def settle(self, key: CallKey, usage: Usage) -> None:
         """Turn a reservation into what was used."""
-        call = self._release(key)
-        self.spent.input += usage.input
-        self.spent.output += usage.output
-        self.spent.cached += usage.cached
-        self.spent.calls += 1
+        call, spent = self._release(key), self.spent
+        spent.input += usage.input
+        spent.output += usage.output
+        spent.cached += usage.cached
+        spent.calls += 1
         if call.price is None:
-            self.spent.price_known = False
+            spent.price_known = False
         else:
-            self.spent.money += cost(usage, call.price)
+            spent.money += cost(usage, call.price)
         if usage.input > call.input_bound or usage.output > call.max_tokens:
             self.beyond = (
                 f"the endpoint billed {usage.input} + {usage.output} tokens "
@@ -176,12 +178,14 @@ class Ledger:
     def _reserve(self, call: Call) -> None:
         self.reserved[call.key] = call
         self.reserved_tokens += call.tokens
-        self.reserved_money += call.money
+        if call.price is not None:
+            self.reserved_money += call.money
 
     def _release(self, key: CallKey) -> Call:
         call = self.reserved.pop(key)
         self.reserved_tokens -= call.tokens
-        self.reserved_money -= call.money
+        if call.price is not None:
+            self.reserved_money -= call.money
         return call
 
 

@@ -91,10 +91,11 @@ class Work:
     lease: str | None = None
     agent: str | None = None
     deadline_ms: int = 0
-    journal: list[int] = field(default_factory=list)
-    """Positions of its recorded effects. The effects stay in the log: who gives the request out reads them there."""
-    seen: dict[tuple[str, Path, int], int] = field(default_factory=dict)
-    """Type, path and try of each recorded effect -> its position."""
+    journal: dict[tuple[str, Path, int], int] = field(default_factory=dict)
+    """(type, path, try) -> position of each of its recorded effects, in the order of the log.
+
+    The effects themselves stay in the log: who gives the request out reads them there.
+    """
     forked: bool = False
     """In a fork: whether its agent may part from the effects of the past, where it asks for something else."""
     open_calls: set[CallKey] = field(default_factory=set)

@@ -10,6 +10,7 @@ from bus.envelope import Envelope
 from bus.events import Event, GoalSubmitted, ModelAnswered, PlanRequested, ReviewRequested, RunForked, SubtaskAssigned
 from bus.setup import Price
 from swarm.core.limits import cost
+from swarm.core.state import RunState
 from swarm.outcome import PICO
 from swarm.views.terminal import one_line, paint
 from swarm.views.wording import LONG, SHORT, clock, dollars, words
@@ -43,6 +44,12 @@ class Timeline:
     _prices: dict[str, Price | None] = field(default_factory=dict)
     _roles: dict[str, str] = field(default_factory=dict)
     """Lease -> role."""
+
+    @classmethod
+    def after(cls, state: RunState) -> "Timeline":
+        """Return one that goes on where a run stands thus: it knows all that later events can refer to."""
+        prices = {name: role.price for name, role in state.setup.roles.items()} if state.setup else {}
+        return cls(prices, {lease: work.role for lease, work in state.leases.items()})
 
     def tell(self, envelope: Envelope) -> Told:
         """Return what happened, in words."""

@@ -15,6 +15,7 @@ from bus.envelope import Envelope
 from bus.setup import RoleSetup
 from bus.store import open_store
 from swarm import launch
+from swarm.core.marks import pack, unpack
 from swarm.core.state import RunState
 from swarm.outcome import Outcome
 from swarm.runtime import fold
@@ -140,7 +141,9 @@ async def story(tmp_path: Path) -> Story:
         run = (await store.log.runs())[0].run
         log = tuple([envelope async for envelope in store.log.read(run)])
         await store.log.verify(run)
-        return Story(log, await fold(store.log, run))
+        state = await fold(store.log, run)
+        assert unpack(run, pack(state)) == state
+        return Story(log, state)
 
 
 def _said(body: Body, role: str) -> str:

@@ -207,7 +207,7 @@ class Simulation:
         """Go on after what an earlier lease of this attempt has in the log."""
         work = self.state.leases[job.lease]
         job.effects = len(work.journal)
-        journal = [self.log[position - 1] for position in work.journal]
+        journal = [self.log[position - 1] for position in work.journal.values()]
         done = {e.event.path[0] for e in journal if isinstance(e.event, ModelAnswered | ToolReturned)}
         while job.path in done:
             job.path += 1

@@ -94,8 +94,8 @@ async def test_one_word_changed_in_a_role_is_caught_at_the_first_request_that_ha
     first = next(e for e in (await story(tmp_path)).log if isinstance(e.event, ModelAsked))
     assert found.difference is not None
     assert found.difference.position == first.sequence
-    assert "-user: Part 0." in lines(found)
-    assert "+user: Piece 0." in lines(found)
+    assert "-Part 0." in lines(found)
+    assert "+Piece 0." in lines(found)
 
 
 async def test_a_role_that_ends_otherwise_or_does_more_is_caught(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_log_cut_anywhere_goes_on_to_an_end(seed: int) -> None:
 
 
 def test_events_of_every_kind_come_up_in_simulations() -> None:
-    """What is never simulated is not tested by simulation: effects of a role's own, and pauses."""
+    """What is never simulated is not tested by simulation: effects of a role's own, pauses, doubts and forks."""
     met = set()
     for seed in range(40):
         limits = LIMITS.model_copy(update={"tokens": 1_000 + 2_000 * seed})
@@ -103,6 +103,8 @@ def test_events_of_every_kind_come_up_in_simulations() -> None:
     assert EVENTS.keys() - met == {
         "RunPaused",
         "RunResumed",
+        "RunForked",
+        "JournalCut",
         "DoubtSettled",
         "CheckStarted",
         "CheckEnded",
