@@ -67,6 +67,9 @@ class Briefing:
     """Files that the result's changes are told against, by path."""
     start: Mapping[str, FileRef] = field(default_factory=dict)
     """Files that the attempt finds in its folder."""
+    left: Mapping[str, FileRef] = field(default_factory=dict)
+    """Files that lie beside them to be read, no part of any result: what an earlier attempt made of files that others
+    have changed since."""
     findings: tuple[Finding, ...] = ()
     """For a subtask the results it needs; for a review what is reviewed; for a planner the present plan."""
     offers: tuple[Offer, ...] = ()

@@ -38,7 +38,7 @@ from bus.events import (
 from bus.setup import Criterion, FileChange, FileRef
 
 OTHER_SAMPLING = 0.8
-"""Temperature of attempts after the first: at 0 a small model hands in the rejected work again."""
+"""Temperature where something was rejected: at 0 a small model hands in the rejected work, or plan, again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Context:
             max_tokens=max_tokens or setup.max_tokens,
         )
         temperature = self._means.temperature
-        if self.attempt > 1:
+        if self.attempt > 1 or self.feedback:
             temperature = max(temperature or 0.0, OTHER_SAMPLING)
         thinking = Thinking(
             self._effects,

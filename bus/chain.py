@@ -5,11 +5,11 @@ change every hash after it, and the last one can be kept elsewhere.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from bus.codec import decode, encode
 from bus.envelope import Envelope
-from bus.errors import BadEnvelope, Conflict
+from bus.errors import BadEnvelope, Conflict, Damaged
 from bus.event_log import Owner
 
 START = bytes(32)
@@ -47,6 +47,14 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[tuple[Envelope, bytes]]:
         if envelope.sequence != position:
             raise BadEnvelope(f"the event at position {position} says position {envelope.sequence}")
         yield envelope, line
+
+
+def check_head(run: str, head: str | None, seen: Container[str], length: int) -> None:
+    """Raise `Damaged` unless a hash that was kept elsewhere is among those of a chain."""
+    if head is not None and head not in seen:
+        raise Damaged(
+            f"run {run!r}: none of its {length} records has the hash {head}: its end was cut, or it was written anew"
+        )
 
 
 def check_turn(run: str, *, owned: int | None, length: int, epoch: int, expected: int) -> None:

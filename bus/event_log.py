@@ -144,8 +144,11 @@ class EventLog(Protocol):
         """Return the last position and its hash (hex); (0, 64 zeros) for an empty run."""
         ...
 
-    async def verify(self, run: str) -> int:
-        """Recompute the chain of hashes and return the length. Raises `Damaged` naming the first bad position."""
+    async def verify(self, run: str, *, head: str | None = None) -> int:
+        """Recompute the chain of hashes and return the length. Raises `Damaged` naming the first bad position.
+
+        `head`: a hash of this run that was kept elsewhere; `Damaged` also where no record has it by now.
+        """
         ...
 
 

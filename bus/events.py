@@ -109,9 +109,12 @@ class TimePassed(Fact):
 
 
 class NoProgressNoticed(Fact):
-    """The same again: `what` names it. It is told once; the next time the attempt or the plan fails."""
+    """The same again: `what` names it. It is told once; the next time the attempt or the plan fails.
 
-    what: Literal["call", "result", "plan"]
+    `edits`: two subtasks put back one another's version of a file.
+    """
+
+    what: Literal["call", "result", "plan", "edits"]
     detail: str
     """What was seen, in words."""
     attempt: int = 0
@@ -235,16 +238,36 @@ class ReviewGiven(Fact):
     effects: int = 0
 
 
+class Clash(Value):
+    """A file that two results changed in ways that cannot be brought together, and why."""
+
+    path: str
+    why: str
+
+
+class MergeTried(Fact):
+    """A result met files that others had changed otherwise since its base; each was merged line by line, or clashed."""
+
+    subtask: str
+    attempt: int
+    merged: tuple[FileChange, ...] = ()
+    """What came of it where it could be done; `base` is the version that the run's tree had."""
+    clashes: tuple[Clash, ...] = ()
+    """Files that could not be merged."""
+
+
 class FilesMerged(Fact):
-    """An accepted result's files are in the run's tree."""
+    """An accepted result's files are in the run's tree. `files`: how they changed it, by which it can be told again."""
 
     subtask: str
     attempt: int
     files: tuple[FileChange, ...]
+    merged: tuple[str, ...] = ()
+    """Those of the paths whose content holds the changes of other results too."""
 
 
 class FilesConflicted(Fact):
-    """A result changed files that another accepted result had changed otherwise since its base."""
+    """A result changed files that another accepted result had changed otherwise, and they could not be merged."""
 
     subtask: str
     attempt: int
@@ -448,6 +471,7 @@ Event = (
     | Request
     | Reply
     | PlanRefused
+    | MergeTried
     | FilesMerged
     | FilesConflicted
     | DoubtSettled

@@ -15,7 +15,7 @@ from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
 from swarm.runtime import fold
 from swarm.scenario.model import Scenario
-from swarm.scenario.trust import file_hashes
+from swarm.scenario.trust import file_hashes, role_hashes
 from swarm.settings import Settings
 
 FIXED = ("plan", "workspace")
@@ -109,7 +109,7 @@ async def fork(
             at=past.at,
             changes=dict(changes.told()),
             setup=setup,
-            hashes=file_hashes(ready.scenario),
+            hashes=file_hashes(ready.scenario) | role_hashes(setup.roles),
             out=str((out or Path.cwd() / run).absolute()),
         )
         with carrying_on(run):

@@ -28,7 +28,7 @@ from swarm.ownership import carrying_on, has_left, this_process
 from swarm.parts import Parts, load_tool, role_class
 from swarm.runtime import execute, fold
 from swarm.scenario.model import RoleModel, Scenario
-from swarm.scenario.trust import file_hashes
+from swarm.scenario.trust import file_hashes, role_hashes
 from swarm.settings import Settings
 from swarm.version import VERSION
 
@@ -150,7 +150,7 @@ async def start(
         first = GoalSubmitted(
             setup=setup,
             workspace=files,
-            hashes=file_hashes(ready.scenario),
+            hashes=file_hashes(ready.scenario) | role_hashes(setup.roles),
             software=VERSION,
             out=str((out or Path.cwd() / run).absolute()),
         )
@@ -356,10 +356,11 @@ async def _release(store: Store, run: str, epoch: int) -> None:
 
 async def _finish(state: RunState, store: Store) -> Outcome:
     """Hand the files of an ended run over and return its outcome."""
-    if state.ended is None:
-        return outcome_of(state)
-    folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(state.out_folder))
-    return outcome_of(state, folder=str(folder) if folder else None)
+    folder = None
+    if state.ended is not None:
+        folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(state.out_folder))
+    _, head = await store.log.head(state.run)
+    return outcome_of(state, folder=str(folder) if folder else None).model_copy(update={"head": head})
 
 
 async def _sandbox_works(setup: Setup, parts: Parts) -> None:

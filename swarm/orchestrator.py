@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from bus import topics
 from bus.envelope import Envelope, Stamp
-from bus.event_log import EventLog, read_at
+from bus.event_log import EventLog, FileStore, read_at
 from bus.events import (
     AgentJoined,
     AgentLeft,
@@ -23,6 +23,7 @@ from bus.events import (
     Event,
     GoalAccepted,
     GoalFailed,
+    MergeTried,
     ModelAsked,
     PlanProposed,
     PlanRequested,
@@ -36,7 +37,9 @@ from bus.events import (
     WorkFailed,
 )
 from bus.pubsub import Bus, Note, Received
+from swarm import merging
 from swarm.clock import RunClock
+from swarm.core import meetings
 from swarm.core.admit import Admission, admit
 from swarm.core.apply import apply
 from swarm.core.decide import decide, next_deadline
@@ -57,6 +60,7 @@ class Orchestrator:
 
     state: RunState
     log: EventLog
+    files: FileStore
     bus: Bus
     stamp: Stamp
     clock: RunClock
@@ -81,6 +85,9 @@ class Orchestrator:
         async with self.bus.subscribe(replies, topics.agent_cards(), capacity=INBOX) as inbox:
             await self._take((self._own(event), None) for event in first)
             while self.state.running:
+                if (wanted := meetings.wanted(self.state)) is not None:
+                    await self._take([(self._own(await merging.merge(wanted, self.files)), None)])
+                    continue
                 received = await self._wait(inbox.get)
                 batch: list[Received[Any]] = [] if received is None else [received]
                 while batch and len(batch) < BATCH and (more := inbox.get_nowait()) is not None:
@@ -249,4 +256,13 @@ class Orchestrator:
                 await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
 
 
-NOT_FROM_AGENTS = (AgentJoined, AgentLeft, DoubtSettled, TimePassed, RunForked, RunPaused, RunResumed)
+NOT_FROM_AGENTS = (
+    AgentJoined,
+    AgentLeft,
+    DoubtSettled,
+    MergeTried,
+    TimePassed,
+    RunForked,
+    RunPaused,
+    RunResumed,
+)

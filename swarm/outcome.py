@@ -51,6 +51,8 @@ class Outcome(_Frozen):
     tool_calls: int
     events: int
     seconds: float
+    head: str = ""
+    """The hash of its last event: kept elsewhere, it shows whether the log was changed since."""
 
     @property
     def exit_status(self) -> int:

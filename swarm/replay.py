@@ -195,7 +195,8 @@ async def _again(attempt: _Attempt, files: FileStore, place: Path) -> Difference
     """Run a role once more over what its log has; return where it parts from that."""
     recorded = [cast("Effect", one.event) for one in attempt.effects]
     effects = Effects(recorded, _Nobody(), course="recorded")
-    folder = AttemptFolder(place, files, attempt.briefing.base, attempt.briefing.start)
+    told = attempt.briefing
+    folder = AttemptFolder(place, files, told.base, told.start, told.left)
     reply: Fact | Parted
     try:
         role = role_class(attempt.role, attempt.setup.uses, attempt.folder)(**attempt.setup.options)

@@ -87,7 +87,15 @@ async def execute(
     async with load(TRANSPORTS["memory"], TRANSPORTS)() as transport, asyncio.TaskGroup() as group:  # type: ignore[operator]
         bus = Bus(transport)
         orchestrator = Orchestrator(
-            state, store.log, bus, Stamp(f"/swarm/hub/{HUB}", new_id, utc_now), clock, epoch, HUB, recorded
+            state,
+            store.log,
+            store.files,
+            bus,
+            Stamp(f"/swarm/hub/{HUB}", new_id, utc_now),
+            clock,
+            epoch,
+            HUB,
+            recorded,
         )
         main = group.create_task(orchestrator.run(*first), name="orchestrator")
         workers = [

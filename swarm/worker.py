@@ -161,7 +161,7 @@ class Worker:
         recorded = [cast("Effect", one.event) for one in briefing.journal]
         effects = Effects(recorded, assignment, course="fork" if briefing.forked else "live")
         root = self.work / f"{envelope.subject}-{request.attempt}"
-        folder = AttemptFolder(root, self.files, briefing.base, briefing.start)
+        folder = AttemptFolder(root, self.files, briefing.base, briefing.start, briefing.left)
         try:
             deadline_s = max(1.0, (request.deadline_ms - self.elapsed_ms()) / 1000)
             means = self.parts.means(self.role)

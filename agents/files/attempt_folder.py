@@ -15,15 +15,23 @@ from bus.setup import FileChange, FileRef
 class AttemptFolder:
     """Where one attempt works; nothing is on disk before `open`.
 
-    `base` is what changes are told against, `start` what the folder holds at first (both by path).
+    `base` is what changes are told against, `start` what the folder holds at first, `beside` what lies in it to be read
+    and is no part of a result (all by path).
     """
 
-    def __init__(self, root: Path, store: FileStore, base: Mapping[str, FileRef], start: Mapping[str, FileRef]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        store: FileStore,
+        base: Mapping[str, FileRef],
+        start: Mapping[str, FileRef],
+        beside: Mapping[str, FileRef] | None = None,
+    ) -> None:
         self._root = root
         self._store = store
         self._base = base
         self._wanted = dict(start)
-        self._beside: dict[str, FileRef] = {}
+        self._beside = dict(beside or {})
         self._folder: ProjectFolder | None = None
         self._scan: Scan | None = None
         self._laying_out = asyncio.Lock()

@@ -92,9 +92,11 @@ async def _write_at_once(path: str, request: SubtaskAssigned, ctx: Context) -> R
     wish = (
         f"Answer with the whole content of {path}, {'and nothing else' if path.endswith(PLAIN) else 'in a code block'}."
     )
+    left = [f"{name}:\n```\n{as_data(await ctx.call_tool('read_file', path=name))}\n```" for name in ctx.briefing.left]
     told = (
         f"{task(ctx.briefing, request.subtask.instruction, ())}\n\n"
         + section("What stands in the files", "\n".join(shown))
+        + section("What you had made before others changed the file", "\n".join(left))
         + rejection(request.feedback)
         + wish
     )

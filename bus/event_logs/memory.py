@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from bus.chain import START, check_owner, check_turn, lines_after, link, read_lines, read_only
+from bus.chain import START, check_head, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound
 from bus.event_log import MarkStore, Owner, RunInfo
@@ -159,8 +159,8 @@ class MemoryEventLog:
         found = self._run(run)
         return found.length, found.hash_at(found.length).hex()
 
-    async def verify(self, run: str) -> int:
-        """Recompute the chain of hashes and return the length."""
+    async def verify(self, run: str, *, head: str | None = None) -> int:
+        """Recompute the chain of hashes and return the length. See `EventLog.verify`."""
         found = self._run(run)
         digest = START
         for position in range(1, found.length + 1):
@@ -168,6 +168,7 @@ class MemoryEventLog:
             digest = link(digest, record.line)
             if digest != record.digest:
                 raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
+        check_head(run, head, {found.hash_at(at).hex() for at in range(found.length + 1)}, found.length)
         return found.length
 
     def _hash_at(self, run: str, position: int) -> bytes | None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from bus.chain import START, check_owner, check_turn, lines_after, link, read_lines, read_only
+from bus.chain import START, check_head, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.codec import decode
 from bus.damage import unindexed
 from bus.database import Database
@@ -265,9 +265,9 @@ class SqliteEventLog:
             head = _head(connection, run)
         return head.position, head.digest.hex()
 
-    async def verify(self, run: str) -> int:
-        """Recompute the chain of hashes and return the length."""
-        position, digest = 0, START
+    async def verify(self, run: str, *, head: str | None = None) -> int:
+        """Recompute the chain of hashes and return the length. See `EventLog.verify`."""
+        position, digest, known = 0, START, {START.hex()}
         async for page in self._pages(run, 1, None, f"{_LINE}, hash"):
             for stored, line, digest_stored in page:
                 position += 1
@@ -276,6 +276,9 @@ class SqliteEventLog:
                 digest = link(digest, line)
                 if digest != digest_stored:
                     raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
+                if head is not None and digest.hex() == head:
+                    known.add(head)
+        check_head(run, head, known, position)
         return position
 
     def _with_damage(self, error: Exception) -> str:

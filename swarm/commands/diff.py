@@ -6,6 +6,8 @@ Exit status 0 if both did the same, 1 if not.
 import argparse
 from typing import TYPE_CHECKING
 
+from swarm.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 SUMMARY = "compare two runs"
 EXAMPLES = """\
   swarm diff brief-20260101-1a2b3c brief-20260101-4d5e6f
+  swarm diff last
   swarm diff brief-20260101-1a2b3c last --json | jq .parting.position
 """
 
@@ -22,7 +25,7 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
     parser.add_argument("a", metavar="A", help="a run's id, a unique beginning of it, or `last`")
-    parser.add_argument("b", metavar="B", help="another")
+    parser.add_argument("b", metavar="B", nargs="?", help="another; by default the run that A was forked from")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -43,9 +46,13 @@ async def _diff(args: argparse.Namespace) -> int:
     from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
 
     async with launch.reading(read_settings(os.environ)) as store:
-        a, b = await launch.find(store, args.a), await launch.find(store, args.b)
+        a = await launch.find(store, args.a)
+        state = await fold(store.log, a.run)
+        if args.b is None and state.parent is None:
+            raise UsageError(f"{a.run} is no fork: name the run to compare it with.")
+        b = await launch.find(store, args.b or state.parent or "")
         where = await parting(aiter(store.log.read(a.run)), aiter(store.log.read(b.run)))
-        found = compare(await fold(store.log, a.run), await fold(store.log, b.run), where)
+        found = compare(state, await fold(store.log, b.run), where)
     if args.json:
         say(found.model_dump_json())
     else:

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="start", metavar="N", type=position, default=1, help="from event N on")
     parser.add_argument("--to", dest="end", metavar="N", type=position, help="up to event N")
     parser.add_argument("--check-chain", action="store_true", help="recompute the hashes that chain the events")
+    parser.add_argument("--head", metavar="HASH", help="with --check-chain: a hash of this run that you kept elsewhere")
     parser.add_argument("--json", action="store_true", help="print one CloudEvent a line")
 
 
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     import asyncio  # noqa: PLC0415 - loads only where it is used
 
+    if args.head is not None and not args.check_chain:
+        raise UsageError("--head is for --check-chain: it says which hash the chain must hold.")
     if args.end is not None and args.end < args.start:
         raise UsageError(f"--to {args.end} is before --from {args.start}.")
     return asyncio.run(_log(args))
@@ -62,7 +65,7 @@ async def _log(args: argparse.Namespace) -> int:
     async with launch.reading(read_settings(os.environ)) as store:
         info = await launch.find(store, args.run)
         if args.check_chain:
-            return await _check_chain(store, info.run, as_json=args.json)
+            return await _check_chain(store, info.run, head=args.head, as_json=args.json)
         before = RunState(info.run) if args.json else await fold(store.log, info.run, end=args.start - 1)
         timeline, colour = Timeline.after(before), has_colour(sys.stdout)
         async for envelope in _envelopes(store, info.run, args, args.start if args.json else before.position + 1):
@@ -102,7 +105,7 @@ async def _is_abandoned(store: "Store", run: str, at: int) -> bool:
     return info is None or (info.length < at and (info.owner is None or is_gone(info.owner)))
 
 
-async def _check_chain(store: "Store", run: str, *, as_json: bool) -> int:
+async def _check_chain(store: "Store", run: str, *, head: str | None, as_json: bool) -> int:
     """Return 0 if the chain holds, 1 if not."""
     import json  # noqa: PLC0415 - loads only where it is used
 
@@ -110,11 +113,11 @@ async def _check_chain(store: "Store", run: str, *, as_json: bool) -> int:
     from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
 
     try:
-        length = await store.log.verify(run)
+        length = await store.log.verify(run, head=head)
     except Damaged as error:
         say(json.dumps({"ok": False, "run": run, "reason": str(error)}) if as_json else f"{run}: {shown(str(error))}")
         return 1
-    _, head = await store.log.head(run)
-    found = {"ok": True, "run": run, "events": length, "head": head}
-    say(json.dumps(found) if as_json else f"{run}: the chain of {length} events holds; its head is {head}")
+    _, last = await store.log.head(run)
+    found = {"ok": True, "run": run, "events": length, "head": last}
+    say(json.dumps(found) if as_json else f"{run}: the chain of {length} events holds; its head is {last}")
     return 0

@@ -30,6 +30,8 @@ def report(outcome: Outcome, *, as_json: bool, imported: bool = False) -> None:
         say(f"  {'plan' if number == 0 else '    '}   {_subtask(subtask)}")
     _say_files(outcome)
     say(f"  cost   {cost_line(outcome)}")
+    if outcome.head:
+        say(f"  head   {outcome.head}")
     for label, command in _next_to_import(outcome) if imported else _next(outcome):
         say(f"  {label:<6} {paint(command, 'cyan', colour=colour)}")
 

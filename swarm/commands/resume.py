@@ -57,6 +57,7 @@ async def _resume(args: argparse.Namespace) -> int:
     from swarm import launch  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
     from swarm.scenario.model import change_limits  # noqa: PLC0415 - likewise
+    from swarm.scenario.trust import differing  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     changes = dict(change_limits(args.set))
@@ -66,7 +67,8 @@ async def _resume(args: argparse.Namespace) -> int:
     if begun is not None:
         # The keys may be in the `.env` beside the scenario; the run itself is where we have just found it.
         settings = launch.with_home(read_settings(os.environ, Path(begun.setup.folder)), settings.home)
-        for name in await asyncio.to_thread(_differing, begun):
+        folder = Path(begun.setup.folder)
+        for name in await asyncio.to_thread(differing, begun.hashes, folder, begun.setup.roles):
             note(f"warning: {one_line(name, 500)} is not what it was when the run began")
     return await watched(
         args,
@@ -104,15 +106,3 @@ async def _begun(name: str, settings: "Settings") -> "GoalSubmitted | None":
         async for envelope in store.log.read(info.run, 1, 1):
             return envelope.event if isinstance(envelope.event, GoalSubmitted) else None
     return None
-
-
-def _differing(begun: "GoalSubmitted") -> list[str]:
-    """Return the prompts and code files that are gone, or other than the run recorded."""
-    from swarm.scenario.trust import file_hash  # noqa: PLC0415 - loads only where it is used
-
-    folder = Path(begun.setup.folder)
-    return [
-        name
-        for name, digest in begun.hashes.items()
-        if not (folder / name).is_file() or file_hash(folder / name) != digest
-    ]

@@ -17,6 +17,7 @@ from bus.events import (
     DoubtSettled,
     Event,
     JournalCut,
+    MergeTried,
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
@@ -33,6 +34,7 @@ from bus.events import (
 )
 from swarm.core.decide import next_deadline
 from swarm.core.doubts import doubts
+from swarm.core.meetings import answers
 from swarm.core.state import RunState, Work
 
 
@@ -51,7 +53,7 @@ class Admission(Enum):
 REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "review"}
 
 
-def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911 - one case a kind of event
+def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911, PLR0912 - one case a kind of event
     """Tell whether an envelope from outside may be recorded now. Events of `decide` need no admission."""
     event = cast("Event", envelope.event)
     if isinstance(event, RunResumed | DoubtSettled):
@@ -70,6 +72,8 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
             return Admission.RECORD if due is not None and due <= envelope.elapsed_ms else Admission.EARLY
         case RunPaused():
             return Admission.RECORD
+        case MergeTried():
+            return Admission.RECORD if answers(state, event) else Admission.LATE
     work = state.leases.get(envelope.causation_id or "")
     if work is None or work.request != envelope.subject:
         return Admission.LATE

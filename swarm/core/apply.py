@@ -19,6 +19,7 @@ from bus.events import (
     GoalFailed,
     GoalSubmitted,
     JournalCut,
+    MergeTried,
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
@@ -82,6 +83,8 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
             results.failure(state, envelope, event)
         case PlanProposed():
             plans.proposal(state, envelope, event)
+        case MergeTried():
+            state.tried = event
         case FilesConflicted():
             results.conflict(state, event)
         case PlanRefused():
@@ -101,6 +104,7 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
             _begin(state, event)
         case RunPaused():
             state.status, state.paused, state.pause_wanted = "paused", event, None
+            state.ledger.settle_all_unproven()
         case RunResumed():
             _resume(state, event)
         case RunForked():
@@ -109,8 +113,10 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
             leases.cut_journal(state, envelope, event)
         case GoalAccepted():
             state.status, state.ended = "accepted", event
+            state.ledger.settle_all_unproven()
         case GoalFailed():
             state.status, state.ended = "failed", event
+            state.ledger.settle_all_unproven()
         case _:
             assert_never(event)
 
@@ -136,7 +142,7 @@ def _resume(state: RunState, event: RunResumed) -> None:
 
 
 def _fork(state: RunState, event: RunForked) -> None:
-    state.setup, state.out, state.handed_over = event.setup, event.out, 0
+    state.setup, state.out, state.handed_over, state.parent = event.setup, event.out, 0, event.parent
     _limit(state, event.setup.limits)
     for work in state.works.values():
         work.forked = bool(work.journal)

@@ -18,7 +18,7 @@ from bus.events import (
     SubtaskAssigned,
     WorkFailed,
 )
-from swarm.core import doubts, tree
+from swarm.core import doubts, meetings, tree
 from swarm.core.state import RunState, Status, Work
 
 FailureKind = Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill"]
@@ -115,11 +115,19 @@ def _merge(state: RunState) -> Decision | None:
     result = subtask.result
     if result is None:  # cannot be: what is to be merged has a result
         raise AssertionError(name)
-    met = tree.conflicts(state, result)
+    met = meetings.changes_met(state, result)
     if not met:
         return Decision(FilesMerged(subtask=name, attempt=subtask.attempts, files=result.files), name)
-    others = tuple(sorted({state.changed_by[path] for path in met if path in state.changed_by}))
-    return Decision(FilesConflicted(subtask=name, attempt=subtask.attempts, paths=tuple(met), others=others), name)
+    tried = state.tried
+    if tried is None:
+        return None  # who has the bytes looks at them (`meetings.wanted`)
+    if tried.clashes:
+        paths = tuple(clash.path for clash in tried.clashes)
+        others = tuple(sorted({state.changed_by[change.path] for change in met if change.path in state.changed_by}))
+        return Decision(FilesConflicted(subtask=name, attempt=subtask.attempts, paths=paths, others=others), name)
+    merged = {change.path: change for change in tried.merged}
+    files = tuple(merged.get(change.path, change) for change in result.files)
+    return Decision(FilesMerged(subtask=name, attempt=subtask.attempts, files=files, merged=tuple(merged)), name)
 
 
 def _deadline(state: RunState) -> Decision | None:

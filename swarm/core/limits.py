@@ -168,6 +168,12 @@ class Ledger:
             self.spent.unproven += call.tokens
             self.spent.money += call.money
             self.spent.calls += 1
+            self.spent.price_known = self.spent.price_known and call.price is not None
+
+    def settle_all_unproven(self) -> None:
+        """Count in full what is under way: nobody waits for it any more, and it may be billed all the same."""
+        for key in list(self.reserved):
+            self.settle_unproven(key)
 
     def _reserve(self, call: Call) -> None:
         self.reserved[call.key] = call

@@ -52,25 +52,31 @@ def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
     before = state.subtasks
     specs = {spec.id: spec for spec in proposed}
     kept: set[str] = set()
-    for name in state.accepted_order:  # needs were accepted before what needs them
+    for name in state.accepted_order:  # what a result stands on was accepted before it
         spec = specs.get(name)
-        if spec is not None and spec == before[name].spec and kept.issuperset(spec.needs):
+        if spec is None or spec != before[name].spec:
+            continue
+        if kept.issuperset({*spec.needs, *before[name].stands_on}):
             kept.add(name)
+    approved = [name for name in state.to_merge if specs.get(name) == before[name].spec]
+    approved = [name for name in approved if kept.issuperset({*specs[name].needs, *tree.given(state, before[name])})]
     for name, old in before.items():
         if old.status in {Status.WORKING, Status.READY, Status.REVIEWED}:
             _drop_works_of(state, name)
+    state.to_merge, state.tried = deque(), None
     lost = [name for name in state.accepted_order if name not in kept]
-    state.tree, state.changed_by = tree.merged(state, without=lost)
-    state.accepted_order = [name for name in state.accepted_order if name in kept]
-    state.to_merge = deque(name for name in state.to_merge if name in kept)
+    merging = {*subtasks.take_out(state, lost), *approved}
+    for name in approved:
+        subtasks.merge_again(state, before[name])
+    kept.update(approved)
     state.refusals = 0
     state.needed_by = plan.dependents(specs)
-    state.not_accepted = len(specs) - len(kept)
+    state.not_accepted = len(specs) - len(kept - merging)
     state.subtasks = {
         spec.id: before[spec.id] if spec.id in kept else _fresh(spec, before.get(spec.id)) for spec in proposed
     }
     for name, subtask in state.subtasks.items():
-        subtask.unmet = sum(need not in kept for need in subtask.spec.needs)
+        subtask.unmet = sum(need not in kept or need in merging for need in subtask.spec.needs)
         if name not in kept and subtask.unmet == 0:
             subtasks.ready(state, subtask)
     subtasks.after_acceptance(state)

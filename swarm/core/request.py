@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from agents.briefing import Briefing, Offer
 from bus.envelope import Envelope
-from bus.setup import Setup
+from bus.setup import FileRef, Setup
 from swarm.core import tree
 from swarm.core.plan import NOT_WORKERS
 from swarm.core.state import RunState, Work, finding_of
@@ -46,7 +46,8 @@ def _told(state: RunState, work: Work) -> Briefing:
                 setup.permissions,
                 outward={name: deed for name, deed in subtask.outward.items() if deed.attempt < work.attempt},
                 base=base,
-                start=tree.start_of(state, subtask, base),
+                start=tree.start_of(subtask, base),
+                left={f"{tree.LEFT}{ref.path}": _moved(ref) for ref in tree.left_behind(subtask, base)},
                 findings=tuple(finding_of(state.subtasks[need]) for need in subtask.spec.needs),
             )
         case "review":
@@ -98,3 +99,7 @@ def shortened(goal: str) -> str:
     """Return a goal as a worker is told it."""
     goal = goal.strip()
     return goal if len(goal) <= GOAL_TOLD else goal[: GOAL_TOLD - 1] + "…"
+
+
+def _moved(ref: FileRef) -> FileRef:
+    return ref.model_copy(update={"path": f"{tree.LEFT}{ref.path}"})

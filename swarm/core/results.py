@@ -1,5 +1,7 @@
 """Results and reviews: what is approved, sent back, done again, and where a plan ends. In place, for `apply`."""
 
+from collections.abc import Iterable
+
 from bus.envelope import Envelope
 from bus.events import (
     DoubtSettled,
@@ -10,7 +12,8 @@ from bus.events import (
     ReviewGiven,
     WorkFailed,
 )
-from swarm.core import leases, plan, plans, subtasks, tree
+from bus.setup import FileChange
+from swarm.core import leases, meetings, plans, subtasks, tree
 from swarm.core.state import RunState, Status, Stuck, SubtaskState, Work
 
 FEEDBACK_KEPT = 3
@@ -26,11 +29,15 @@ def result(state: RunState, envelope: Envelope, event: ResultSubmitted) -> None:
     if subtask.feedback and subtask.rejected is not None and _same_result(subtask.rejected, event):
         state.notice = NoProgressNoticed(what="result", detail=_HANDED_IN_AGAIN, attempt=work.attempt)
         state.notice_about = subtask.spec.id
+    elif undone := meetings.put_back_again(state, subtask, event):
+        state.notice = NoProgressNoticed(what="edits", detail=undone, attempt=work.attempt)
+        state.notice_about = subtask.spec.id
     elif subtask.spec.accept:
         subtask.status = Status.REVIEWED
         subtasks.want_review(state, subtask)
     else:
         subtasks.approve(state, subtask)
+    meetings.note_versions(state, event)
 
 
 def _same_result(one: ResultSubmitted, other: ResultSubmitted) -> bool:
@@ -44,9 +51,14 @@ def _same_result(one: ResultSubmitted, other: ResultSubmitted) -> bool:
 def merge(state: RunState, event: FilesMerged) -> None:
     """Bring an accepted result's files into the tree."""
     state.to_merge.popleft()
+    state.tried = None
+    meetings.note_put_back(state, event)
+    subtask = state.subtasks[event.subtask]
+    subtask.applied = event.files
+    subtask.merged_onto = frozenset(state.changed_by[path] for path in event.merged if path in state.changed_by)
     tree.overlay(state.tree, event.files)
     state.changed_by.update((change.path, event.subtask) for change in event.files)
-    subtasks.accept(state, state.subtasks[event.subtask])
+    subtasks.accept(state, subtask)
 
 
 def conflict(state: RunState, event: FilesConflicted) -> None:
@@ -54,12 +66,13 @@ def conflict(state: RunState, event: FilesConflicted) -> None:
     state.to_merge.popleft()
     subtask = state.subtasks[event.subtask]
     subtask.beside = tuple(dict.fromkeys((*subtask.beside, *event.others)))
-    _send_back(
-        state,
-        subtask,
-        f"{', '.join(event.paths)}: changed meanwhile by {', '.join(event.others)}. "
-        "Your folder now holds that version; make your change again on top of it.",
+    tried, state.tried = state.tried, None
+    why = "; ".join(f"{clash.path}: {clash.why}" for clash in tried.clashes) if tried else ", ".join(event.paths)
+    told = (
+        f"{', '.join(event.paths)}: changed meanwhile by {', '.join(event.others)}, and the two versions cannot be "
+        f"merged ({why}). Your folder now holds that version; make your change again on top of it."
     )
+    _send_back(state, subtask, told, carried=tried.merged if tried else ())
 
 
 def review(state: RunState, envelope: Envelope, event: ReviewGiven) -> None:
@@ -88,10 +101,14 @@ def _outcome_review(state: RunState, event: ReviewGiven) -> None:
     go_on(state)
 
 
-def _send_back(state: RunState, subtask: SubtaskState, why: str) -> None:
-    """Reject the present result: another attempt follows, or, if none is left, another plan."""
+def _send_back(state: RunState, subtask: SubtaskState, why: str, *, carried: Iterable[FileChange] = ()) -> None:
+    """Reject the present result: another attempt follows, or, if none is left, another plan.
+
+    `carried`: changes that the next attempt starts from in place of the result's own.
+    """
     if subtask.result is not None:
         subtask.rejected, subtask.result = subtask.result, None
+        subtask.carried = {change.path: change for change in carried}
     _retry(state, subtask, why)
 
 
@@ -123,22 +140,31 @@ def go_on(state: RunState) -> None:
 
 def _redo(state: RunState, why: dict[str, str]) -> None:
     """Do accepted subtasks again, and all that was built on them."""
-    again = plan.closure(why, state.needed_by)
-    state.tree, state.changed_by = tree.merged(state, without=again)
-    state.accepted_order = [name for name in state.accepted_order if name not in again]
+    again = tree.built_on(state, why)
+    merging = subtasks.take_out(state, again)
+    open_again = again.union(merging)
     for name in again:
         subtask = state.subtasks[name]
         subtask.rejected, subtask.result = subtask.result, None
         subtask.status = Status.WAITING
-        subtask.unmet = sum(need in again for need in subtask.spec.needs)
+        subtask.unmet = sum(need in open_again for need in subtask.spec.needs)
         if name in why:
             subtask.feedback = (*subtask.feedback, why[name])[-FEEDBACK_KEPT:]
         else:
             subtask.uncounted = subtask.attempts
-    state.not_accepted += len(again)
+        _start_from_what_was_judged(subtask, without=open_again)
+    state.not_accepted += len(open_again)
     for name in sorted(again):
         if state.subtasks[name].unmet == 0:
             subtasks.ready(state, state.subtasks[name])
+
+
+def _start_from_what_was_judged(subtask: SubtaskState, *, without: set[str]) -> None:
+    """Give the next attempt the merged files, and the files of those they were merged with, as far as these stay."""
+    others = dict.fromkeys((*subtask.beside, *sorted(subtask.merged_onto)))
+    subtask.beside = tuple(name for name in others if name not in without)
+    subtask.carried = {change.path: change for change in subtask.applied}
+    subtask.applied, subtask.merged_onto = (), frozenset()
 
 
 def failure(state: RunState, envelope: Envelope, event: WorkFailed) -> None:
@@ -178,9 +204,12 @@ def no_progress(state: RunState, event: NoProgressNoticed) -> None:
     state.notice = None
     if event.what == "plan":
         state.plan_repeats += 1
-    elif event.what == "result" and state.notice_about is not None:
+    elif state.notice_about is not None:
         subtask, state.notice_about = state.subtasks[state.notice_about], None
         subtask.repeats += 1
-        told = f"{event.detail}; whatever else you do, change it. What was wrong: {subtask.feedback[-1]}"
         subtask.result = None
+        if event.what == "edits":
+            told = f"{event.detail}; keep what the other made of it, and add only what is yours"
+        else:
+            told = f"{event.detail}; whatever else you do, change it. What was wrong: {subtask.feedback[-1]}"
         _retry(state, subtask, told, retryable=subtask.repeats == 1)

@@ -10,6 +10,7 @@ from agents.briefing import Deed, Finding
 from bus.events import (
     GoalAccepted,
     GoalFailed,
+    MergeTried,
     NoProgressNoticed,
     Path,
     ResultSubmitted,
@@ -17,7 +18,7 @@ from bus.events import (
     RunPaused,
     ToolCalled,
 )
-from bus.setup import Criterion, FileRef, Limits, Setup, Subtask
+from bus.setup import Criterion, FileChange, FileRef, Limits, Setup, Subtask
 from swarm.core.limits import CallKey, Ledger
 
 WorkKind = Literal["plan", "review", "subtask"]
@@ -54,12 +55,20 @@ class SubtaskState:
     result: ResultSubmitted | None = None
     rejected: ResultSubmitted | None = None
     """The result that was sent back; the next attempt starts from its files."""
+    carried: dict[str, FileChange] = field(default_factory=dict)
+    """By path: changes that stand for the rejected result's own, since they hold what others changed too."""
     beside: tuple[str, ...] = ()
     """Subtasks whose files it works on top of, beyond its needs, since their changes met."""
     accepted_at: int = 0
     """Position at which its present result was accepted."""
+    applied: tuple[FileChange, ...] = ()
+    """Once accepted: how its result changed the run's tree, which differs from the result's own where it was merged."""
+    merged_onto: frozenset[str] = frozenset()
+    """Once accepted: the subtasks whose changes of the same files its own were merged with."""
+    stands_on: frozenset[str] = frozenset()
+    """Once accepted: the subtasks whose files its attempt was given, those that they were merged with included."""
     sources: frozenset[str] = frozenset()
-    """Once accepted: the subtasks whose files its result stands on, itself included; only those that have files."""
+    """Once accepted: whose files its own belong with: `stands_on`, what it was merged with, itself if it has any."""
     repeats: int = 0
     outward: dict[str, Deed] = field(default_factory=dict)
     """By digest: what its attempts did to the outside world."""
@@ -145,6 +154,8 @@ class RunState:
     paused: RunPaused | None = None
     tool_calls: int = 0
     out: str = ""
+    parent: str | None = None
+    """The run it was forked from last."""
     handed_over: int = 0
     """How often it ended with files before, and was gone on with: each time has a folder of its own."""
 
@@ -186,6 +197,12 @@ class RunState:
     """Path -> the subtask whose accepted result changed it last."""
     accepted_order: list[str] = field(default_factory=list)
     to_merge: deque[str] = field(default_factory=deque)
+    tried: MergeTried | None = None
+    """What the edge found where the first of `to_merge` met others' changes."""
+    first_base: dict[tuple[str, str | None], str | None] = field(default_factory=dict)
+    """For each version of a file that was ever handed in (path, hash): the version that it was made from."""
+    put_back: set[tuple[str, frozenset[str | None]]] = field(default_factory=set)
+    """Pairs of versions of a file of which one was put in the other's place without being made from it."""
 
     # calls in doubt
     unknown: dict[tuple[str, str], ToolCalled] = field(default_factory=dict)

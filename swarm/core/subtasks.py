@@ -1,7 +1,14 @@
 """A subtask's way from ready to accepted, and what follows when all are. In place, for `apply`."""
 
+from collections.abc import Iterable
+
 from swarm.core import leases, tree
 from swarm.core.state import RunState, Status, SubtaskState, Work
+
+_MOVED = (
+    "what your last attempt stood on has changed since. Your folder holds the new version of it; "
+    "what you had made before lies in"
+)
 
 
 def ready(state: RunState, subtask: SubtaskState) -> None:
@@ -10,6 +17,10 @@ def ready(state: RunState, subtask: SubtaskState) -> None:
     spec = subtask.spec
     attempt = subtask.attempts + 1
     work = Work(spec.id, "subtask", spec.role, attempt, subtask=spec.id, feedback=subtask.feedback, order=subtask.order)
+    if subtask.rejected is not None:
+        for ref in tree.left_behind(subtask, tree.base_of(state, subtask)):
+            told = f"{ref.path}: {_MOVED} {tree.LEFT}{ref.path}, to be read; it is no part of your result."
+            work.feedback = (*work.feedback, told)
     leases.want(state, work)
 
 
@@ -33,7 +44,9 @@ def approve(state: RunState, subtask: SubtaskState) -> None:
 def accept(state: RunState, subtask: SubtaskState) -> None:
     """Make a result count; what waited for it may begin."""
     subtask.status, subtask.rejected, subtask.feedback, subtask.repeats = Status.ACCEPTED, None, (), 0
-    subtask.accepted_at, subtask.sources = state.position, tree.sources_of(state, subtask)
+    subtask.carried = {}
+    subtask.accepted_at, subtask.stands_on = state.position, tree.given(state, subtask)
+    subtask.sources = tree.sources_of(state, subtask)
     state.accepted_order.append(subtask.spec.id)
     state.not_accepted -= 1
     for name in state.needed_by[subtask.spec.id]:
@@ -61,3 +74,29 @@ def after_acceptance(state: RunState) -> None:
         leases.want(
             state, Work(request, "review", "critic", 1, of_attempt=state.round, accept=accept, round=state.round)
         )
+
+
+def take_out(state: RunState, out: Iterable[str]) -> list[str]:
+    """Take accepted results out of the run's tree, and return those that must be merged again, in order.
+
+    What was merged with a change that goes holds it still; so its own change is merged anew with what is left. `out`
+    holds all that stands on what goes (`tree.built_on`): it is done again, not only merged.
+    """
+    gone = set(out)
+    again: list[str] = []
+    for name in state.accepted_order:  # who was merged with others was accepted after them
+        if name not in gone and not state.subtasks[name].merged_onto.isdisjoint(gone):
+            again.append(name)
+            gone.add(name)
+    state.accepted_order = [name for name in state.accepted_order if name not in gone]
+    state.tree, state.changed_by = tree.rebuilt(state)
+    for name in again:
+        merge_again(state, state.subtasks[name])
+    return again
+
+
+def merge_again(state: RunState, subtask: SubtaskState) -> None:
+    """Have an approved result merged, with nothing kept of how it was before."""
+    subtask.status = Status.REVIEWED
+    subtask.applied, subtask.merged_onto, subtask.uncounted = (), frozenset(), subtask.attempts
+    state.to_merge.append(subtask.spec.id)

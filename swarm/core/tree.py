@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from bus.events import ResultSubmitted
 from bus.setup import FileChange, FileRef
+from swarm.core import plan
 from swarm.core.state import RunState, Status, SubtaskState
+
+LEFT = ".swarm/yours/"
+"""Where an attempt finds what its predecessor had made and it does not start from; never part of a result."""
 
 
 def overlay(tree: dict[str, FileRef], changes: Iterable[FileChange]) -> None:
@@ -17,33 +20,74 @@ def overlay(tree: dict[str, FileRef], changes: Iterable[FileChange]) -> None:
             tree[change.path] = FileRef(path=change.path, sha256=change.sha256, bytes=change.bytes)
 
 
+def ref_of(change: FileChange) -> FileRef | None:
+    """Return what a file is after a change; None where it is gone."""
+    if change.sha256 is None:
+        return None
+    return FileRef(path=change.path, sha256=change.sha256, bytes=change.bytes)
+
+
+def hash_at(tree: Mapping[str, FileRef], path: str) -> str | None:
+    """Return the hash of what a tree has at a path; None where it has nothing."""
+    here = tree.get(path)
+    return here.sha256 if here else None
+
+
+# What an attempt works on
+
+
 def base_of(state: RunState, subtask: SubtaskState) -> dict[str, FileRef]:
     """Return what an attempt's changes are told against: the workspace and the results it builds on."""
     tree = dict(state.workspace)
     accepted = {one.spec.id: one for one in _sources(state, (*subtask.spec.needs, *subtask.beside))}
     for one in sorted(accepted.values(), key=lambda one: one.accepted_at):
-        overlay(tree, one.result.files if one.result else ())
+        overlay(tree, one.applied)
     return tree
 
 
-def start_of(state: RunState, subtask: SubtaskState, base: dict[str, FileRef]) -> dict[str, FileRef]:
-    """Return the files an attempt finds in its folder: its base, and what its rejected predecessor had made."""
-    if subtask.rejected is None:
-        return base
+def start_of(subtask: SubtaskState, base: dict[str, FileRef]) -> dict[str, FileRef]:
+    """Return the files an attempt finds in its folder: its base, and what its rejected predecessor had made of it.
+
+    Where the base has moved on since, the base's version stands: to lay the old one over it would undo what others did,
+    and nobody would see it. `left_behind` says what that leaves out.
+    """
     tree = dict(base)
-    met = {path for path, name in state.changed_by.items() if name in subtask.beside}
-    overlay(tree, (change for change in subtask.rejected.files if change.path not in met))
+    overlay(tree, (change for change in _own(subtask, base) if hash_at(base, change.path) == change.base))
     return tree
 
 
-def sources_of(state: RunState, subtask: SubtaskState) -> frozenset[str]:
-    """Return the accepted subtasks with files that a result builds on, and itself if it has any.
+def left_behind(subtask: SubtaskState, base: dict[str, FileRef]) -> tuple[FileRef, ...]:
+    """Return the rejected versions that an attempt does not start from, since their base has moved on."""
+    moved = (change for change in _own(subtask, base) if hash_at(base, change.path) not in (change.base, change.sha256))
+    return tuple(ref for change in moved if (ref := ref_of(change)) is not None)
+
+
+def _own(subtask: SubtaskState, base: dict[str, FileRef]) -> Iterator[FileChange]:
+    """Yield what the rejected attempt had changed; merged with what others had, where that still fits the base."""
+    for change in subtask.rejected.files if subtask.rejected else ():
+        carried = subtask.carried.get(change.path)
+        yield carried if carried is not None and carried.base == hash_at(base, change.path) else change
+
+
+# Which result stands on which
+
+
+def given(state: RunState, subtask: SubtaskState) -> frozenset[str]:
+    """Return the accepted subtasks whose files an attempt of this one is given.
 
     Kept with each accepted subtask, so that nobody walks the whole plan for each request: what changes above it redoes
     it too.
     """
-    below = {one.spec.id for one in _sources(state, subtask.spec.needs)}
-    return frozenset(below | {subtask.spec.id} if subtask.result and subtask.result.files else below)
+    return frozenset(one.spec.id for one in _sources(state, (*subtask.spec.needs, *subtask.beside)))
+
+
+def sources_of(state: RunState, subtask: SubtaskState) -> frozenset[str]:
+    """Return the subtasks whose files belong with those of a result that has just been merged.
+
+    Who is given a merged file is given all the files of those whose changes it holds: they may name one another.
+    """
+    merged = {one.spec.id for one in _sources(state, subtask.merged_onto)}
+    return frozenset(subtask.stands_on | merged | ({subtask.spec.id} if subtask.applied else set()))
 
 
 def _sources(state: RunState, names: Iterable[str]) -> Iterator[SubtaskState]:
@@ -55,27 +99,24 @@ def _sources(state: RunState, names: Iterable[str]) -> Iterator[SubtaskState]:
                     yield one
 
 
-def conflicts(state: RunState, result: ResultSubmitted) -> list[str]:
-    """Return the paths that another accepted result has changed otherwise since this one's base."""
-    found = []
-    for change in result.files:
-        here = state.tree.get(change.path)
-        now = here.sha256 if here else None
-        if now not in (change.base, change.sha256):
-            found.append(change.path)
+def built_on(state: RunState, names: Iterable[str]) -> set[str]:
+    """Return the subtasks, and all that need them or were given files of theirs."""
+    found: set[str] = set()
+    more = set(names)
+    while more:
+        found |= plan.closure(more, state.needed_by)
+        more = {name for name in state.accepted_order if name not in found and state.subtasks[name].stands_on & found}
     return found
 
 
-def merged(state: RunState, *, without: Iterable[str]) -> tuple[dict[str, FileRef], dict[str, str]]:
-    """Return the tree, and who changed what, as it is without some accepted results."""
-    left_out = set(without)
+def rebuilt(state: RunState) -> tuple[dict[str, FileRef], dict[str, str]]:
+    """Return the run's tree, and who changed what in it last, from the accepted results alone."""
     tree = dict(state.workspace)
     changed_by: dict[str, str] = {}
     for name in state.accepted_order:
-        if name not in left_out:
-            files = _files(state, name)
-            overlay(tree, files)
-            changed_by.update((change.path, name) for change in files)
+        applied = state.subtasks[name].applied
+        overlay(tree, applied)
+        changed_by.update((change.path, name) for change in applied)
     return tree, changed_by
 
 
@@ -85,15 +126,5 @@ def outcome_files(state: RunState) -> tuple[FileRef, ...]:
     if patterns:
         chosen = [ref for path, ref in state.tree.items() if any(fnmatchcase(path, pattern) for pattern in patterns)]
     else:
-        chosen = [ref for path, ref in state.tree.items() if not _same(state.workspace, ref)]
+        chosen = [ref for path, ref in state.tree.items() if hash_at(state.workspace, path) != ref.sha256]
     return tuple(sorted(chosen, key=lambda ref: ref.path))
-
-
-def _same(tree: Mapping[str, FileRef], ref: FileRef) -> bool:
-    here = tree.get(ref.path)
-    return here is not None and here.sha256 == ref.sha256
-
-
-def _files(state: RunState, name: str) -> tuple[FileChange, ...]:
-    result = state.subtasks[name].result
-    return result.files if result else ()

@@ -9,11 +9,17 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agents.roles import ROLES
 from swarm.scenario.may import code_files
 from swarm.scenario.model import Scenario
+
+OURS = "eventswarm:"
+"""Before the names of files of our own roles."""
 
 
 def content_hash(scenario: Scenario) -> str | None:
@@ -37,6 +43,24 @@ def file_hashes(scenario: Scenario) -> dict[str, str]:
     """Return the SHA-256 of prompts and code files by their name, as `GoalSubmitted` records them."""
     prompts = [role.prompt_file for role in scenario.roles.values() if role.prompt_file]
     return {_place(path, scenario.folder): file_hash(path) for path in (*code_files(scenario), *prompts)}
+
+
+def role_hashes(roles: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of the code and prompts of our own roles among these, by their name."""
+    ours = resources.files("agents.roles")
+    paths = [ours / f"{name}{end}" for name in roles if name in ROLES for end in (".py", ".md")]
+    return {f"{OURS}{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def differing(hashes: Mapping[str, str], folder: Path, roles: Iterable[str]) -> list[str]:
+    """Return the recorded prompts and code files that are gone or other by now; `folder`: the scenario's."""
+    ours = role_hashes(roles)
+    return [
+        name
+        for name, digest in hashes.items()
+        if ours.get(name, digest) != digest
+        or (not name.startswith(OURS) and (not (folder / name).is_file() or file_hash(folder / name) != digest))
+    ]
 
 
 def file_hash(path: Path) -> str:

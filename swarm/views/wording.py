@@ -25,6 +25,7 @@ from bus.events import (
     GoalFailed,
     GoalSubmitted,
     JournalCut,
+    MergeTried,
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
@@ -127,8 +128,13 @@ def words(  # noqa: C901, PLR0911, PLR0912 - one case an event
             return f"refuses the plan: {one_line('; '.join(reasons), LONG)}", "red"
         case NoProgressNoticed(what=what, detail=detail):
             return f"sees no progress ({what} again): {one_line(detail, LONG)}", "yellow"
-        case FilesMerged(subtask=subtask, files=files):
-            return f"accepts {subtask} {_files(file.path for file in files)}".rstrip(), "green"
+        case MergeTried(subtask=subtask, merged=merged, clashes=clashes):
+            came = [f"{change.path} can be merged" for change in merged]
+            came += [f"{clash.path} cannot: {clash.why}" for clash in clashes]
+            return f"compares what {subtask} and others changed: {one_line('; '.join(came), LONG)}", "dim"
+        case FilesMerged(subtask=subtask, files=files, merged=merged):
+            with_others = f", merged with others' changes: {_names(merged)}" if merged else ""
+            return f"accepts {subtask} {_files(file.path for file in files)}".rstrip() + with_others, "green"
         case FilesConflicted(subtask=subtask, paths=paths, others=others):
             return f"finds that {subtask} and {_names(others)} changed {_names(paths)} differently", "red"
         case TimePassed():

@@ -174,6 +174,17 @@ async def test_the_head_is_the_hash_over_all_lines(log: EventLog) -> None:
     assert await log.verify("run") == 5
 
 
+async def test_a_hash_that_was_kept_elsewhere_must_be_of_this_chain(log):
+    epoch = await log.create("run", OWNER)
+    await log.append("run", 0, epoch, records(1, 3))
+    _, early = await log.head("run")
+    await log.append("run", 3, epoch, records(4, 5))
+    _, late = await log.head("run")
+    assert [await log.verify("run", head=head) for head in (early, late)] == [5, 5]
+    with pytest.raises(Damaged, match="its end was cut, or it was written anew"):
+        await log.verify("run", head="ab" * 32)
+
+
 async def test_runs_are_listed_newest_first(log: EventLog) -> None:
     await begun(log, "first", 3)
     await log.create("second", RIVAL)

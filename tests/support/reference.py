@@ -58,7 +58,7 @@ STORIES = {
     "RunForked": Story("a person (`swarm fork`)", "`AgentJoined`; what was being worked on is handed out again"),
     "JournalCut": Story("the agent that holds the lease, in a fork", "the effects of its own way"),
     "TimePassed": Story("the orchestrator's clock", "`WorkFailed` of kind `deadline`, `GoalFailed` of kind `limit`"),
-    "NoProgressNoticed": Story(RULES, "`PlanRefused` for a plan; another attempt or another plan for a result"),
+    "NoProgressNoticed": Story(RULES, "`PlanRefused` for a plan; else another attempt or another plan"),
     "AgentJoined": Story("an agent, by the card that it publishes", "requests that its roles can take"),
     "AgentLeft": Story("an agent that takes its card back, or its last will", "its requests, handed to others"),
     "AssignmentEnded": Story(
@@ -73,15 +73,16 @@ STORIES = {
     "SubtaskAssigned": Story(RULES, "effects, then `ResultSubmitted` or `WorkFailed`"),
     "ResultSubmitted": Story(
         AGENT,
-        "`ReviewRequested` where the subtask has `accept`; else `FilesMerged`, `FilesConflicted`; `NoProgressNoticed`",
+        "`ReviewRequested` where the subtask has `accept`; else `FilesMerged`, `MergeTried`; `NoProgressNoticed`",
     ),
     "WorkFailed": Story(f"{AGENT}, or {RULES} at a deadline", "another attempt, another plan, or `GoalFailed`"),
     "ReviewRequested": Story(RULES, "effects, then `ReviewGiven` or `WorkFailed`"),
     "ReviewGiven": Story(
         "the critic that holds the lease",
-        "`FilesMerged`, `FilesConflicted`, another attempt; of the outcome: `GoalAccepted`",
+        "`FilesMerged`, `MergeTried`, another attempt; of the outcome: `GoalAccepted`",
     ),
-    "FilesMerged": Story(RULES, "`FilesMerged`, `FilesConflicted` of the next result; the subtasks that needed it"),
+    "MergeTried": Story("the orchestrator, which compares the bytes", "`FilesMerged`, `FilesConflicted`"),
+    "FilesMerged": Story(RULES, "`MergeTried`, `FilesMerged` of the next result; the subtasks that needed it"),
     "FilesConflicted": Story(RULES, "another attempt on top of the other's files; `FilesMerged` of the next result"),
     "DoubtSettled": Story(
         "a person (`swarm resume`)", "`RunResumed`; `skip`: `ToolReturned` with what the agent is told"

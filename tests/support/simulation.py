@@ -9,8 +9,10 @@ from bus.events import (
     AgentJoined,
     AgentLeft,
     AssignmentEnded,
+    Clash,
     Event,
     GoalSubmitted,
+    MergeTried,
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
@@ -27,7 +29,8 @@ from bus.events import (
     Usage,
     WorkFailed,
 )
-from bus.setup import FileChange, Limits, Price, RoleSetup, Setup, Subtask
+from bus.setup import FileChange, FileRef, Limits, Price, RoleSetup, Setup, Subtask
+from swarm.core import meetings, tree
 from swarm.core.admit import Admission, admit
 from swarm.core.apply import apply
 from swarm.core.decide import decide, next_deadline
@@ -78,6 +81,8 @@ class Simulation:
     faults: float = 0.2
     layers: int = 3
     width: int = 8
+    workspace: tuple[FileRef, ...] = ()
+    paths: int = 31
     log: list[Envelope] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,7 +105,19 @@ class Simulation:
             self._record(envelope)
             while (decision := decide(self.state)) is not None:
                 self._record(self.envelope(decision.event, decision.subject, decision.cause or envelope.id))
+            if (wanted := meetings.wanted(self.state)) is not None:
+                assert self.send(self._tried(wanted)) is Admission.RECORD
         return verdict
+
+    def _tried(self, wanted: meetings.Wanted) -> MergeTried:
+        merged, clashes = [], []
+        for met in wanted.meetings:
+            if met.base and met.ours and met.theirs and self.random.random() < 0.7:
+                sha256 = f"{met.base.sha256}+{met.ours.sha256}+{met.theirs.sha256}"
+                merged.append(FileChange(path=met.path, base=met.theirs.sha256, sha256=sha256[:200], bytes=2))
+            else:
+                clashes.append(Clash(path=met.path, why="both changed it"))
+        return MergeTried(subtask=wanted.subtask, attempt=wanted.attempt, merged=tuple(merged), clashes=tuple(clashes))
 
     def _record(self, envelope: Envelope) -> None:
         recorded = Envelope(
@@ -133,7 +150,7 @@ class Simulation:
 
     def run(self, most: int = 100_000) -> RunState:
         """Drive the run until it ends; it must."""
-        self.send(GoalSubmitted(setup=self.setup))
+        self.send(GoalSubmitted(setup=self.setup, workspace=self.workspace))
         for number in range(4):
             for role in self.setup.roles:
                 self.send(AgentJoined(agent=f"a{number}/{role}", roles=(role,), slots=16))
@@ -243,7 +260,7 @@ class Simulation:
         elif isinstance(job.event, ReviewRequested):
             self.send(self._review(job.event, effects), job.request, job.lease)
         else:
-            self.send(self._result(effects), job.request, job.lease)
+            self.send(self._result(job, effects), job.request, job.lease)
         assert job.lease not in self.state.leases
         self.jobs.pop(job.lease, None)
 
@@ -264,11 +281,12 @@ class Simulation:
                 )
         return tuple(subtasks)
 
-    def _result(self, effects: int) -> ResultSubmitted:
+    def _result(self, job: Job, effects: int) -> ResultSubmitted:
+        base = tree.base_of(self.state, self.state.subtasks[job.request])
         files = []
         for _ in range(self.random.choice([0, 0, 1, 2])):
-            path = f"f{self.random.randint(0, 30)}.txt"
-            here = self.state.workspace.get(path)
+            path = f"f{self.random.randint(0, self.paths - 1)}.txt"
+            here = base.get(path)
             files.append(
                 FileChange(
                     path=path, base=here.sha256 if here else None, sha256=f"{self.random.randint(0, 9)}", bytes=1

@@ -365,6 +365,9 @@ def test_a_changed_record_breaks_the_chain(swarm: Swarm, folder: Path) -> None:
     swarm("run", "hello.yaml", "--quiet")
     good = swarm("log", "last", "--check-chain", "--json")
     assert (good.status, good.json["ok"]) == (0, True)
+    assert good.json["head"] == swarm("resume", "last", "--json").json["head"], "it is told where a run ends"
+    assert swarm("log", "last", "--check-chain", "--head", good.json["head"]).status == 0
+    assert swarm("log", "last", "--check-chain", "--head", "ab" * 32).status == 1
     database = sqlite3.connect(folder / ".swarm" / "log.db")
     with database:
         database.execute(

@@ -1,40 +1,84 @@
 import pytest
 
-from bus.setup import Limits
+from bus.events import FilesConflicted, FilesMerged
+from bus.setup import FileRef, Limits
 from swarm.core import plan, tree
+from swarm.core.state import Status
 from tests.support.simulation import Simulation, setup_of
 
 WIDE = Limits(tokens=10_000_000, subtasks=400, parallel=64, attempts=5, rounds=8)
+WORKSPACE = tuple(FileRef(path=f"f{number}.txt", sha256="w", bytes=1) for number in range(20))
 
 
 def walked(state, subtask):
-    """The base by the whole plan: all accepted results that can be reached over the needs, in their order."""
-    needs = {name: other.spec.needs for name, other in state.subtasks.items()}
-    below = plan.closure((*subtask.spec.needs, *subtask.beside), needs)
+    """The base by the whole plan: all accepted results that can be reached over what they build on, in their order."""
+    edges = {
+        name: [*one.spec.needs, *one.beside, *(one.merged_onto if one.status is Status.ACCEPTED else ())]
+        for name, one in state.subtasks.items()
+    }
+    below = plan.closure((*subtask.spec.needs, *subtask.beside), edges)
     files = dict(state.workspace)
     for name in state.accepted_order:
-        if name in below and state.subtasks[name].result:
-            tree.overlay(files, state.subtasks[name].result.files)
+        if name in below:
+            tree.overlay(files, state.subtasks[name].applied)
     return files
 
 
 class Watched(Simulation):
-    """A run that compares, at each request given out, the base as kept with the base as walked."""
+    """A run that compares, after each event, what is kept with what can be told from the whole."""
 
     compared = 0
+    kept = 0
+
+    def _plan(self):
+        """Half of the revisions change one subtask of the present plan and keep the rest."""
+        present = [one.spec for one in self.state.subtasks.values()]
+        if not present or self.random.random() < 0.5:
+            return super()._plan()
+        number = self.random.randrange(len(present))
+        present[number] = present[number].model_copy(update={"instruction": f"otherwise {self.ids}"})
+        self.kept += 1
+        return tuple(present)
 
     def check(self):
         super().check()
-        for work in self.state.leases.values():
+        state = self.state
+        assert (state.tree, state.changed_by) == tree.rebuilt(state)
+        accepted = {name for name, one in state.subtasks.items() if one.status is Status.ACCEPTED}
+        assert accepted == set(state.accepted_order)
+        assert state.not_accepted == len(state.subtasks) - len(accepted)
+        for one in state.subtasks.values():
+            assert one.unmet == len(set(one.spec.needs) - accepted)
+            if one.status is Status.ACCEPTED:
+                assert one.stands_on | one.merged_onto | one.sources <= accepted
+        for work in state.leases.values():
             if work.kind == "subtask":
-                subtask = self.state.subtasks[work.subtask]
-                wanted = walked(self.state, subtask)
-                assert tree.base_of(self.state, subtask) == wanted
-                self.compared += bool(wanted)
+                subtask = state.subtasks[work.subtask]
+                wanted = walked(state, subtask)
+                assert tree.base_of(state, subtask) == wanted
+                self.compared += wanted != state.workspace
 
 
+@pytest.mark.parametrize("workspace", [(), WORKSPACE], ids=["empty", "full"])
 @pytest.mark.parametrize("seed", range(12))
-def test_what_is_kept_of_an_accepted_result_gives_the_base_that_the_whole_plan_gives(seed):
-    simulation = Watched(setup_of(limits=WIDE), seed, layers=4, width=6)
+def test_what_is_kept_of_accepted_results_is_what_the_whole_plan_gives(seed, workspace):
+    simulation = Watched(setup_of(limits=WIDE), seed, layers=4, width=6, workspace=workspace)
     simulation.run()
     assert simulation.compared
+
+
+def test_results_meet_merge_and_clash_in_such_runs_and_are_merged_again_after_a_redo():
+    merged, conflicts, again, kept = 0, 0, 0, 0
+    for seed in range(60):
+        setup = setup_of(limits=WIDE)
+        simulation = Watched(setup, seed, faults=0.3, layers=2, width=4, workspace=WORKSPACE, paths=8)
+        simulation.run()
+        done = [e.event for e in simulation.log if isinstance(e.event, FilesMerged)]
+        merged += sum(bool(event.merged) for event in done)
+        conflicts += sum(isinstance(e.event, FilesConflicted) for e in simulation.log)
+        again += len(done) - len({(event.subtask, event.attempt) for event in done})
+        kept += simulation.kept
+    assert merged > 20
+    assert conflicts > 10
+    assert again
+    assert kept > 5
