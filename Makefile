@@ -49,8 +49,8 @@ types: $(VENV)/.dev ## types: mypy --strict and pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 .PHONY: torture
-torture: $(VENV)/.dev bubblewrap ## long fault storms
-	$(BIN)/python -m pytest -q -m torture $(PYTEST_ARGS)
+torture: $(VENV)/.dev bubblewrap ## long fault storms; prints their seeds, FAULT_SEED=N repeats one
+	$(BIN)/python -m pytest -q -s -m torture $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## ours beside a bare reference; BENCH=name for one of them

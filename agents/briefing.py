@@ -43,6 +43,7 @@ class Deed:
     tool: str
     arguments: Mapping[str, JsonValue]
     output: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +75,7 @@ class Briefing:
     offers: tuple[Offer, ...] = ()
     """For a planner: the roles there are."""
     most_subtasks: int = 24
+    run: str = ""
+    """Of which run the request is: the same request of another run is another one to the outside world."""
     env: Mapping[str, str] = field(default_factory=dict)
     """For programs in the sandbox: `INPUT_X`."""

@@ -44,7 +44,7 @@ class ToolContext:
     timeout_s: float = 60.0
     """How long the tool should take at most."""
     idempotency_key: str = ""
-    """The same for each repetition of this very call; for services that take one."""
+    """The same for each repetition of this call, in any attempt, and in no other run; for services that take one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,8 @@ class ToolCalls:
             await self.folder.open(),
             self.briefing.permissions,
             self.sandbox,
-            idempotency_key=f"{self.request}:{self.attempt}:{done.digest[:32]}",
+            # Not the attempt: the next one repeats what was under way as this one ended.
+            idempotency_key=f"{self.briefing.run}:{self.request}:{done.digest[:32]}",
         )
         changes: tuple[FileChange, ...] = ()
         try:

@@ -7,7 +7,8 @@ transport.py   contract · transports/ one file each
 event_log.py   contract · event_logs/ one file each · chain.py what they check alike
 store.py       an event log with its files: file_store.py, and marks: mark_store.py
                references.py which events name which files
-               database.py one SQLite file for all of it: database_file.py · presence.py who writes in a folder
+               database.py one SQLite file for all of it: database_file.py
+               damage.py what shows that it is not whole · presence.py who writes in a folder
 archive.py     a run with its files as one archive: archive_file.py
 lookup.py      short name or "module:Class" -> the class
 errors.py      what can go wrong

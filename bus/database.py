@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from bus import presence
-from bus.database_file import close, compact, is_busy, open_reader, open_writer, translated
-from bus.errors import BusError, StorageFailed
+from bus import damage, presence
+from bus.database_file import Connect, close, compact, connect, is_busy, open_reader, open_writer, translated
+from bus.errors import BusError, Damaged, LogError, StorageFailed
 
 T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], T]
@@ -57,7 +57,8 @@ class Database:
     """One folder's `log.db`, opened and closed by `async with`.
 
     `commit`: "inline" commits in the event loop (the least delay on a fast disk), "thread" beside it. `patience_s`: how
-    long another process may hold the write lock before `StorageFailed`. After a failed commit nothing more is written.
+    long another process may hold the write lock before `StorageFailed`. `connect`: opens its connections. After a
+    failed commit nothing more is written. A file that was cut can be read as far as it goes, and is not written.
     """
 
     def __init__(
@@ -67,12 +68,16 @@ class Database:
         commit: Literal["inline", "thread"] = "inline",
         read_only: bool = False,
         patience_s: float = 30.0,
+        connect: Connect = connect,
     ) -> None:
         self.folder = folder
+        self.damage: str | None = None
+        """Once open: what is wrong with the file, so that there may have been more in it than is found."""
         self.forget: Callable[[], None] = lambda: None
         """Called where what was remembered of the database's content may no longer be so."""
         self._read_only = read_only
         self._patience_s = patience_s
+        self._connect = connect
         self._executor = ThreadPoolExecutor(1, "log-commit") if commit == "thread" else None
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
@@ -85,21 +90,34 @@ class Database:
         self._bytes_held = 0
         self._at_work = False
         self._version = -1
-        self._failure: StorageFailed | None = None
+        self._failure: LogError | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the file, made if it is not there. Raises `StorageFailed`, `TooNew`; read-only also `NotFound`."""
+        """Open the file, made if it is not there.
+
+        Raises `StorageFailed`, `Damaged`, `TooNew`; read-only also `NotFound`.
+        """
         self._loop = asyncio.get_running_loop()
         try:
-            if not self._read_only:
-                self._writer = await asyncio.to_thread(open_writer, self.folder)
-                self._presence = await asyncio.to_thread(presence.enter, self.folder)
-            self._reader = await asyncio.to_thread(open_reader, self.folder)
+            await asyncio.to_thread(self._open)
         except BaseException:
             await asyncio.to_thread(close, self._writer)
             self._leave()
             raise
         return self
+
+    def _open(self) -> None:
+        damage.refuse_parted(self.folder)
+        self.damage = damage.cut(self.folder, self._connect, write_back=not self._read_only)
+        if not self._read_only and self.damage is None:
+            self._writer = open_writer(self.folder, self._connect)
+            self._presence = presence.enter(self.folder)
+        try:
+            self._reader = open_reader(self.folder, self._connect, damaged=self.damage is not None)
+        except BusError as error:
+            if self.damage is not None:
+                raise Damaged(f"{self.damage}.") from error
+            raise
 
     async def __aexit__(self, *exc: object) -> None:
         try:
@@ -134,13 +152,16 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for reading; its errors become `StorageFailed`. Not to be held across an `await`."""
+        """Give the connection for reading. Not to be held across an `await`.
+
+        Its errors become `StorageFailed` and `Damaged`.
+        """
         if self._reader is None:
             raise RuntimeError("the store is not open: use it inside `async with`")
         try:
             yield self._reader
         except sqlite3.Error as error:
-            raise translated(error, self.folder) from error
+            raise (Damaged(f"{self.damage}.") if self.damage else translated(error, self.folder)) from error
 
     def write(self, write: Write[T], size: int = 0) -> "asyncio.Future[T]":
         """Do `write` within the next transaction; the future gives what it returned, once that is durable.
@@ -163,11 +184,16 @@ class Database:
             self._begin(loop)
 
     def check_writable(self) -> asyncio.AbstractEventLoop:
-        """Raise `StorageFailed` where writing is over or was never asked for; return the event loop."""
+        """Raise `StorageFailed` where writing is over or was never asked for, `Damaged` where it would spoil more.
+
+        Return the event loop.
+        """
         if self._failure is not None:
             raise StorageFailed(f"nothing more is written after a failure; open the store again: {self._failure}")
         if self._read_only:
             raise StorageFailed(f"{self.folder} is open for reading only")
+        if self.damage is not None:
+            raise Damaged(f"nothing is written: {self.damage}.")
         if self._writer is None or self._loop is None:
             raise RuntimeError("the store is not open: use it inside `async with`")
         return self._loop
@@ -266,6 +292,6 @@ class Database:
         self._waiting.clear()
         for change in waiting:
             if not change.done.done():
-                failure = StorageFailed(str(self._failure))
+                failure = type(self._failure)(str(self._failure))
                 failure.__cause__ = error
                 change.done.set_exception(failure)

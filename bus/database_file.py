@@ -6,12 +6,16 @@ All of it may wait for the disk, and is called in a thread.
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from bus.errors import NotFound, StorageFailed, TooNew
+from bus.errors import Damaged, LogError, NotFound, StorageFailed, TooNew
 
 NAME = "log.db"
+Connect = Callable[[str], sqlite3.Connection]
+"""Opens a connection to a file that is named by its URI. What it raises, and what its connections raise, is
+`sqlite3.Error`."""
 SCHEMA_VERSION = 2
 
 # `events` is kept in the order of arrival, whatever the run: every append goes to the last page, and only the small
@@ -50,27 +54,42 @@ _MUCH_BYTES = 1 << 20
 _MUCH = 4
 """One page in so many unused is worth writing the file anew; fewer are used again soon."""
 
+RECOVER = f"copy the folder, then try `sqlite3 {NAME} .recover`"
 _REMEDIES = {
-    sqlite3.SQLITE_FULL: "the disk is full: free some space, then resume",
-    sqlite3.SQLITE_IOERR: "the disk gave an error: look at its health and free space before resuming",
+    sqlite3.SQLITE_FULL: "the disk is full: free some space",
+    sqlite3.SQLITE_IOERR: "the disk gave an error: look at its health and free space",
     sqlite3.SQLITE_READONLY: "it may not be written: change its permissions, or name another folder in SWARM_HOME",
     sqlite3.SQLITE_BUSY: "another process has been writing to it for too long: look for one that hangs",
     sqlite3.SQLITE_NOTADB: "it is not a database of ours: move it away, or name another folder in SWARM_HOME",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: copy the folder, then try `sqlite3 log.db .recover`",
+    sqlite3.SQLITE_CORRUPT: f"it is damaged: {RECOVER}",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: look at the permissions of the folder and of the files in it",
 }
 
 
-def open_writer(folder: Path) -> sqlite3.Connection:
-    """Open for writing; make folder, file and tables that are not there. Raises `StorageFailed`, `TooNew`."""
+def connect(uri: str, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
+    """Open a connection as all of ours are: transactions are begun by hand, any thread may use it."""
+    return sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=_OPENING_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=64,
+        factory=factory,
+    )
+
+
+def open_writer(folder: Path, connect: Connect = connect) -> sqlite3.Connection:
+    """Open for writing; make folder, file and tables that are not there.
+
+    Raises `StorageFailed`, `Damaged`, `TooNew`.
+    """
     try:
         _make_folder(folder)
     except OSError as error:
         raise StorageFailed(f"{folder} cannot be used: {error.strerror}. Name another folder in SWARM_HOME.") from error
     try:
-        connection = sqlite3.connect(
-            folder / NAME, timeout=_OPENING_S, isolation_level=None, check_same_thread=False, cached_statements=64
-        )
+        connection = connect(f"{_path(folder).as_uri()}?mode=rwc")
     except sqlite3.Error as error:
         raise translated(error, folder) from error
     try:
@@ -83,27 +102,38 @@ def open_writer(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(folder: Path) -> sqlite3.Connection:
-    """Open for reading, also in a folder that may not be written. Raises `NotFound`, `StorageFailed`, `TooNew`."""
-    path = (folder / NAME).absolute()
+def open_reader(folder: Path, connect: Connect = connect, *, damaged: bool = False) -> sqlite3.Connection:
+    """Open for reading, also in a folder that may not be written.
+
+    `damaged`: give what can still be read of a file that is shorter than it says. Raises `NotFound`, `StorageFailed`,
+    `Damaged`, `TooNew`.
+    """
+    path = _path(folder)
     if not path.exists():
         raise NotFound(f"there is no {NAME} in {folder}: nothing has been run there")
     way = "mode=ro"
     if not os.access(folder, os.W_OK) and not path.with_name(f"{NAME}-wal").exists():
         way = "immutable=1"  # nobody writes, and SQLite could not make the file it shares with writers
     try:
-        connection = sqlite3.connect(
-            f"{path.as_uri()}?{way}", uri=True, timeout=_OPENING_S, isolation_level=None, check_same_thread=False
-        )
-        try:
-            look = _LOOKS.get(_check_version(connection, folder))
-            if look is not None:
-                connection.execute(look)
-        except BaseException:
-            connection.close()
-            raise
+        connection = connect(f"{path.as_uri()}?{way}")
     except sqlite3.Error as error:
         raise translated(error, folder) from error
+    try:
+        if damaged:
+            connection.execute("PRAGMA writable_schema = ON")  # also: do not refuse for the file's length
+        version = _check_version(connection, folder)
+        if version in _LOOKS:
+            connection.execute(_LOOKS[version])
+    except BaseException as error:
+        connection.close()
+        if not isinstance(error, sqlite3.Error):
+            raise
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise translated(error, folder) from error
+        version = 0  # a rollback journal is there only until the file is one with a write-ahead log
+    if version == 0:
+        connection.close()
+        raise NotFound(f"{NAME} in {folder} has no tables yet: nothing has been run there")
     return connection
 
 
@@ -135,16 +165,21 @@ def is_busy(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError) and _code(error) == sqlite3.SQLITE_BUSY
 
 
-def translated(error: Exception, folder: Path) -> StorageFailed:
-    """Return what went wrong as an error that says what to do."""
+def translated(error: Exception, folder: Path) -> LogError:
+    """Return what went wrong, as `StorageFailed` or `Damaged` that says what to do."""
     if not isinstance(error, sqlite3.Error):
         return error if isinstance(error, StorageFailed) else StorageFailed(f"writing to {folder / NAME}: {error!r}")
     remedy = _REMEDIES.get(_code(error))
-    return StorageFailed(f"{folder / NAME}: {error}" + (f"; {remedy}." if remedy else "."))
+    kind = Damaged if _code(error) == sqlite3.SQLITE_CORRUPT else StorageFailed
+    return kind(f"{folder / NAME}: {error}" + (f"; {remedy}." if remedy else "."))
 
 
 def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _path(folder: Path) -> Path:
+    return (folder / NAME).absolute()
 
 
 def _make_folder(folder: Path) -> None:

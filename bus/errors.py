@@ -8,8 +8,10 @@ BusError
     ├── Conflict       somebody else wrote this run: expected position or epoch differ
     ├── Damaged        the chain of hashes or the numbering is broken at a position
     ├── TooNew         written by a newer version of this software
-    └── StorageFailed  the disk said no; nothing of the batch is in the log
+    └── StorageFailed  the disk said no; whether the batch is in the log is known once it is opened again
 """
+
+import errno
 
 
 class BusError(Exception):
@@ -45,4 +47,12 @@ class TooNew(LogError):
 
 
 class StorageFailed(LogError):
-    """The storage refused; the whole batch is not in the log, and this handle must not be used again."""
+    """The storage refused; the batch is in the log as a whole or not at all, and this handle must not be used again."""
+
+
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+def is_storage(error: OSError) -> bool:
+    """Tell whether the system refused because of the disk: full, broken, or not to be written."""
+    return error.errno in _STORAGE

@@ -11,7 +11,7 @@ from swarm import launch
 from swarm.errors import UsageError
 from swarm.launch import OnEvent, Ready
 from swarm.outcome import Outcome
-from swarm.ownership import this_process
+from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
 from swarm.runtime import fold
 from swarm.scenario.model import Scenario
@@ -112,9 +112,10 @@ async def fork(
             hashes=file_hashes(ready.scenario) | role_hashes(setup.roles),
             out=str((out or Path.cwd() / run).absolute()),
         )
-        return await launch.carry_on(
-            state, [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
-        )
+        with carrying_on(run):
+            return await launch.carry_on(
+                state, [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+            )
 
 
 def _limits(past: Limits, before: Limits, wanted: Limits) -> Limits:

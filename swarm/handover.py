@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder
+from bus.errors import StorageFailed
 from bus.event_log import FileStore
 from bus.setup import FileRef
 from swarm.errors import MissingPart
@@ -40,10 +41,11 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
             data = await store.get(ref.sha256)
             await asyncio.to_thread(folder.write, ref.path, data)
         await asyncio.to_thread(_publish, made, target)
-    except ToolFailed as error:
-        raise MissingPart(f"the files of {run} cannot be written: {error}") from error
-    except OSError as error:
-        raise MissingPart(f"{target} cannot be written: {error.strerror}. Choose another place with --out.") from error
+    except (OSError, StorageFailed, ToolFailed) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise MissingPart(
+            f"{target} cannot be written: {why}", f"The files are safe; when that is mended: `swarm resume {run}`."
+        ) from error
     finally:
         await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
     return target

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from agents.completions.prices import price_of
 from bus.envelope import Envelope
-from bus.errors import BusError, Conflict, NotFound, StorageFailed
+from bus.errors import BusError, Conflict, Damaged, NotFound, StorageFailed
 from bus.event_log import Mark, RunInfo
 from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
@@ -24,7 +24,7 @@ from swarm.core.state import RunState, Verdict
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError
 from swarm.model_choice import Choice, Wanted, choose, defaults_of, place_of, split_model, without
 from swarm.outcome import Outcome, outcome_of
-from swarm.ownership import is_gone, this_process
+from swarm.ownership import carrying_on, has_left, this_process
 from swarm.parts import Parts, load_tool, role_class
 from swarm.runtime import execute, fold
 from swarm.scenario.model import RoleModel, Scenario
@@ -155,9 +155,10 @@ async def start(
             out=str((out or Path.cwd() / run).absolute()),
         )
         try:
-            return await carry_on(
-                RunState(run), [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
-            )
+            with carrying_on(run):
+                return await carry_on(
+                    RunState(run), [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+                )
         finally:
             if kept:
                 await asyncio.shield(_add_to_recordings(kept, store, run))
@@ -189,14 +190,15 @@ async def resume(
             return await _finish(state, store)
         async with Parts(state.setup, settings, announce=announce) as parts:
             await parts.prepare()
-            try:
-                epoch = await store.log.take(info.run, this_process(), previous=info.owner)
-            except Conflict as error:
-                raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
-            first = [*_settled(state, in_doubt), RunResumed(changes=dict(changes or {}))]
-            return await carry_on(
-                state, first, store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
-            )
+            with carrying_on(info.run):
+                try:
+                    epoch = await store.log.take(info.run, this_process(), previous=info.owner)
+                except Conflict as error:
+                    raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
+                first = [*_settled(state, in_doubt), RunResumed(changes=dict(changes or {}))]
+                return await carry_on(
+                    state, first, store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+                )
 
 
 def _settled(state: RunState, in_doubt: Callable[[Doubt], Verdict | None]) -> list[Event]:
@@ -236,7 +238,7 @@ async def find(store: Store, name: str) -> RunInfo:
 
 def refuse_running(info: RunInfo) -> None:
     """Raise `UsageError` where another process runs this run."""
-    if info.owner is not None and not is_gone(info.owner):
+    if info.owner is not None and not has_left(info.owner, info.run):
         raise UsageError(
             f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
             "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
@@ -303,23 +305,36 @@ async def carry_on(
     on_event: OnEvent | None,
 ) -> Outcome:
     """Run a run that this process owns to its end or pause, let go of it, and return what it came to."""
+    told = 0
+
+    def on_record(envelope: Envelope) -> None:
+        nonlocal told
+        told = envelope.sequence
+        if on_event is not None:
+            on_event(envelope)
+
     try:
         await execute(
-            state,
-            first,
-            store=store,
-            parts=parts,
-            epoch=epoch,
-            work=home / "work" / state.run,
-            on_record=on_event or (lambda _: None),
+            state, first, store=store, parts=parts, epoch=epoch, work=home / "work" / state.run, on_record=on_record
         )
-    except* StorageFailed as group:
-        raise MissingPart(
-            f"{state.run} is paused: {group.exceptions[0]}", f"When that is mended: `swarm resume {state.run}`."
-        ) from group
+    except ExceptionGroup as group:
+        storage, rest = group.split((StorageFailed, Damaged))
+        if storage is None or rest is not None:
+            raise
+        raise _stopped(state.run, storage, recorded=told > 0) from group
     finally:
         await asyncio.shield(_release(store, state.run, epoch))
     return await _finish(state, store)
+
+
+def _stopped(run: str, group: ExceptionGroup[Exception], *, recorded: bool) -> MissingPart:
+    """Return what to tell where a run could not be recorded any further."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if not recorded:
+        return MissingPart(f"{run} did not begin: {error}", "When that is mended, run the scenario again.")
+    return MissingPart(f"{run} is paused: {error}", f"When that is mended: `swarm resume {run}`.")
 
 
 async def _add_to_recordings(kept: Mapping[str, Path], store: Store, run: str) -> None:
@@ -335,8 +350,8 @@ async def _add_to_recordings(kept: Mapping[str, Path], store: Store, run: str) -
 async def _release(store: Store, run: str, epoch: int) -> None:
     try:
         await store.log.release(run, epoch)
-    except StorageFailed:
-        return  # who finds the owner gone may take the run
+    except (StorageFailed, Damaged):
+        return  # who finds the owner gone, or no longer at it, may take the run
 
 
 async def _finish(state: RunState, store: Store) -> Outcome:

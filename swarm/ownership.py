@@ -1,10 +1,36 @@
-"""Which process owns a run, and whether that process is still there."""
+"""Which process owns a run, and whether that process is still there and at it."""
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bus.event_log import Owner
+from swarm.errors import UsageError
+
+_carried_on: set[str] = set()
+"""Runs that this process carries on."""
+
+
+@contextmanager
+def carrying_on(run: str) -> Iterator[None]:
+    """Note that this process carries a run on. Raises `UsageError` where it does already."""
+    if run in _carried_on:
+        raise UsageError(f"{run} is run by this very process already. Wait for it, or cancel it first.")
+    _carried_on.add(run)
+    try:
+        yield
+    finally:
+        _carried_on.discard(run)
+
+
+def has_left(owner: Owner, run: str) -> bool:
+    """Tell whether an owner no longer carries its run on: gone, or this process, which could not say so in the log.
+
+    That is how a full disk ends a run in a process that lives on.
+    """
+    return is_gone(owner) or (owner == this_process() and run not in _carried_on)
 
 
 def this_process() -> Owner:

@@ -26,7 +26,7 @@ from agents.files.attempt_folder import AttemptFolder
 from agents.role import Role
 from bus import topics
 from bus.envelope import Envelope, Stamp
-from bus.errors import StorageFailed
+from bus.errors import LogError
 from bus.event_log import FileStore
 from bus.events import (
     AssignmentEnded,
@@ -234,7 +234,7 @@ KINDS: Mapping[type[Exception], str] = {
     SandboxUnavailable: "sandbox",
     CheckBroken: "tool",
 }
-PAUSING = (RunMustPause, ModelUnavailable, StorageFailed, Diverged)
+PAUSING = (RunMustPause, ModelUnavailable, LogError, Diverged)
 CHANGED = (
     "Its code or prompt has changed since, or it does not do the same each time. Put it back as it was and resume the "
     "run; or go on with the changed one from an event before that: `swarm fork RUN --at N`."

@@ -7,6 +7,7 @@ from pathlib import Path
 from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder, Scan
 from agents.files.removal import remove_tree
+from bus.errors import Damaged, NotFound, StorageFailed
 from bus.event_log import FileStore
 from bus.setup import FileChange, FileRef
 
@@ -38,7 +39,7 @@ class AttemptFolder:
         """Held by what changes the folder: one at a time."""
 
     async def open(self) -> ProjectFolder:
-        """Return the folder, laid out."""
+        """Return the folder, laid out. Raises `StorageFailed`; `Damaged` where the store has lost a file."""
         async with self._laying_out:  # several reads of one reply come at once
             if self._folder is None:
                 folder = ProjectFolder(self._root)
@@ -102,13 +103,19 @@ class AttemptFolder:
         return ref if await self._lay_beside(await self.open(), ref) else None
 
     async def remove(self) -> None:
-        """Delete the folder from disk."""
+        """Delete the folder from disk. Raises `StorageFailed`."""
         if self._folder is not None:
-            await asyncio.to_thread(remove_tree, self._root)
+            try:
+                await asyncio.to_thread(remove_tree, self._root)
+            except OSError as error:
+                raise StorageFailed(f"{self._root} cannot be removed: {error.strerror}.") from error
             self._folder = None
 
     async def _write(self, folder: ProjectFolder, ref: FileRef) -> None:
-        data = await self._store.get(ref.sha256)
+        try:
+            data = await self._store.get(ref.sha256)
+        except NotFound as error:
+            raise Damaged(f"{ref.path!r} cannot be laid out: {error}, though the log names it") from error
         await asyncio.to_thread(folder.write, ref.path, data)
 
     async def _bring_about(self, change: FileChange) -> None:
@@ -139,5 +146,8 @@ class AttemptFolder:
 
 
 def _make_empty(root: Path) -> None:
-    remove_tree(root)
-    root.mkdir(parents=True)
+    try:
+        remove_tree(root)
+        root.mkdir(parents=True)
+    except OSError as error:
+        raise StorageFailed(f"{root} cannot be made: {error.strerror}.") from error

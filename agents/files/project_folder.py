@@ -20,6 +20,7 @@ from pathlib import Path
 from agents.errors import ToolFailed, ToolRefused
 from agents.files import beneath, plain_file
 from agents.files import names as file_names
+from bus.errors import StorageFailed, is_storage
 from bus.setup import FileChange, FileRef
 
 READ_LIMIT = 16 * 1024 * 1024
@@ -76,7 +77,8 @@ class ProjectFolder:
     """The files beneath `root`, which exists and is trusted; what lies in it is not.
 
     Paths are relative with `/` between parts. Methods raise `ToolRefused` where a path may not be used, and
-    `ToolFailed` where it cannot: it is not there, too big, a folder.
+    `ToolFailed` where it cannot: it is not there, too big, a folder. A disk that is full or broken is `StorageFailed`:
+    no fault of the path, and nothing that a model could mend.
     """
 
     def __init__(self, root: Path, *, opener: beneath.Opener | None = None) -> None:
@@ -258,6 +260,8 @@ class ProjectFolder:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EXDEV):
                 raise ToolRefused(f"{path!r} may not be used: a part of it is a link.") from error
+            if is_storage(error):
+                raise StorageFailed(f"{self.root}: {error.strerror}: free some space, or mend the disk.") from error
             if error.errno == errno.ENXIO:
                 raise ToolRefused(f"{path!r} may not be used: it is no regular file.") from error
             raise ToolFailed(f"{path!r} cannot be used: {error.strerror}.") from error

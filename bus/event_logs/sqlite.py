@@ -14,7 +14,9 @@ from typing import Any, Literal, Self
 
 from bus.chain import START, check_head, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.codec import decode
+from bus.damage import unindexed
 from bus.database import Database
+from bus.database_file import NAME, RECOVER, Connect, connect
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, BusError, Conflict, Damaged, NotFound
 from bus.event_log import MarkStore, Owner, RunInfo
@@ -23,6 +25,8 @@ from bus.mark_store import SqliteMarkStore
 
 _PAGE = 256
 _FOREVER = 1 << 62
+_LINE = "CAST(coalesce(line, x'') AS BLOB)"
+"""Bytes, also where a damaged file has something else in its place."""
 _SWEPT = 2_000
 """Records removed in one transaction: others that write wait for no more."""
 
@@ -68,8 +72,11 @@ class SqliteEventLog:
         commit: Literal["inline", "thread"] = "inline",
         read_only: bool = False,
         patience_s: float = 30.0,
+        connect: Connect = connect,
     ) -> None:
-        self._database = Database(Path(folder), commit=commit, read_only=read_only, patience_s=patience_s)
+        self._database = Database(
+            Path(folder), commit=commit, read_only=read_only, patience_s=patience_s, connect=connect
+        )
         self._heads: dict[str, _Head] = {}
         self._database.forget = self._heads.clear
         self.files = SqliteFileStore(self._database)
@@ -77,6 +84,14 @@ class SqliteEventLog:
 
     async def __aenter__(self) -> Self:
         await self._database.__aenter__()
+        try:
+            with self._database.reading() as connection:
+                self._database.damage = self._database.damage or unindexed(connection)
+        except Damaged as error:
+            self._database.damage = self._database.damage or str(error)
+        except BaseException:
+            await self._database.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -195,21 +210,21 @@ class SqliteEventLog:
     async def read(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[Envelope]:
         """Yield a run's envelopes. See `EventLog.read`."""
         position = max(start, 1)
-        async for page in self._pages(run, position, end, "line"):
+        async for page in self._pages(run, position, end, _LINE):
             for stored, line in page:
                 if stored != position:
                     raise _gap(run, position)
                 try:
                     envelope = decode(line)
                 except BadEnvelope as error:
-                    raise Damaged(f"run {run!r}: the record at position {position} cannot be read: {error}") from error
+                    raise _unreadable(run, position, self._with_damage(error)) from error
                 yield envelope
                 position += 1
 
     async def lines(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield a run's records as they were written. See `EventLog.lines`."""
         position = max(start, 1)
-        async for page in self._pages(run, position, end, "line"):
+        async for page in self._pages(run, position, end, _LINE):
             for stored, line in page:
                 if stored != position:
                     raise _gap(run, position)
@@ -232,12 +247,16 @@ class SqliteEventLog:
     async def runs(self) -> Sequence[RunInfo]:
         """List the runs, newest first."""
         with self._database.reading() as connection:
+            if self._database.damage is not None:
+                return _readable_runs(connection)
             rows = connection.execute(
                 "SELECT runs.run, epoch, coalesce(position, parent_position), coalesce(total, 0), created, imported,"
                 " host, pid, started FROM runs LEFT JOIN events ON events.run = runs.number AND position ="
                 " (SELECT max(position) FROM events WHERE events.run = runs.number)"
                 " WHERE NOT removed ORDER BY runs.number DESC"
             ).fetchall()
+        if not all(isinstance(row[0], str) for row in rows):
+            raise Damaged(f"the list of runs in {NAME} cannot be read; {RECOVER}.")
         return [RunInfo(row[0], row[1], row[2], row[3], _owner(*row[6:]), row[4], bool(row[5])) for row in rows]
 
     async def head(self, run: str) -> tuple[int, str]:
@@ -249,7 +268,7 @@ class SqliteEventLog:
     async def verify(self, run: str, *, head: str | None = None) -> int:
         """Recompute the chain of hashes and return the length. See `EventLog.verify`."""
         position, digest, known = 0, START, {START.hex()}
-        async for page in self._pages(run, 1, None, "line, hash"):
+        async for page in self._pages(run, 1, None, f"{_LINE}, hash"):
             for stored, line, digest_stored in page:
                 position += 1
                 if stored != position:
@@ -262,19 +281,33 @@ class SqliteEventLog:
         check_head(run, head, known, position)
         return position
 
+    def _with_damage(self, error: Exception) -> str:
+        """Return an error's text, and what is known to be wrong with the file."""
+        damage = self._database.damage
+        return str(error) if damage is None or damage in str(error) else f"{error}; {damage}"
+
     async def _pages(self, run: str, start: int, end: int | None, columns: str) -> AsyncIterator[list[tuple[Any, ...]]]:
         """Yield rows of (position, *columns) in pages: small reads, between which others have their turn."""
         position, most = start, _FOREVER if end is None else end
         while True:
-            with self._database.reading() as connection:
-                # Asked for each page: should the run be removed meanwhile, its number may be another's.
-                stretch = next(it for it in _stretches(connection, run) if position <= it.end)
-                last = min(stretch.end, most)
-                page = _page(connection, columns, stretch.number, position, last) if position <= last else []
+            try:
+                with self._database.reading() as connection:
+                    # Asked for each page: should the run be removed meanwhile, its number may be another's.
+                    stretch = next(it for it in _stretches(connection, run) if position <= it.end)
+                    last = min(stretch.end, most)
+                    page = _page(connection, columns, stretch.number, position, last) if position <= last else []
+            except (Damaged, NotFound) as error:
+                if isinstance(error, NotFound) and self._database.damage is None:
+                    raise
+                raise _unreadable(run, position, self._with_damage(error)) from error
             if not page:
-                if position > last or stretch.end == _FOREVER:
+                if position > last:
                     return
-                raise _gap(run, position)
+                if stretch.end < _FOREVER:
+                    raise _gap(run, position)
+                if self._database.damage is not None:
+                    raise Damaged(f"run {run!r}: what stood from position {position} on: {self._database.damage}.")
+                return
             yield page
             position = page[-1][0] + 1
             await asyncio.sleep(0)
@@ -282,7 +315,14 @@ class SqliteEventLog:
 
 def _page(connection: sqlite3.Connection, columns: str, number: int, start: int, last: int) -> list[tuple[Any, ...]]:
     query = f"SELECT position, {columns} FROM events WHERE run = ? AND position BETWEEN ? AND ?"  # noqa: S608 - ours
-    return connection.execute(f"{query} ORDER BY position LIMIT ?", (number, start, last, _PAGE)).fetchall()
+    rows = []
+    try:
+        for row in connection.execute(f"{query} ORDER BY position LIMIT ?", (number, start, last, _PAGE)):
+            rows.append(row)  # noqa: PERF402 - those before a record that cannot be read are good
+    except sqlite3.DatabaseError:
+        if not rows:
+            raise
+    return rows
 
 
 def _add(connection: sqlite3.Connection, head: _Head, time: str, lines: Sequence[bytes]) -> None:
@@ -325,7 +365,25 @@ def _sweep(connection: sqlite3.Connection) -> bool:
     return False
 
 
+_LAST = "SELECT position, hash, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1"
+_RUNS = (
+    "SELECT number, run, epoch, parent_position, created, imported, host, pid, started FROM runs"
+    " WHERE NOT removed ORDER BY number DESC"
+)
 _ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE "
+
+
+def _readable_runs(connection: sqlite3.Connection) -> list[RunInfo]:
+    """Return the runs of a damaged file, as far as they are to be found."""
+    found = []
+    for number, run, epoch, begins, created, imported, *owner in connection.execute(_RUNS).fetchall():
+        try:
+            last = connection.execute(_LAST, (number,)).fetchone() or (begins, b"", 0)
+        except sqlite3.DatabaseError:
+            last = begins, b"", 0
+        if isinstance(run, str):
+            found.append(RunInfo(run, epoch, last[0], last[2], _owner(*owner), created, bool(imported)))
+    return found
 
 
 def _head(connection: sqlite3.Connection, run: str) -> _Head:
@@ -335,9 +393,7 @@ def _head(connection: sqlite3.Connection, run: str) -> _Head:
     if row is None:
         raise NotFound(f"there is no run {run!r}")
     number, epoch, host, begins = row
-    last = connection.execute(
-        "SELECT position, hash, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1", (number,)
-    ).fetchone()
+    last = connection.execute(_LAST, (number,)).fetchone()
     position, digest, total = last or (begins, _hash_at(connection, run, begins), 0)
     return _Head(number, None if host is None else epoch, position, digest, total)
 
@@ -370,6 +426,10 @@ def _stretches(connection: sqlite3.Connection, run: str) -> list[_Stretch]:
 
 def _owner(host: str | None, pid: int, started: str) -> Owner | None:
     return None if host is None else Owner(host, pid, started)
+
+
+def _unreadable(run: str, position: int, why: object) -> Damaged:
+    return Damaged(f"run {run!r}: the record at position {position} cannot be read: {why}")
 
 
 def _gap(run: str, position: int) -> Damaged:

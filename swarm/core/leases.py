@@ -21,7 +21,7 @@ from bus.events import (
 )
 from swarm.core import doubts
 from swarm.core.limits import call_of
-from swarm.core.state import RunState, Status, Work
+from swarm.core.state import PlannerTold, RunState, Status, Work, finding_of
 
 PRIORITY = {"plan": 0, "review": 1, "subtask": 2}
 """What is handed out first: begun work is finished before new work is begun."""
@@ -42,6 +42,8 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
     work = state.works[envelope.subject or ""]
     heapq.heappop(state.wanted[work.role])
     work.order = work.order or envelope.sequence
+    if work.kind == "plan" and work.told is None:
+        work.told = _told(state)
     work.lease, work.agent, work.deadline_ms = envelope.id, event.agent, event.deadline_ms
     # What an earlier lease asked and never told is not coming any more.
     for key in work.open_calls:
@@ -56,6 +58,13 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
         subtask = state.subtasks[event.subtask.id]
         subtask.status, subtask.attempts, subtask.order = Status.WORKING, event.attempt, work.order
         state.assigned.add(event.subtask.id)
+
+
+def _told(state: RunState) -> PlannerTold:
+    """Return what a planner is told of the run as it stands: the run goes on while it thinks, and may be resumed."""
+    findings = tuple(finding_of(subtask) for subtask in state.subtasks.values())
+    left = state.limits.subtasks - len(state.assigned - set(state.subtasks))
+    return PlannerTold(findings, dict(state.tree), left)
 
 
 def _free(state: RunState, work: Work) -> None:
@@ -136,7 +145,7 @@ def tool_returned(state: RunState, envelope: Envelope, event: ToolReturned) -> N
     if event.path in work.outward:
         del work.outward[event.path]
         if not event.error and work.kind == "subtask":
-            deed = Deed(event.tool, event.arguments, event.output)
+            deed = Deed(event.tool, event.arguments, event.output, event.attempt)
             state.subtasks[work.subtask or ""].outward[event.digest] = deed
 
 

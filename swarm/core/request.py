@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from agents.briefing import Briefing, Finding, Offer
+from agents.briefing import Briefing, Offer
 from bus.envelope import Envelope
 from bus.setup import FileRef, Setup
 from swarm.core import tree
 from swarm.core.plan import NOT_WORKERS
-from swarm.core.state import RunState, SubtaskState, Work
+from swarm.core.state import RunState, Work, finding_of
 
 GOAL_TOLD = 1_200
 """Characters of the goal that a worker is told; planners and critics are told all of it.
@@ -27,6 +27,7 @@ def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefin
         forked=work.forked,
         settled=dict(work.settled),
         private=bool(state.workspace),
+        run=state.run,
         env={f"INPUT_{name.upper().replace('-', '_')}": value for name, value in _setup(state).inputs.items()},
     )
 
@@ -43,22 +44,22 @@ def _told(state: RunState, work: Work) -> Briefing:
                 shortened(setup.goal),
                 role,
                 setup.permissions,
-                outward=dict(subtask.outward),
+                outward={name: deed for name, deed in subtask.outward.items() if deed.attempt < work.attempt},
                 base=base,
                 start=tree.start_of(subtask, base),
                 left={f"{tree.LEFT}{ref.path}": _moved(ref) for ref in tree.left_behind(subtask, base)},
-                findings=tuple(_finding(state.subtasks[need]) for need in subtask.spec.needs),
+                findings=tuple(finding_of(state.subtasks[need]) for need in subtask.spec.needs),
             )
         case "review":
             if work.subtask is None:
                 files = state.tree
-                findings = tuple(_finding(subtask) for subtask in state.subtasks.values())
+                findings = tuple(finding_of(subtask) for subtask in state.subtasks.values())
             else:
                 subtask = state.subtasks[work.subtask]
                 files = tree.base_of(state, subtask)
                 if subtask.result is not None:
                     tree.overlay(files, subtask.result.files)
-                findings = (_finding(subtask),)
+                findings = (finding_of(subtask),)
             return Briefing(
                 setup.goal,
                 role,
@@ -73,17 +74,18 @@ def _told(state: RunState, work: Work) -> Briefing:
                 for name, offered in setup.roles.items()
                 if name not in NOT_WORKERS
             )
-            findings = tuple(_finding(subtask) for subtask in state.subtasks.values())
-            left = state.limits.subtasks - len(state.assigned - set(state.subtasks))
+            told = work.told
+            if told is None:
+                raise AssertionError("a plan is asked for once its request is handed out")
             return Briefing(
                 setup.goal,
                 role,
                 setup.permissions,
                 base=state.workspace,
-                start=state.tree,
-                findings=findings,
+                start=told.files,
+                findings=told.findings,
                 offers=offers,
-                most_subtasks=left,
+                most_subtasks=told.most_subtasks,
             )
 
 
@@ -101,11 +103,3 @@ def shortened(goal: str) -> str:
 
 def _moved(ref: FileRef) -> FileRef:
     return ref.model_copy(update={"path": f"{tree.LEFT}{ref.path}"})
-
-
-def _finding(subtask: SubtaskState) -> Finding:
-    result = subtask.result or subtask.rejected
-    spec = subtask.spec
-    text = result.text if result else ""
-    files = tuple(change.path for change in result.files if change.sha256) if result else ()
-    return Finding(spec.id, spec.role, spec.instruction, text, files, subtask.status.value, subtask.feedback)

@@ -1,11 +1,12 @@
 """What a run's log adds up to: `RunState`, the fold of `apply` over the events. Only `apply` changes it."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from agents.briefing import Deed
+from agents.briefing import Deed, Finding
 from bus.events import (
     GoalAccepted,
     GoalFailed,
@@ -73,6 +74,15 @@ class SubtaskState:
     """By digest: what its attempts did to the outside world."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlannerTold:
+    """What a planner is told of the run: how it stood when the request was first handed out."""
+
+    findings: tuple[Finding, ...]
+    files: Mapping[str, FileRef]
+    most_subtasks: int
+
+
 @dataclass(slots=True)
 class Work:
     """One request that is open: wanted, or in an agent's hands."""
@@ -96,6 +106,8 @@ class Work:
 
     The effects themselves stay in the log: who gives the request out reads them there.
     """
+    told: PlannerTold | None = None
+    """For a plan, once handed out: a planner that is run again must be told the same."""
     forked: bool = False
     """In a fork: whether its agent may part from the effects of the past, where it asks for something else."""
     open_calls: set[CallKey] = field(default_factory=set)
@@ -216,3 +228,12 @@ class RunState:
     def all_accepted(self) -> bool:
         """Whether the plan is done."""
         return bool(self.subtasks) and self.not_accepted == 0
+
+
+def finding_of(subtask: SubtaskState) -> Finding:
+    """Return what others are told of a subtask as it stands."""
+    result = subtask.result or subtask.rejected
+    spec = subtask.spec
+    text = result.text if result else ""
+    files = tuple(change.path for change in result.files if change.sha256) if result else ()
+    return Finding(spec.id, spec.role, spec.instruction, text, files, subtask.status.value, subtask.feedback)

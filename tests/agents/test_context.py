@@ -25,7 +25,7 @@ from agents.errors import (
 from agents.files.attempt_folder import AttemptFolder
 from agents.journal import digest_of
 from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed
-from agents.tool import Tool, tool
+from agents.tool import Tool, ToolContext, tool
 from agents.tool_calls import OUTPUT_CAP
 from agents.tools.project_files import read_file, write_file
 from bus.events import (
@@ -104,6 +104,7 @@ class Maker:
         attempt: int = 1,
         start: Mapping[str, FileRef] | None = None,
         outward: Mapping[str, Deed] | None = None,
+        run: str = "run-1",
     ) -> tuple[Context, Log]:
         log = Log(recorded)
         effects = Effects(recorded, log)
@@ -113,7 +114,7 @@ class Maker:
             request="it",
             attempt=attempt,
             feedback=(),
-            briefing=Briefing("the goal", setup, start=start or {}, base=start or {}, outward=outward or {}),
+            briefing=Briefing("the goal", setup, start=start or {}, base=start or {}, outward=outward or {}, run=run),
             means=Means(model or Answers(), {one.name: one for one in tools}, temperature=0.25),
             effects=effects,
             folder=AttemptFolder(self.folder, self.store, start or {}, start or {}),
@@ -284,6 +285,22 @@ async def test_what_an_earlier_attempt_did_outward_is_not_done_again(make: Maker
     assert await context.call_tool("post", text="hello again") == "posted"
     assert POSTED == ["hello again"]
     assert log.kinds == ["ToolReturned", "ToolCalled", "ToolReturned"]
+
+
+@tool(effect="outward", idempotent=True)
+async def order(item: str, context: ToolContext) -> str:  # noqa: ARG001 - the digest has it
+    """Order something; the shop knows a repeated order by its key."""
+    return context.idempotency_key
+
+
+async def test_a_repeated_call_has_the_same_key_in_each_attempt_and_in_no_other_run(make: Maker) -> None:
+    """An attempt may end while the call is under way: then the next one repeats it."""
+
+    async def key(item: str, **of: Any) -> str:
+        return await make(tools=[order], **of)[0].call_tool("order", item=item)
+
+    assert await key("tea") == await key("tea", attempt=2)
+    assert len({await key("tea"), await key("milk"), await key("tea", run="run-2")}) == 3
 
 
 @tool(effect="reads")

@@ -1,0 +1,79 @@
+"""An agent that gets a request again, after a crash, is told what it was told before: else its journal does not fit."""
+
+from bus.envelope import Envelope
+from bus.events import (
+    AgentJoined,
+    AssignmentEnded,
+    GoalSubmitted,
+    ResultSubmitted,
+    ToolCalled,
+    ToolReturned,
+    WorkFailed,
+)
+from bus.setup import FileChange, Limits, Subtask
+from swarm.core.apply import apply
+from swarm.core.decide import decide
+from swarm.core.marks import pack, unpack
+from swarm.core.request import brief
+from swarm.core.state import RunState
+from tests.support.simulation import setup_of
+
+CALL = {"path": (0,), "digest": "d", "tool": "post", "arguments": {"to": "all"}}
+
+
+class Run:
+    """A run by hand."""
+
+    def __init__(self, *subtasks: Subtask, attempts: int = 3) -> None:
+        self.state = RunState("run")
+        self.record(GoalSubmitted(setup=setup_of(limits=Limits(attempts=attempts), plan=subtasks)))
+        for role in ("planner", "coder", "critic"):
+            self.record(AgentJoined(agent=f"local/{role}", roles=(role,), slots=4))
+
+    def record(self, event: object, request: str | None = None) -> None:
+        """Record an event, under the lease of a request if one is named, and all that follows."""
+        lease = self.state.works[request].lease if request else None
+        self._apply(event, request, lease)
+        while (decision := decide(self.state)) is not None:
+            self._apply(decision.event, decision.subject, decision.cause)
+
+    def _apply(self, event: object, subject: str | None, cause: str | None) -> None:
+        at = self.state.position + 1
+        apply(self.state, Envelope(f"id{at}", "/test", event, "run", "", subject, cause, at, at))  # type: ignore[arg-type]
+
+    def told(self, request: str):
+        return brief(self.state, self.state.works[request], ())
+
+
+def subtask(name: str) -> Subtask:
+    return Subtask(id=name, role="coder", instruction="do it")
+
+
+def test_what_an_attempt_did_itself_is_no_news_to_it() -> None:
+    run = Run(subtask("a"))
+    before = run.told("a")
+    run.record(ToolCalled(attempt=1, outward=True, **CALL), "a")
+    run.record(ToolReturned(attempt=1, output="posted", **CALL), "a")
+    assert run.told("a").outward == before.outward == {}
+    run.record(WorkFailed(reason="broke", kind="error", effects=2), "a")
+    (deed,) = run.told("a").outward.values()
+    assert (deed.tool, deed.output, deed.attempt) == ("post", "posted", 1)
+
+
+def test_a_planner_is_told_the_run_as_it_stood_when_it_was_first_asked() -> None:
+    run = Run(subtask("a"), subtask("b"), attempts=1)
+    run.record(WorkFailed(reason="broke", kind="error"), "a")
+    plan = next(name for name, work in run.state.works.items() if work.kind == "plan")
+    before = run.told(plan)
+    assert {finding.subtask: finding.status for finding in before.findings} == {"a": "failed", "b": "working"}
+    run.record(
+        ResultSubmitted(text="done", files=(FileChange(path="b.txt", base=None, sha256="0" * 64, bytes=1),)), "b"
+    )
+    assert "b.txt" in run.state.tree
+    assert run.told(plan) == before
+    marked = unpack("run", pack(run.state))
+    assert brief(marked, marked.works[plan], ()) == before
+    lease = run.state.works[plan].lease
+    run.record(AssignmentEnded(lease=lease or "", why="its agent is gone"))
+    assert run.state.works[plan].lease not in {None, lease}, "it was handed out again"
+    assert run.told(plan) == before
