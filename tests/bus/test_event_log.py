@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bus.chain import START, link
 from bus.codec import encode
 from bus.envelope import Envelope
-from bus.errors import BadArchive, BadEnvelope, BusError, Conflict, NotFound, TooNew
+from bus.errors import BadArchive, BadEnvelope, BusError, Conflict, Damaged, NotFound, TooNew
 from bus.event_log import EventLog
 from bus.event_logs import EVENT_LOGS
 from bus.event_logs.memory import MemoryEventLog
