@@ -26,6 +26,8 @@ help: ## this list
 demo: $(VENV)/.installed bubblewrap ## run scenarios/first_steps.yaml live, with the model found or else a small one of our own
 	@$(BIN)/swarm run scenarios/first_steps.yaml --dry-run >/dev/null 2>&1 || $(MAKE) --no-print-directory $(VENV)/.local
 	$(BIN)/swarm run scenarios/first_steps.yaml
+	@echo "A run recorded before, gone through again without model, key or network:"
+	@echo "  $(BIN)/swarm import scenarios/first_steps.zip && $(BIN)/swarm replay last"
 
 .PHONY: test
 test: $(VENV)/.dev bubblewrap ## the tests, without network and without a model

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from agents.completions.prices import price_of
 from bus.envelope import Envelope
 from bus.errors import BusError, Conflict, Damaged, NotFound, StorageFailed
-from bus.event_log import Mark, RunInfo
+from bus.event_log import EventLog, Mark, RunInfo
 from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
@@ -359,8 +359,13 @@ async def _finish(state: RunState, store: Store) -> Outcome:
     folder = None
     if state.ended is not None:
         folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(state.out_folder))
-    _, head = await store.log.head(state.run)
-    return outcome_of(state, folder=str(folder) if folder else None).model_copy(update={"head": head})
+    return await with_head(outcome_of(state, folder=str(folder) if folder else None), store.log)
+
+
+async def with_head(outcome: Outcome, log: EventLog) -> Outcome:
+    """Return an outcome with the hash that its log ends in; as it is, where the log goes on after it."""
+    length, head = await log.head(outcome.run)
+    return outcome.model_copy(update={"head": head}) if length == outcome.events else outcome
 
 
 async def _sandbox_works(setup: Setup, parts: Parts) -> None:

@@ -9,6 +9,7 @@ import swarm
 from bus.events import NoProgressNoticed, ReviewGiven, SubtaskAssigned, ToolReturned
 from swarm.commands.shipped import shipped
 from swarm.scenario.model import schema
+from tests.support.command import ROOT, clean_env, process
 from tests.support.site import Site, folder
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
@@ -263,3 +264,13 @@ def fetch(url):
 
 def read(path):
     return {"tool": "read_file", "arguments": {"path": path}}
+
+
+def test_the_recorded_run_that_we_ship_replays_without_key_or_network(tmp_path):
+    """It was made with the small model of our own; after a change of a prompt or rule it has to be made anew."""
+    env = clean_env(tmp_path)
+    archive = str(ROOT / "scenarios" / "first_steps.zip")
+    assert process("import", archive, cwd=tmp_path, env=env).status == 0
+    replayed = process("replay", "last", "--json", cwd=tmp_path, env=env)
+    assert replayed.status == 0, replayed.out
+    assert replayed.json["ok"] is True

@@ -46,7 +46,7 @@ async def _show(args: argparse.Namespace, folder: Path | None) -> int:
             raise UsageError(f"{info.run} has {info.length} events; there is no event {args.at}.")
         state = await fold(store.log, info.run, end=args.at)
         past = args.at is not None and args.at < info.length
-        outcome = outcome_now(state, info)
+        outcome = await launch.with_head(outcome_now(state, info), store.log)
         if past and outcome.outcome == "running":
             outcome = outcome.model_copy(update={"reason": f"as it was after event {args.at} of {info.length}"})
         if folder is not None:

@@ -12,6 +12,7 @@ from bus.envelope import Envelope
 from bus.store import open_store
 from swarm.commands.failures import STOPPED
 from swarm.commands.report import report
+from swarm.launch import with_head
 from swarm.outcome import Outcome, outcome_of
 from swarm.runtime import fold
 from swarm.settings import Settings
@@ -90,4 +91,4 @@ async def watched(args: argparse.Namespace, settings: Settings, act: Callable[[W
 async def stored_outcome(settings: Settings, run: str) -> Outcome:
     """Return the outcome of a run as its log tells it."""
     async with open_store(settings.home, read_only=True) as store:
-        return outcome_of(await fold(store.log, run))
+        return await with_head(outcome_of(await fold(store.log, run)), store.log)

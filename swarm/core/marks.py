@@ -59,8 +59,9 @@ class _Part:
 
     def take(self, value: object) -> BaseModel:
         """Return a value as it is written."""
-        fields = {name: getattr(value, name) for name in self.model.model_fields}
-        return self.model.model_construct(**fields | {name: [*fields[name].items()] for name in self.pairs})
+        fields: dict[str, Any] = {name: getattr(value, name) for name in self.model.model_fields}
+        fields |= {name: [*fields[name].items()] for name in self.pairs}
+        return self.model.model_construct(None, **fields)
 
     def give(self, read: BaseModel) -> dict[str, Any]:
         """Return the arguments to make the value of again."""

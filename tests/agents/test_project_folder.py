@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from agents.errors import ToolFailed, ToolRefused
 from agents.files import beneath
 from agents.files.project_folder import Entry, ProjectFolder
+from bus.errors import StorageFailed
 
 SECRET = b"the secret of the host"
 
@@ -265,7 +266,7 @@ def test_a_write_that_fails_leaves_the_old_content(folder: ProjectFolder, monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "rename", full)
-    with pytest.raises(ToolFailed, match="No space left"):
+    with pytest.raises(StorageFailed, match="No space left"):
         folder.write("a", b"new")
     assert folder.read("a") == b"old"
     assert names(folder.root) == ["a"]

@@ -1,5 +1,6 @@
 """Whole runs in which two subtasks change one file at the same time."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from swarm.merging import compare
 from swarm.outcome import Outcome
 from swarm.replay import replay
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
-from tests.support.runs import player, results, resume, scenario, start, story
+from tests.support.runs import player, results, resume, scenario, start, story, subtask_of
 
 PATH = "shared.txt"
 LINES = [f"line {number}\n" for number in range(10)]
@@ -292,8 +293,23 @@ async def test_a_run_with_merges_and_clashes_replays(tmp_path: Path) -> None:
             return read(wanted[len(seen)]) if len(seen) < len(wanted) else write(seen[0] + "by c\n")
         return write(text(l1="also by c"))
 
-    async with ChatEndpoint(player(play=play)) as endpoint:
-        outcome = await run(tmp_path, endpoint, plan=plan("a", "b", "c"))
+    others = asyncio.Event()  # `c` comes last, whatever the machine does meanwhile
+
+    async def respond(body: Body) -> Reply:
+        if subtask_of(body) == "c":
+            await others.wait()
+        return player(play=play)(body)
+
+    merges: list[str] = []
+
+    def on_event(envelope: Envelope) -> None:
+        if isinstance(envelope.event, FilesMerged):
+            merges.append(envelope.event.subtask)
+            if len(merges) == 2:
+                others.set()
+
+    async with ChatEndpoint(respond) as endpoint:
+        outcome = await run(tmp_path, endpoint, plan=plan("a", "b", "c"), on_event=on_event)
     assert outcome.outcome == "accepted", outcome.reason
     told = await story(tmp_path)
     assert told.of(MergeTried)

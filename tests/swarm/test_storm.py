@@ -69,7 +69,7 @@ async def weather(folder: Path, seed: int) -> str:
     again = RunState(told.state.run)
     for envelope in told.log:
         apply(again, envelope)
-    assert outcome_of(again, folder=outcome.folder) == outcome, where
+    assert outcome_of(again, folder=outcome.folder) == outcome.model_copy(update={"head": ""}), where
     assert outcome.tokens.input + outcome.tokens.output + outcome.tokens.unproven <= 20_000_000, where
     assert not again.ledger.reserved, where
     assert not again.leases, where
