@@ -20,6 +20,8 @@ from agents.checks import CHECKS
 from agents.models import MODELS
 from bus.setup import Limits
 from tests.support.command import ROOT, clean_env, serving
+from tests.support.endpoint import Answer, Body, Reply
+from tests.support.runs import results, role_of
 
 README = (ROOT / "README.md").read_text()
 FENCED = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -77,6 +79,19 @@ ANSWERS = [
 ]
 
 
+def respond(body: Body) -> Reply:
+    """Answer for the run that is killed, over HTTP and after a while, so that there is a middle to kill it in."""
+    given = results(body)
+    match role_of(body):
+        case "planner":
+            plan = [PRICES, {"id": "report", "role": "coder", "do": "Write report.md.", "needs": ["prices"]}]
+            return json.dumps({"subtasks": plan})
+        case "researcher":
+            reads = Answer(calls=[("read_file", {"path": "material/vendors.md"})])
+            return json.dumps(FOUND) if given else reads
+    return "Written." if given else Answer(calls=[("write_file", {"path": "report.md", "content": REPORT})])
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a checkout has, the README's files, and the commands it calls."""
@@ -96,7 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_of_the_readme_runs_as_it_stands(folder):
     ran = []
-    with serving() as endpoint:
+    with serving(responder=respond, latency_s=0.3, keep=50) as endpoint:
         env = clean_env(
             folder,
             PATH=f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -109,13 +124,17 @@ def test_every_command_of_the_readme_runs_as_it_stands(folder):
         for block in BLOCKS:
             if block.language != "sh" or block.text.startswith("make "):
                 continue
+            model = {"SWARM_MODEL": "openai:test-model"} if "kill -9" in block.text else {}
             ended = subprocess.run(
-                ["sh", "-e", "-x", "-c", block.text], cwd=folder, env=env, text=True, timeout=100, check=False,
+                ["sh", "-e", "-x", "-c", block.text], cwd=folder, env=env | model, text=True, timeout=100, check=False,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             assert ended.returncode == 0, f"{block.text}\n{ended.stdout}"
             ran += re.findall(r"^\+ (swarm \w+|python \S+)", ended.stdout, re.MULTILINE)
     assert (folder / "report" / "report.md").read_text() == REPORT
+    asked = [json.dumps(request.body["messages"]) for request in endpoint.requests]
+    assert len(asked) >= 5
+    assert len(asked) - len(set(asked)) <= 1, "only what the kill cut off may be asked for twice"
     commands = {command for command in ran if command.startswith("swarm ")}
     assert len(commands) >= 7
     assert {"python digest.py", "python try_editor.py", "python -m"} <= set(ran)
