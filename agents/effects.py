@@ -8,7 +8,8 @@ nothing is done for it; whoever runs it (`reply_of`) ends it.
 
 Recorded or new, an outcome is handed over alone, and only when the role has done all that it does about the one before:
 so what a role does is a function of the order of its outcomes, which the log has, and of nothing else. Whether it is
-done asyncio does not tell; `QUIET_TURNS` of the loop in which it began no effect are taken for it.
+done asyncio tells only where nothing else is to run either; else `QUIET_TURNS` of the loop in which it began no effect
+are taken for it.
 """
 
 import asyncio
@@ -56,11 +57,11 @@ class Turns:
 
     def __init__(self) -> None:
         self.now = 0
-        self._waiting: list[tuple[int, int, Callable[[], None]]] = []
+        self._waiting: list[tuple[int, int, Callable[[bool], None]]] = []
         self._calls = 0
 
-    def call_at(self, turn: int, callback: Callable[[], None]) -> None:
-        """Call back once the loop is past a turn to come."""
+    def call_at(self, turn: int, callback: Callable[[bool], None]) -> None:
+        """Call back once the loop is past a turn to come, or idle: then with True."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._turn)
         self._calls += 1
@@ -69,10 +70,19 @@ class Turns:
     def _turn(self) -> None:
         self.now += 1
         loop = asyncio.get_running_loop()
-        while self._waiting and self._waiting[0][0] <= self.now:
-            loop.call_soon(heapq.heappop(self._waiting)[2])
+        idle = is_idle(loop)
+        while self._waiting and (idle or self._waiting[0][0] <= self.now):
+            loop.call_soon(heapq.heappop(self._waiting)[2], idle)
         if self._waiting:
             loop.call_soon(self._turn)
+
+
+def is_idle(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether nothing in a loop can go on by itself: then every role has done all that it does.
+
+    asyncio keeps what is to run in `_ready`; of a loop that does not have it nobody can tell.
+    """
+    return not getattr(loop, "_ready", True)
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
@@ -191,8 +201,8 @@ class Effects:
             self._turning = True
             self._turns.call_at(self._quiet_at, self._look)
 
-    def _look(self) -> None:
-        if self._turns.now >= self._quiet_at:
+    def _look(self, idle: bool) -> None:  # noqa: FBT001 - called by `Turns`
+        if idle or self._turns.now >= self._quiet_at:
             if not self._hand_out():
                 self._turning = False
                 return
