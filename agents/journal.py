@@ -18,7 +18,6 @@ from decimal import Decimal
 
 import orjson
 
-from agents.divergence import explain, named
 from agents.errors import Diverged
 from bus.events import (
     CheckEnded,
@@ -104,6 +103,8 @@ class Journal:
         if entry is None:
             return None
         if (entry.kind, entry.digest) != (KINDS[type(intent)], digest_in(intent)):
+            from agents.divergence import explain  # noqa: PLC0415 - what compares texts is needed here only
+
             raise Diverged(entry.at, explain(self._records, entry.at, intent))
         entry.begun = True
         return entry
@@ -127,6 +128,8 @@ class Journal:
 
     def missing(self) -> str:
         """Name the recorded effect that the role has not begun."""
+        from agents.divergence import named  # noqa: PLC0415 - likewise
+
         return "nothing" if self.drained else named(self._records[self._next])
 
 

@@ -38,7 +38,7 @@ from bus.pubsub import Bus
 from bus.setup import FileChange, Limits, RoleSetup, Setup, Subtask
 from bus.store import open_store
 from bus.transports.memory import MemoryTransport
-from swarm import launch
+from swarm import finding
 from swarm.clock import RunClock
 from swarm.commands.looking import outcome_now
 from swarm.core.apply import apply
@@ -207,7 +207,7 @@ def showing(count: int, end: int | None = None) -> float:
     async def show() -> float:
         begun = perf_counter()
         async with open_store(place, read_only=True) as store:
-            info = await launch.find(store, "last")
+            info = await finding.find(store, "last")
             state = await fold(store.log, info.run, end=end)
             outcome_now(state, info).model_dump_json()
         return perf_counter() - begun
@@ -222,7 +222,7 @@ def telling(count: int) -> float:
     async def tell() -> float:
         begun = perf_counter()
         async with open_store(place, read_only=True) as store:
-            info = await launch.find(store, "last")
+            info = await finding.find(store, "last")
             start = info.length - SHOWN - 10
             timeline = Timeline.after(await fold(store.log, info.run, end=start - 1))
             async for envelope in store.log.read(info.run, start, start + SHOWN):
@@ -239,7 +239,7 @@ def resuming(count: int) -> float:
     async def resume(copy: Path) -> float:
         begun = perf_counter()
         async with open_store(copy) as store:
-            info = await launch.find(store, "last")
+            info = await finding.find(store, "last")
             state = await fold(store.log, info.run)
             epoch = await store.log.take(info.run, OWNER, previous=None)
             async with MemoryTransport() as transport:

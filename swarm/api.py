@@ -8,7 +8,7 @@ from typing import Literal
 
 from bus.envelope import Envelope
 from bus.event_log import EventLog
-from swarm import launch
+from swarm import finding, launch, preparing
 from swarm.errors import UsageError
 from swarm.outcome import Outcome
 from swarm.scenario.model import Scenario
@@ -41,7 +41,7 @@ async def run(
     elif not isinstance(scenario, Scenario):
         scenario = Scenario.load(scenario, inputs=inputs)
     settings = _settings(home, scenario.folder)
-    ready = await launch.prepare(scenario, settings, models=[model] if model else [])
+    ready = await preparing.prepare(scenario, settings, models=[model] if model else [])
     return await launch.start(ready, settings, out=Path(out) if out else None, on_event=on_event)
 
 
@@ -69,9 +69,9 @@ async def resume(
 @asynccontextmanager
 async def open_log(home: str | Path | None = None) -> AsyncIterator[EventLog]:
     """Open the event log for reading: `async for envelope in log.read(run)`. Raises `SwarmError`."""
-    async with launch.reading(_settings(home, None)) as store:
+    async with finding.reading(_settings(home, None)) as store:
         yield store.log
 
 
 def _settings(home: str | Path | None, folder: Path | None) -> Settings:
-    return launch.with_home(read_settings(os.environ, folder), Path(home) if home is not None else None)
+    return finding.with_home(read_settings(os.environ, folder), Path(home) if home is not None else None)

@@ -7,12 +7,13 @@ from pathlib import Path
 from bus.events import RunForked
 from bus.setup import Limits, Setup
 from bus.store import Store, open_store
-from swarm import launch
+from swarm import finding, launch
 from swarm.errors import UsageError
-from swarm.launch import OnEvent, Ready
+from swarm.launch import OnEvent
 from swarm.outcome import Outcome
 from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
+from swarm.preparing import Ready
 from swarm.runtime import fold
 from swarm.scenario.model import Scenario
 from swarm.scenario.trust import file_hashes, role_hashes
@@ -76,7 +77,7 @@ class Past:
 
 async def past_of(store: Store, name: str, at: int | None) -> Past:
     """Return the past of a run until event `at`, by default its last. Raises `UsageError`."""
-    info = await launch.find(store, name)
+    info = await finding.find(store, name)
     position = info.length if at is None else at
     if position > info.length:
         raise UsageError(f"{info.run} has {info.length} events; there is no event {position}.")

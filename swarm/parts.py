@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from agents.context import Means
 from agents.model import Model, Prepared
-from agents.models.recorded import RecordedFirst
 from agents.role import Role
 from agents.roles import ROLES
 from agents.sandbox import Sandbox
@@ -18,7 +17,6 @@ from bus import lookup
 from bus.setup import Setup
 from swarm.errors import MissingPart
 from swarm.model_choice import open_model, place_of
-from swarm.recordings import opened
 from swarm.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,6 +83,9 @@ class Parts:
         path = self._recordings.get(role)
         if path is None:
             return model
+        from agents.models.recorded import RecordedFirst  # noqa: PLC0415 - only recorded models need it
+        from swarm.recordings import opened  # noqa: PLC0415 - likewise
+
         if path not in self._recorded:  # each answer is given once, whichever role asks
             self._recorded[path] = opened(path, may_be_new=True)
         return RecordedFirst(self._recorded[path], model)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from swarm import launch, recordings
+from swarm import launch, preparing, recordings
 from swarm.errors import SwarmError
 from swarm.outcome import Outcome
 from swarm.scenario.model import Scenario
@@ -67,14 +67,14 @@ class Player:
         match self.how:
             case "play":  # with an empty environment: there is no key to be had
                 settings = Settings(home=self.place / "home")
-                ready = await launch.prepare(scenario, settings, models=[file])
+                ready = await preparing.prepare(scenario, settings, models=[file])
             case "new":
                 settings = self._settings(scenario)
                 models = [f"{role}={file}" for role in scenario.roles]
-                ready = await launch.prepare(scenario, settings, models=[*models, *live], record_new=True)
+                ready = await preparing.prepare(scenario, settings, models=[*models, *live], record_new=True)
             case "all":
                 settings = self._settings(scenario)
-                ready = await launch.prepare(scenario, settings, models=live)
+                ready = await preparing.prepare(scenario, settings, models=live)
         outcome = await launch.start(ready, settings, out=self.place / f"outcome-{self._runs}", on_event=log.append)
         if outcome.outcome == "paused":
             remedy = f"\n{self._remedy}-new" if self.how == "play" else ""

@@ -39,18 +39,18 @@ def run(args: argparse.Namespace) -> int:
 async def _diff(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415 - loads only where it is used
 
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.comparison import compare, parting  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
 
-    async with launch.reading(read_settings(os.environ)) as store:
-        a = await launch.find(store, args.a)
+    async with finding.reading(read_settings(os.environ)) as store:
+        a = await finding.find(store, args.a)
         state = await fold(store.log, a.run)
         if args.b is None and state.parent is None:
             raise UsageError(f"{a.run} is no fork: name the run to compare it with.")
-        b = await launch.find(store, args.b or state.parent or "")
+        b = await finding.find(store, args.b or state.parent or "")
         where = await parting(aiter(store.log.read(a.run)), aiter(store.log.read(b.run)))
         found = compare(state, await fold(store.log, b.run), where)
     if args.json:

@@ -32,11 +32,11 @@ async def _export(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415 - loads only where it is used
 
     from bus.archive import export_run  # noqa: PLC0415 - likewise
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.commands.report import report_archive  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
-    async with launch.reading(read_settings(os.environ)) as store:
-        info = await launch.find(store, args.run)
+    async with finding.reading(read_settings(os.environ)) as store:
+        info = await finding.find(store, args.run)
         report_archive("exported", await export_run(store, info.run, args.file), as_json=args.json)
     return 0

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _fork(args: argparse.Namespace, out: Path | None) -> int:
-    from swarm import launch  # noqa: PLC0415 - loads what runs agents
+    from swarm import finding, preparing  # noqa: PLC0415 - loads what runs agents
     from swarm.commands.choices import chosen_lines  # noqa: PLC0415 - likewise
     from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
@@ -61,13 +61,13 @@ async def _fork(args: argparse.Namespace, out: Path | None) -> int:
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     home = read_settings(os.environ).home
-    async with launch.reading(read_settings(os.environ)) as store:
+    async with finding.reading(read_settings(os.environ)) as store:
         past = await past_of(store, args.run, args.at)
     changes = Changes(args.goal, tuple(args.set), tuple(args.model))
     scenario = past.scenario(changes)
-    settings = launch.with_home(read_settings(os.environ, scenario.folder), home)
+    settings = finding.with_home(read_settings(os.environ, scenario.folder), home)
     consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
-    ready = await launch.prepare(scenario, settings, models=past.models(changes))
+    ready = await preparing.prepare(scenario, settings, models=past.models(changes))
     if not (args.quiet or args.json):
         for line in chosen_lines(ready.choices):
             note(line)

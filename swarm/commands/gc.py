@@ -44,12 +44,12 @@ async def _gc(args: argparse.Namespace) -> int:
     from agents.files.removal import remove_tree  # noqa: PLC0415 - likewise
     from bus.errors import Conflict  # noqa: PLC0415 - likewise
     from bus.references import unnamed  # noqa: PLC0415 - likewise
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say  # noqa: PLC0415 - likewise
 
     settings, freed = read_settings(os.environ), 0
-    async with launch.keeping(settings) as store:
+    async with finding.keeping(settings) as store:
         try:
             async with store.files.alone():
                 there = await store.files.sizes()

@@ -55,15 +55,15 @@ async def _log(args: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase  # noqa: PLC0415 - likewise
 
     from bus.codec import encode  # noqa: PLC0415 - likewise
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.core.state import RunState  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import has_colour, say  # noqa: PLC0415 - likewise
     from swarm.views.timeline import Timeline  # noqa: PLC0415 - likewise
 
-    async with launch.reading(read_settings(os.environ)) as store:
-        info = await launch.find(store, args.run)
+    async with finding.reading(read_settings(os.environ)) as store:
+        info = await finding.find(store, args.run)
         if args.check_chain:
             return await _check_chain(store, info.run, head=args.head, as_json=args.json)
         before = RunState(info.run) if args.json else await fold(store.log, info.run, end=args.start - 1)

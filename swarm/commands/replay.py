@@ -35,7 +35,7 @@ async def _replay(args: argparse.Namespace) -> int:
     from dataclasses import asdict  # noqa: PLC0415 - likewise
     from pathlib import Path  # noqa: PLC0415 - likewise
 
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
     from swarm.fork import Changes, past_of  # noqa: PLC0415 - likewise
     from swarm.replay import replay  # noqa: PLC0415 - likewise
@@ -43,8 +43,8 @@ async def _replay(args: argparse.Namespace) -> int:
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
 
-    async with launch.reading(read_settings(os.environ)) as store:
-        info = await launch.find(store, args.run)
+    async with finding.reading(read_settings(os.environ)) as store:
+        info = await finding.find(store, args.run)
         if info.imported:
             past = await past_of(store, info.run, None)
             can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json

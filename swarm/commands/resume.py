@@ -54,7 +54,7 @@ async def _resume(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - loads only where it is used
     import os  # noqa: PLC0415 - likewise
 
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding, launch  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
     from swarm.scenario.model import change_limits  # noqa: PLC0415 - likewise
     from swarm.scenario.trust import differing  # noqa: PLC0415 - likewise
@@ -66,7 +66,7 @@ async def _resume(args: argparse.Namespace) -> int:
     begun = await _begun(args.run, settings)
     if begun is not None:
         # The keys may be in the `.env` beside the scenario; the run itself is where we have just found it.
-        settings = launch.with_home(read_settings(os.environ, Path(begun.setup.folder)), settings.home)
+        settings = finding.with_home(read_settings(os.environ, Path(begun.setup.folder)), settings.home)
         folder = Path(begun.setup.folder)
         for name in await asyncio.to_thread(differing, begun.hashes, folder, begun.setup.roles):
             note(f"warning: {one_line(name, 500)} is not what it was when the run began")
@@ -98,11 +98,11 @@ def _asked(doubt: "Doubt") -> "Verdict | None":
 async def _begun(name: str, settings: "Settings") -> "GoalSubmitted | None":
     """Return the first event of a run, None where its process ended before there was one."""
     from bus.events import GoalSubmitted  # noqa: PLC0415 - loads only where it is used
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding  # noqa: PLC0415 - likewise
 
-    async with launch.reading(settings) as store:
-        info = await launch.find(store, name)
-        launch.refuse_imported(info)
+    async with finding.reading(settings) as store:
+        info = await finding.find(store, name)
+        finding.refuse_imported(info)
         async for envelope in store.log.read(info.run, 1, 1):
             return envelope.event if isinstance(envelope.event, GoalSubmitted) else None
     return None

@@ -40,14 +40,14 @@ async def _rm(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415 - likewise
 
     from agents.files.removal import remove_tree  # noqa: PLC0415 - likewise
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say  # noqa: PLC0415 - likewise
 
     settings = read_settings(os.environ)
-    async with launch.keeping(settings) as store:
-        info = await launch.find(store, args.run)
-        launch.refuse_running(info)
+    async with finding.keeping(settings) as store:
+        info = await finding.find(store, args.run)
+        finding.refuse_running(info)
         if not args.yes:
             _ask(info, as_json=args.json)
         await store.log.remove(info.run, previous=info.owner)

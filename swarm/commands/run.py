@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace, out: Path | None) -> int:
-    from swarm import launch  # noqa: PLC0415 - loads what runs agents
+    from swarm import launch, preparing  # noqa: PLC0415 - loads what runs agents
     from swarm.commands.choices import chosen_lines  # noqa: PLC0415 - likewise
     from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
     from swarm.commands.dry_run import dry_run  # noqa: PLC0415 - likewise
@@ -67,17 +67,17 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     show = (lambda _: None) if args.quiet or (args.json and not sys.stderr.isatty()) else note
     for line in (*scenario.warnings, *(f"not read: {place}" for place in settings.unread)):
         show(f"warning: {line}")
-    choices = await launch.chosen(scenario, settings, models=args.model)
+    choices = await preparing.chosen(scenario, settings, models=args.model)
     if args.dry_run:
         dry_run(scenario, choices, as_json=args.json)
         return 0
     for line in chosen_lines(choices):
         show(line)
     if args.record_new:
-        for line in chosen_lines(await launch.live_choices(scenario, settings, models=args.model)):
+        for line in chosen_lines(await preparing.live_choices(scenario, settings, models=args.model)):
             show(f"not recorded, so live: {line}")
     consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
-    ready = await launch.prepare(scenario, settings, models=args.model, record_new=args.record_new)
+    ready = await preparing.prepare(scenario, settings, models=args.model, record_new=args.record_new)
     return await watched(
         args,
         settings,

@@ -26,7 +26,7 @@ async def _runs(*, as_json: bool) -> int:
     import os  # noqa: PLC0415 - likewise
     import sys  # noqa: PLC0415 - likewise
 
-    from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.clock import utc_now  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
     from swarm.commands.report import STYLES  # noqa: PLC0415 - likewise
@@ -37,10 +37,10 @@ async def _runs(*, as_json: bool) -> int:
     from swarm.views.wording import clock, dollars  # noqa: PLC0415 - likewise
 
     colour, now = has_colour(sys.stdout), utc_now()
-    async with launch.reading(read_settings(os.environ)) as store:
+    async with finding.reading(read_settings(os.environ)) as store:
         for info in await store.log.runs():
             state = await fold(store.log, info.run)
-            outcome = await launch.with_head(outcome_now(state, info), store.log)
+            outcome = await finding.with_head(outcome_now(state, info), store.log)
             if as_json:
                 told = outcome.model_dump(mode="json", exclude={"files", "subtasks"})
                 place = {"created": info.created, "bytes": info.bytes, "imported": info.imported}

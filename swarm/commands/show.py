@@ -34,19 +34,19 @@ async def _show(args: argparse.Namespace, folder: Path | None) -> int:
     import asyncio  # noqa: PLC0415 - loads only where it is used
     import os  # noqa: PLC0415 - likewise
 
-    from swarm import handover, launch  # noqa: PLC0415 - likewise
+    from swarm import finding, handover  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
     from swarm.commands.report import report  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
-    async with launch.reading(read_settings(os.environ)) as store:
-        info = await launch.find(store, args.run)
+    async with finding.reading(read_settings(os.environ)) as store:
+        info = await finding.find(store, args.run)
         if args.at is not None and args.at > info.length:
             raise UsageError(f"{info.run} has {info.length} events; there is no event {args.at}.")
         state = await fold(store.log, info.run, end=args.at)
         past = args.at is not None and args.at < info.length
-        outcome = await launch.with_head(outcome_now(state, info), store.log)
+        outcome = await finding.with_head(outcome_now(state, info), store.log)
         if past and outcome.outcome == "running":
             outcome = outcome.model_copy(update={"reason": f"as it was after event {args.at} of {info.length}"})
         if folder is not None:

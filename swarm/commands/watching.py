@@ -12,7 +12,7 @@ from bus.envelope import Envelope
 from bus.store import open_store
 from swarm.commands.failures import STOPPED
 from swarm.commands.report import report
-from swarm.launch import with_head
+from swarm.finding import with_head
 from swarm.outcome import Outcome, outcome_of
 from swarm.runtime import fold
 from swarm.settings import Settings

@@ -14,7 +14,7 @@ from typing import Any
 from bus.envelope import Envelope
 from bus.setup import RoleSetup
 from bus.store import open_store
-from swarm import launch
+from swarm import launch, preparing
 from swarm.core.marks import pack, unpack
 from swarm.core.state import RunState
 from swarm.outcome import Outcome
@@ -101,9 +101,9 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home")
 
 
-async def prepare(tmp_path: Path, written: Mapping[str, Any], **role: Any) -> launch.Ready:
+async def prepare(tmp_path: Path, written: Mapping[str, Any], **role: Any) -> preparing.Ready:
     """Prepare a run; `role` changes fields of every role's setup, such as `timeout_ms`."""
-    ready = await launch.prepare(Scenario.from_dict(written, folder=tmp_path), settings(tmp_path))
+    ready = await preparing.prepare(Scenario.from_dict(written, folder=tmp_path), settings(tmp_path))
     roles = {name: RoleSetup.model_validate(one.model_dump() | role) for name, one in ready.setup.roles.items()}
     return replace(ready, setup=ready.setup.model_copy(update={"roles": roles}))
 

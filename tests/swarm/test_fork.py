@@ -8,7 +8,7 @@ import pytest
 
 from bus.events import JournalCut, ModelAnswered, ModelAsked, RunForked
 from bus.store import open_store
-from swarm import launch
+from swarm import finding, preparing
 from swarm.errors import UsageError
 from swarm.fork import Changes, fork, past_of
 from swarm.outcome import Outcome
@@ -23,9 +23,9 @@ PLAN = layers(2, 2)
 async def forked(folder: Path, at: int, *, of: str, **changes: Any) -> Outcome:
     """Fork a run at an event and carry the fork on to its end."""
     wanted, chosen = Changes(**changes), settings(folder)
-    async with launch.reading(chosen) as store:
+    async with finding.reading(chosen) as store:
         past = await past_of(store, of, at)
-    ready = await launch.prepare(past.scenario(wanted), chosen, models=past.models(wanted))
+    ready = await preparing.prepare(past.scenario(wanted), chosen, models=past.models(wanted))
     return await fork(past, ready, wanted, chosen, out=folder / f"fork-{at}")
 
 

@@ -22,7 +22,7 @@ from bus.events import (
     SubtaskAssigned,
     WorkFailed,
 )
-from swarm import launch
+from swarm import launch, preparing
 from swarm.outcome import Outcome
 from swarm.scenario.model import Scenario
 from tests.support.runs import Story, settings, story
@@ -70,7 +70,7 @@ async def loop(folder: Path, name: str, *, dodge: bool = False) -> Looped:
         yaml = YAML(typ="safe", pure=True)
         answers = dodging(yaml.load(path.read_text()))
         yaml.dump(answers, path)
-    ready = await launch.prepare(Scenario.load(folder / f"{name}.yaml"), settings(folder))
+    ready = await preparing.prepare(Scenario.load(folder / f"{name}.yaml"), settings(folder))
     outcome = await launch.start(ready, settings(folder), out=folder / "out")
     return Looped(outcome, await story(folder))
 

@@ -10,7 +10,7 @@ from agents.conversation.messages import Mode
 from agents.errors import ModelUnavailable
 from bus.codec import decode, encode
 from bus.events import GoalSubmitted, ModelAnswered, ModelAsked, ModelTryFailed
-from swarm import launch, recordings
+from swarm import launch, preparing, recordings
 from swarm.errors import MissingPart, UsageError
 from swarm.outcome import Outcome
 from swarm.scenario.model import Scenario
@@ -32,7 +32,9 @@ async def play(
 ) -> Outcome:
     """Run a scenario with the recording that lies in its folder."""
     at = settings(folder)
-    ready = await launch.prepare(Scenario.from_dict(written, folder=folder), at, models=models, record_new=record_new)
+    ready = await preparing.prepare(
+        Scenario.from_dict(written, folder=folder), at, models=models, record_new=record_new
+    )
     return await launch.start(ready, at, out=folder / f"out-{len([*folder.glob('out*')])}")
 
 

@@ -1,0 +1,94 @@
+"""Runs that are there: the one that a person means, and the store opened for looking or for keeping house."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bus.errors import BusError, NotFound
+from bus.event_log import EventLog, Mark, RunInfo
+from bus.store import Store, open_store
+from swarm.errors import UsageError
+from swarm.outcome import Outcome
+from swarm.ownership import has_left
+from swarm.settings import Settings
+
+
+async def find(store: Store, name: str) -> RunInfo:
+    """Return the run that a person means: an id, a unique beginning of one, or `last`. Raises `UsageError`."""
+    runs = await store.log.runs()
+    if name == "last" and runs:
+        return runs[0]
+    exact = [info for info in runs if info.run == name]
+    found = exact or [info for info in runs if info.run.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if not runs:
+        raise UsageError(f"there is no run {name!r}: nothing has been run here yet. `swarm run SCENARIO` makes one.")
+    names = ", ".join(info.run for info in (found or runs)[:5])
+    what = f"{name!r} could be {len(found)} runs" if found else f"there is no run {name!r}"
+    raise UsageError(f"{what} ({names}{', …' if len(found or runs) > 5 else ''}). `swarm runs` lists them.")  # noqa: PLR2004
+
+
+def refuse_running(info: RunInfo) -> None:
+    """Raise `UsageError` where another process runs this run."""
+    if info.owner is not None and not has_left(info.owner, info.run):
+        raise UsageError(
+            f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
+            "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
+        )
+
+
+def refuse_imported(info: RunInfo) -> None:
+    """Raise `UsageError` where a run came from elsewhere."""
+    if info.imported:
+        raise UsageError(
+            f"{info.run} was imported, and is only to be looked at. "
+            f"`swarm fork {info.run} --at {info.length}` makes a run of your own that goes on from there."
+        )
+
+
+@asynccontextmanager
+async def keeping(settings: Settings) -> AsyncIterator[Store]:
+    """Open the store to change what is there, making none. Raises `UsageError` where nothing has been run."""
+    async with reading(settings):
+        pass
+    async with open_store(settings.home) as store:
+        yield store
+
+
+@asynccontextmanager
+async def reading(settings: Settings) -> AsyncIterator[Store]:
+    """Open the store for looking only. Raises `UsageError` where nothing has been run."""
+    try:
+        async with open_store(settings.home, read_only=True) as store:
+            yield store
+            unkept = store.log.marks.unkept()
+    except NotFound as error:
+        raise UsageError(
+            f"nothing has been run here yet ({settings.home} is not there). `swarm run SCENARIO` makes a run; "
+            "SWARM_HOME names another place."
+        ) from error
+    if unkept:
+        await _keep(settings.home, unkept)
+
+
+async def _keep(home: Path, marks: Sequence[Mark]) -> None:
+    """Keep what looking had to fold at length, for the next who looks."""
+    try:
+        async with open_store(home) as store:
+            for mark in marks:
+                store.log.marks.keep(mark)
+    except BusError:
+        return  # who may only look folds it again
+
+
+async def with_head(outcome: Outcome, log: EventLog) -> Outcome:
+    """Return an outcome with the hash that its log ends in; as it is, where the log goes on after it."""
+    length, head = await log.head(outcome.run)
+    return outcome.model_copy(update={"head": head}) if length == outcome.events else outcome
+
+
+def with_home(settings: Settings, home: Path | None) -> Settings:
+    """Return settings with another place for the state."""
+    return settings if home is None else dataclasses.replace(settings, home=home)

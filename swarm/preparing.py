@@ -1,0 +1,155 @@
+"""All that a run needs to begin, found and checked: models, roles, tools, prices. Nothing is recorded or asked yet."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agents.completions.prices import price_of
+from bus.setup import Setup
+from swarm.errors import Fault, ScenarioError, UsageError
+from swarm.model_choice import Choice, Wanted, choose, defaults_of, place_of, split_model, without
+from swarm.parts import load_tool, role_class
+from swarm.scenario.model import RoleModel, Scenario
+from swarm.settings import Settings
+
+RECORDED = "recorded"
+"""The provider of models that a recording answers for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A scenario with all that a run of it needs to begin."""
+
+    scenario: Scenario
+    setup: Setup
+    choices: Mapping[str, Choice]
+    recordings: Mapping[str, Path] = field(default_factory=dict)
+    """By role: the recording that is asked first, and that gets what it does not know."""
+
+
+async def prepare(
+    scenario: Scenario, settings: Settings, *, models: Sequence[str] = (), record_new: bool = False
+) -> Ready:
+    """Choose the models and load the roles and tools of a scenario; nothing is recorded or asked yet.
+
+    `models`: `M` for all roles or `ROLE=M`. `record_new`: what recorded models do not know goes to live ones, and is
+    added to the recording. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`, `UsageError`.
+    """
+    choices = await chosen(scenario, settings, models=models)
+    asked = {name: _known(choice.model) for name, choice in choices.items()}
+    files: dict[str, Path] = {}
+    if record_new or any(split_model(choice.model)[0] == RECORDED for choice in choices.values()):
+        choices, asked, files = await _recorded(scenario, settings, choices, models=models, record_new=record_new)
+    classes = {name: role_class(name, role.uses, scenario.folder) for name, role in scenario.roles.items()}
+    declared = {name: tuple(one.tools) for name, one in classes.items()}
+    setup = scenario.resolve(asked, declared=declared)
+    for name, role in setup.roles.items():
+        for tool in role.tools:
+            if load_tool(tool, scenario.folder).needs_approval:
+                raise _refused(name, tool)
+    roles = {name: role.model_copy(update={"about": classes[name].about()}) for name, role in setup.roles.items()}
+    setup = setup.model_copy(update={"roles": roles})
+    _price_is_known(setup)
+    return Ready(scenario, setup, choices, files if record_new else {})
+
+
+async def _recorded(
+    scenario: Scenario, settings: Settings, choices: dict[str, Choice], *, models: Sequence[str], record_new: bool
+) -> tuple[dict[str, Choice], dict[str, RoleModel], dict[str, Path]]:
+    """Return the choices, what the roles ask as their recordings want it, and the recordings by role."""
+    from swarm import recordings  # noqa: PLC0415 - only recorded models need it
+
+    files = recordings.files_of(choices, scenario.folder)
+    known = {path: recordings.opened(path, may_be_new=record_new) for path in {*files.values()}}
+    if record_new:
+        choices = await live_choices(scenario, settings, models=models)
+    asked = {name: _known(choice.model) for name, choice in choices.items()}
+    for name, path in files.items():
+        asked[name] = (
+            recordings.as_recorded(asked[name], name, known[path])
+            if record_new
+            else recordings.played(choices[name].model, name, known[path])
+        )
+    return choices, asked, files
+
+
+async def chosen(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> dict[str, Choice]:
+    """Choose the model of each role, loading and asking nothing. Raises `UsageError`, `ModelUnavailable`."""
+    choices = await choose(scenario.roles, _wanted(scenario, models), settings)
+    for choice in choices.values():
+        place_of(choice.model, scenario.endpoints, settings)  # raises here for a provider that nobody knows
+    return choices
+
+
+async def live_choices(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> dict[str, Choice]:
+    """Choose as if nobody had named a recorded model. Raises `UsageError` where nobody has, `ModelUnavailable`."""
+    from swarm import recordings  # noqa: PLC0415 - only recorded models need it
+
+    wanted = _wanted(scenario, models)
+    lived = without(wanted, recordings.is_recorded)
+    if lived == wanted and not recordings.is_recorded(settings.model or ""):
+        raise UsageError("--record-new: no role has a recorded model. Name one: --model recorded:FILE")
+    if recordings.is_recorded(settings.model or ""):
+        settings = dataclasses.replace(settings, model=None)
+    return await choose(scenario.roles, lived, settings)
+
+
+def _wanted(scenario: Scenario, models: Sequence[str]) -> Wanted:
+    """Sort `--model` by role. Raises `UsageError` for a role that is not there."""
+    by_role: dict[str, str] = {}
+    for_all: str | None = None
+    for one in models:
+        role, equals, model = one.partition("=")
+        if not equals or ":" in role:
+            for_all = one
+        elif role not in scenario.roles:
+            raise UsageError(f"--model {one}: role {role!r} is unknown (known: {', '.join(sorted(scenario.roles))})")
+        else:
+            by_role[role] = model
+    written = {name: role.model for name, role in scenario.roles.items() if role.model}
+    return Wanted(by_role, for_all, written, scenario.model)
+
+
+def _known(model: str) -> RoleModel:
+    """Return a model with what our tables know of it."""
+    defaults = defaults_of(model)
+    provider, name = split_model(model)
+    return RoleModel(
+        model,
+        defaults.dialogue,
+        defaults.context,
+        defaults.temperature,
+        int(defaults.timeout_s * 1000),
+        price_of(provider, name),
+    )
+
+
+def _price_is_known(setup: Setup) -> None:
+    if setup.limits.money is None:
+        return
+    unknown = sorted({role.model for role in setup.roles.values() if role.price is None})
+    if unknown:
+        raise ScenarioError(
+            [
+                Fault(
+                    "value",
+                    f"the price of {', '.join(unknown)} is not known, so `money` cannot be kept",
+                    field="limits.money",
+                    hint="Give the price under `endpoints` (USD a million tokens), or leave `money` out.",
+                )
+            ]
+        )
+
+
+def _refused(role: str, tool: str) -> ScenarioError:
+    return ScenarioError(
+        [
+            Fault(
+                "not_yet",
+                f"tool {tool!r} asks a person before it acts, and approvals are not in this version",
+                field=f"roles.{role}.tools",
+                hint='Declare what it does: @tool(effect="reads"), or effect="outward" with needs_approval=False.',
+            )
+        ]
+    )
