@@ -1,6 +1,7 @@
 """The run that is measured: planner, subtasks side by side, one `ask`; each a model call, the durable log included."""
 
 import tempfile
+from contextlib import nullcontext
 from time import perf_counter
 
 import swarm
@@ -30,11 +31,11 @@ def scenario(url: str, subtasks: int) -> dict[str, object]:
     }
 
 
-async def whole_run(url: str, subtasks: int) -> float:
-    """Run once in a new place and return the seconds."""
-    with tempfile.TemporaryDirectory() as place:
+async def whole_run(url: str, subtasks: int, place: str | None = None) -> float:
+    """Run once in a new place, or in `place`, and return the seconds."""
+    with nullcontext(place) if place else tempfile.TemporaryDirectory() as folder:
         begun = perf_counter()
-        outcome = await swarm.run(scenario(url, subtasks), home=f"{place}/home", out=f"{place}/out")
+        outcome = await swarm.run(scenario(url, subtasks), home=f"{folder}/home", out=f"{folder}/out")
         took = perf_counter() - begun
     if outcome.outcome != "accepted" or outcome.model_calls != subtasks + 2:
         raise RuntimeError(f"not the run that was meant: {outcome.reason}")

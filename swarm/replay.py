@@ -133,10 +133,11 @@ async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work:
     rules, attempts = Rules(run), dict[tuple[str, int], _Attempt]()
     found: list[Difference] = []
     room, events, ended = asyncio.Semaphore(AT_ONCE), 0, 0
+    lent = _Lent()
 
     async def go_through(attempt: _Attempt) -> None:
         try:
-            difference = await _again(attempt, files, work / str(attempt.request.sequence))
+            difference = await _again(attempt, lent.means(attempt), files, work / str(attempt.request.sequence))
             if difference is not None:
                 found.append(difference)
         finally:
@@ -191,7 +192,7 @@ def _note(
     return None
 
 
-async def _again(attempt: _Attempt, files: FileStore, place: Path) -> Difference | None:
+async def _again(attempt: _Attempt, means: Means, files: FileStore, place: Path) -> Difference | None:
     """Run a role once more over what its log has; return where it parts from that."""
     recorded = [cast("Effect", one.event) for one in attempt.effects]
     effects = Effects(recorded, _Nobody(), course="recorded")
@@ -200,7 +201,6 @@ async def _again(attempt: _Attempt, files: FileStore, place: Path) -> Difference
     reply: Fact | Parted
     try:
         role = role_class(attempt.role, attempt.setup.uses, attempt.folder)(**attempt.setup.options)
-        means = _means(attempt)
         context = context_of(attempt.request, attempt.briefing, attempt.role, means, effects=effects, folder=folder)
         reply = await reply_of(effects, answer(role, attempt.request.event, context))
     except SwarmError:
@@ -228,16 +228,27 @@ def _compared(attempt: _Attempt, reply: Fact | Parted, effects: Effects) -> Diff
     return Difference(written.sequence, "the role ends otherwise", shown(written.event), shown(now))
 
 
-def _means(attempt: _Attempt) -> Means:
-    setup = attempt.setup
-    tools = [load_tool(tool, attempt.folder) for tool in setup.tools]
-    return Means(
-        model=_NoModel(),
-        tools={tool.name: tool for tool in tools},
-        window=setup.window,
-        temperature=setup.temperature,
-        timeout_s=setup.timeout_ms / 1000,
-    )
+class _Lent:
+    """What roles are lent to work with: the same for all attempts under one setup of a role."""
+
+    def __init__(self) -> None:
+        self._means: dict[int, tuple[RoleSetup, Means]] = {}
+
+    def means(self, attempt: _Attempt) -> Means:
+        """Return a role's tools, and a model that is never asked. Raises `NotFound`, `MissingPart`."""
+        setup = attempt.setup
+        known = self._means.get(id(setup))
+        if known is None:
+            tools = [load_tool(tool, attempt.folder) for tool in setup.tools]
+            means = Means(
+                model=_NoModel(),
+                tools={tool.name: tool for tool in tools},
+                window=setup.window,
+                temperature=setup.temperature,
+                timeout_s=setup.timeout_ms / 1000,
+            )
+            known = self._means[id(setup)] = setup, means
+        return known[1]
 
 
 def shown(event: Fact) -> str:
