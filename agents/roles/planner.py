@@ -1,6 +1,7 @@
 """Goal in, plan out: subtasks with roles, needs and criteria, as a graph."""
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -17,6 +18,12 @@ READS_FILES = frozenset({"read_file", "list_files", "search_files"})
 """With these alone a role has nothing to do where there are no files."""
 LOOKS_ONLY = READS_FILES | {"fetch_page", "search_web"}
 """With these alone a role cannot make a file, whatever a plan says."""
+
+
+_WRITES = re.compile(
+    r"(?:write|create|make)\s+(?:an? |the )?(?:file |module )?[`'\"]?([\w-][\w./-]*\.[a-z]\w{0,4})\b", re.IGNORECASE
+)
+"""How an instruction begins that says which file is to be written."""
 
 
 class Planned(BaseModel):
@@ -69,7 +76,7 @@ class Planner(Role[PlanRequested, PlanProposed]):
         answer = plan_of(tuple(offer.role for offer in offers), max(told.most_subtasks, 1))
         reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user.rstrip(), answer=answer)
         plan: Plan = reply.data
-        subtasks = one_a_file(without_impossible_files(plan.subtasks, offers))
+        subtasks = one_a_file(without_impossible_files(with_named_files(plan.subtasks), offers))
         return PlanProposed(subtasks=tuple(_subtask(planned) for planned in subtasks))
 
 
@@ -77,6 +84,18 @@ def useful(offers: Sequence[Offer], *, files: bool) -> Sequence[Offer]:
     """Leave out roles that can only read files where there are none: offered, they are given things to read."""
     found = [offer for offer in offers if files or not offer.tools or not READS_FILES.issuperset(offer.tools)]
     return found or offers
+
+
+def with_named_files(subtasks: Sequence[Planned]) -> list[Planned]:
+    """Take a file that a subtask begins by saying to write for one that it creates, where the planner left that out.
+
+    Small models forget `creates`; then nothing asks for the file, and nobody notices that it holds a stub.
+    """
+    found = []
+    for one in subtasks:
+        named = _WRITES.match(one.do.strip()) if not one.creates else None
+        found.append(one.model_copy(update={"creates": [named[1]]}) if named else one)
+    return found
 
 
 def without_impossible_files(subtasks: Sequence[Planned], offers: Sequence[Offer]) -> list[Planned]:

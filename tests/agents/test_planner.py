@@ -1,7 +1,16 @@
 """How the planner's answer becomes a plan."""
 
+import pytest
+
 from agents.briefing import Offer
-from agents.roles.planner import Planned, one_a_file, plan_of, useful, without_impossible_files
+from agents.roles.planner import (
+    Planned,
+    one_a_file,
+    plan_of,
+    useful,
+    with_named_files,
+    without_impossible_files,
+)
 
 READER = Offer("researcher", "reads files", ("read_file", "list_files", "search_files"))
 FETCHER = Offer("scout", "reads pages", ("fetch_page", "read_file"))
@@ -45,3 +54,21 @@ def test_the_schema_of_a_plan_names_the_roles_and_the_most_subtasks() -> None:
     schema = str(plan_of(("coder", "poet"), 5).model_json_schema())
     assert "'enum': ['coder', 'poet']" in schema
     assert "'maxItems': 5" in schema
+
+
+@pytest.mark.parametrize(
+    ("do", "creates"),
+    [
+        ("Write roman.py with a function to_roman(number).", ["roman.py"]),
+        ("Create the file `docs/notes.md` from the findings.", ["docs/notes.md"]),
+        ("Write a module stats.py: mean and median.", ["stats.py"]),
+        ("List what stands in report.md.", []),
+        ("Write the letter from report.md.", []),
+        ("Write 3.5 pages about ovens.", []),
+    ],
+)
+def test_a_file_that_a_subtask_begins_by_naming_is_one_that_it_creates(do, creates):
+    one = Planned(id="it", role="coder", do=do)
+    assert with_named_files([one])[0].creates == creates
+    kept = one.model_copy(update={"creates": ["other.txt"]})
+    assert with_named_files([kept])[0].creates == ["other.txt"], "what the planner said counts"
