@@ -150,7 +150,7 @@ class Effects:
     async def live(self) -> None:
         """Wait until all that is recorded has been handed out. Raises `Diverged` if the role does not ask for it."""
         if not self.parted.done():
-            await self._all_handed_out()
+            await self.handed_out()
         if self._course == "recorded":
             self._part(self.count)
         if self.parted.done():
@@ -160,7 +160,8 @@ class Effects:
         if not self.parted.done():
             self.parted.set_result(records)
 
-    async def _all_handed_out(self) -> None:
+    async def handed_out(self) -> None:
+        """Wait until all that is recorded has been handed out, or the role has parted. Raises `Diverged`."""
         while not self._alive.is_set() and not self.parted.done():
             before = self._stirred
             try:
@@ -244,19 +245,37 @@ class Parted:
     records: int
 
 
-async def reply_of(effects: Effects, role: Coroutine[Any, Any, R]) -> R | Parted:
-    """Run a role that may part from its log until it replies or parts. What it raises passes through."""
+async def reply_of(effects: Effects, role: Coroutine[Any, Any, R], *, only_recorded: bool = False) -> R | Parted:
+    """Run a role that may part from its log until it replies or parts. What it raises passes through.
 
-    async def entered() -> R:
+    `only_recorded`: until all that is recorded has been handed out; what the role does then is of no interest.
+    """
+
+    async def entered() -> R | SystemExit:
         effects.enter()
-        return await role
+        try:
+            return await role
+        except SystemExit as error:  # raised out of a task it would end the event loop
+            return error
 
     task = asyncio.create_task(entered(), name="role")
+    ends: list[asyncio.Future[Any]] = [task, effects.parted]
+    if only_recorded:
+        ends.append(asyncio.create_task(effects.handed_out(), name="handed out"))
     try:
-        await asyncio.wait((task, effects.parted), return_when=asyncio.FIRST_COMPLETED)
-        return Parted(effects.parted.result()) if effects.parted.done() else await task
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if only_recorded and not task.done():
+            await ends[-1]
+            return Parted(effects.count)
+        if effects.parted.done():
+            return Parted(effects.parted.result())
+        reply = await task
+        if isinstance(reply, SystemExit):
+            raise reply
+        return reply
     finally:
-        task.cancel()
-        await asyncio.wait((task,))
-        if not task.cancelled():
-            task.exception()  # seen: what a role that was ended says is of no interest
+        for one in (task, *ends[2:]):
+            one.cancel()
+            await asyncio.wait((one,))
+            if not one.cancelled():
+                one.exception()  # seen: what a role that was ended says is of no interest

@@ -202,7 +202,8 @@ async def _again(attempt: _Attempt, means: Means, files: FileStore, place: Path)
     try:
         role = role_class(attempt.role, attempt.setup.uses, attempt.folder)(**attempt.setup.options)
         context = context_of(attempt.request, attempt.briefing, attempt.role, means, effects=effects, folder=folder)
-        reply = await reply_of(effects, answer(role, attempt.request.event, context))
+        at_work = answer(role, attempt.request.event, context)
+        reply = await reply_of(effects, at_work, only_recorded=attempt.reply is None)
     except SwarmError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as the worker does: what a role raises is its reply

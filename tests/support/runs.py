@@ -18,6 +18,7 @@ from swarm import launch, preparing
 from swarm.core.marks import pack, unpack
 from swarm.core.state import RunState
 from swarm.outcome import Outcome
+from swarm.replay import replay
 from swarm.runtime import fold
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
@@ -135,14 +136,20 @@ class Story:
         return [f"{type(e.event).__name__} {e.subject or ''}".strip() for e in self.log if isinstance(e.event, kinds)]
 
 
-async def story(tmp_path: Path) -> Story:
-    """Read the last run's log."""
+async def story(tmp_path: Path, *, replays: bool = True) -> Story:
+    """Read the last run's log, and hold what must hold of every run: chain, marks, and that it replays exactly.
+
+    `replays`: False where a test has changed what the run's roles do.
+    """
     async with open_store(tmp_path / "home", read_only=True) as store:
         run = (await store.log.runs())[0].run
         log = tuple([envelope async for envelope in store.log.read(run)])
         await store.log.verify(run)
         state = await fold(store.log, run)
         assert unpack(run, pack(state)) == state
+        if replays and log:
+            found = await replay(run, store.log.read(run), store.files, tmp_path / "replayed")
+            assert found.difference is None, "\n".join(found.difference.lines())
         return Story(log, state)
 
 

@@ -91,7 +91,7 @@ async def test_one_word_changed_in_a_role_is_caught_at_the_first_request_that_ha
         await start(tmp_path, scenario(endpoint, plan=ONE, roles=OWN, accept=[{"file": "it.txt"}]))
     (tmp_path / "editor.py").write_text(EDITOR.replace("Part {n}.", "Piece {n}."))
     found = await again(tmp_path)
-    first = next(e for e in (await story(tmp_path)).log if isinstance(e.event, ModelAsked))
+    first = next(e for e in (await story(tmp_path, replays=False)).log if isinstance(e.event, ModelAsked))
     assert found.difference is not None
     assert found.difference.position == first.sequence
     assert "-Part 0." in lines(found)
@@ -138,7 +138,8 @@ async def test_rules_that_decide_otherwise_are_caught_where_they_do(
         await start(tmp_path, scenario(endpoint, accept=[{"file": "t1-0.txt"}]))
     monkeypatch.setattr("swarm.core.decide._role_deadline", lambda *_: 1234)
     found = await again(tmp_path)
-    first = next(e.sequence for e in (await story(tmp_path)).log if getattr(e.event, "deadline_ms", None))
+    log = (await story(tmp_path, replays=False)).log
+    first = next(e.sequence for e in log if getattr(e.event, "deadline_ms", None))
     assert found.difference is not None
     assert (found.difference.position, found.difference.what) == (first, "the rules decide otherwise")
 
