@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bus.errors import BusError, NotFound
+from bus.errors import BusError, NotFound, StorageFailed
 from bus.event_log import EventLog, Mark, RunInfo
 from bus.store import Store, open_store
 from swarm.errors import UsageError
@@ -84,8 +84,14 @@ async def _keep(home: Path, marks: Sequence[Mark]) -> None:
 
 
 async def with_head(outcome: Outcome, log: EventLog) -> Outcome:
-    """Return an outcome with the hash that its log ends in; as it is, where the log goes on after it."""
-    length, head = await log.head(outcome.run)
+    """Return an outcome with the hash that its log ends in; as it is, where the log goes on after it.
+
+    Also as it is where the disk gives no answer: the outcome is recorded, and a hash less is no reason to lose it.
+    """
+    try:
+        length, head = await log.head(outcome.run)
+    except StorageFailed:
+        return outcome
     return outcome.model_copy(update={"head": head}) if length == outcome.events else outcome
 
 
