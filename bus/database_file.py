@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from bus.errors import Damaged, LogError, NotFound, StorageFailed, TooNew
@@ -50,6 +50,8 @@ _LOOKS = {
 """By schema version: what makes an old file look like a new one to a reader, which may not change it."""
 _PAGE_BYTES = 8192
 _OPENING_S = 10.0
+_SHARED_BYTES = 64 << 10
+"""The shared memory of a write-ahead log grows by 32 KiB at a time."""
 _MUCH_BYTES = 1 << 20
 _MUCH = 4
 """One page in so many unused is worth writing the file anew; fewer are used again soon."""
@@ -169,9 +171,20 @@ def translated(error: Exception, folder: Path) -> LogError:
     """Return what went wrong, as `StorageFailed` or `Damaged` that says what to do."""
     if not isinstance(error, sqlite3.Error):
         return error if isinstance(error, StorageFailed) else StorageFailed(f"writing to {folder / NAME}: {error!r}")
-    remedy = _REMEDIES.get(_code(error))
+    remedy = _REMEDIES.get(_meant(error, folder))
     kind = Damaged if _code(error) == sqlite3.SQLITE_CORRUPT else StorageFailed
     return kind(f"{folder / NAME}: {error}" + (f"; {remedy}." if remedy else "."))
+
+
+def _meant(error: sqlite3.Error, folder: Path) -> int:
+    """Return an error's code; where SQLite has no room for the memory that it shares, it only speaks of the disk."""
+    code = _code(error)
+    if code == sqlite3.SQLITE_IOERR:
+        with suppress(OSError):
+            room = os.statvfs(folder)
+            if room.f_bavail * room.f_frsize < _SHARED_BYTES:
+                return sqlite3.SQLITE_FULL
+    return code
 
 
 def _code(error: sqlite3.Error) -> int:

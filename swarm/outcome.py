@@ -35,6 +35,13 @@ class Tokens(_Frozen):
     unproven: int = 0
 
 
+class Used(_Frozen):
+    """How much of a limit is used; time in seconds, money in US dollars."""
+
+    used: float
+    limit: float
+
+
 class Outcome(_Frozen):
     """What a run came to. `cost_usd` is None where a price is not known, 0 for local models."""
 
@@ -51,6 +58,8 @@ class Outcome(_Frozen):
     tool_calls: int
     events: int
     seconds: float
+    limits: dict[str, Used] = {}
+    """By the limit's name in the scenario; only those that a run adds up to."""
     head: str = ""
     """The hash of its last event: kept elsewhere, it shows whether the log was changed since."""
 
@@ -80,7 +89,21 @@ def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
         tool_calls=state.tool_calls,
         events=state.position,
         seconds=state.elapsed_ms / 1000,
+        limits=_limits(state),
     )
+
+
+def _limits(state: RunState) -> dict[str, Used]:
+    spent, limits = state.ledger.spent, state.limits
+    used = {
+        "time": Used(used=state.elapsed_ms / 1000, limit=limits.time_ms / 1000),
+        "tokens": Used(used=spent.tokens, limit=limits.tokens),
+        "rounds": Used(used=state.round, limit=limits.rounds),
+        "subtasks": Used(used=len(state.assigned), limit=limits.subtasks),
+    }
+    if limits.money is not None:
+        used["money"] = Used(used=round(spent.money / PICO, 9), limit=limits.money / PICO)
+    return used
 
 
 def _status(state: RunState, name: str) -> Status:

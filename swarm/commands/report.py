@@ -30,6 +30,7 @@ def report(outcome: Outcome, *, as_json: bool, imported: bool = False) -> None:
         say(f"  {'plan' if number == 0 else '    '}   {_subtask(subtask)}")
     _say_files(outcome)
     say(f"  cost   {cost_line(outcome)}")
+    say(f"  limits {limits_line(outcome)}")
     if outcome.head:
         say(f"  head   {outcome.head}")
     for label, command in _next_to_import(outcome) if imported else _next(outcome):
@@ -52,6 +53,14 @@ def report_archive(what: str, contents: "Contents", *, as_json: bool) -> None:
     if what == "imported":
         for label, command in (("show", f"swarm show {contents.run}"), ("log", f"swarm log {contents.run}")):
             say(f"  {label:<6} {paint(command, 'cyan', colour=colour)}")
+
+
+def limits_line(outcome: Outcome) -> str:
+    """Return how much of each limit is used, in a line."""
+    units = {"time": " s", "money": " USD"}
+    return " · ".join(
+        f"{name} {one.used:,.6g} of {one.limit:,.9g}{units.get(name, '')}" for name, one in outcome.limits.items()
+    )
 
 
 def cost_line(outcome: Outcome) -> str:
