@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from agents import effects as module
-from agents.effects import Effects
+from agents.effects import Effects, is_idle
 from agents.errors import Diverged
 from bus.events import Effect, ValueDrawn
 
@@ -121,3 +121,36 @@ async def test_an_intent_waits_for_its_word() -> None:
     effects, _ = entered([])
     assert await effects.ask(drawn(0)) == 7
     assert effects.count == 1
+
+
+async def test_an_idle_loop_is_told_from_a_busy_one() -> None:
+    """asyncio keeps what is to run in a place of its own; should it move, roles are only slower."""
+    loop = asyncio.get_running_loop()
+    assert is_idle(loop)
+    loop.call_soon(int)
+    assert not is_idle(loop)
+    assert not is_idle(object())  # type: ignore[arg-type]
+
+
+async def test_an_outcome_waits_for_all_that_the_role_does_about_the_one_before() -> None:
+    """Tasks that need some turns before their first effect open their lanes before the next outcome comes."""
+
+    async def late(effects: Effects) -> float:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await draw(effects, 0.5)
+
+    async def role(effects: Effects) -> list[tuple[int, ...]]:
+        effects.enter()
+        task = asyncio.create_task(late(effects))
+        await draw(effects, 0.1)
+        await draw(effects, 0.2)
+        await task
+        return [event.path for event in told.events]
+
+    told = Told()
+    effects = Effects([], told)
+    live = await role(effects)
+    again = Effects(told.events, told)
+    assert await role(again) == live
+    assert (1, 0) in live, "the task began before the second effect of the role's own"
