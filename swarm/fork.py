@@ -98,7 +98,7 @@ async def fork(
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Begin another future of a run and carry it on to its end. Cancelling pauses it. Raises as `launch.start` does."""
-    before = Scenario.from_dict({**past.setup.written, "name": past.setup.name}, folder=past.setup.folder).limits
+    before = past.scenario(Changes()).limits
     setup = ready.setup.model_copy(update={"limits": _limits(past.limits, before, ready.setup.limits)})
     async with open_store(settings.home) as store, Parts(setup, settings, announce=announce) as parts:
         await parts.prepare()

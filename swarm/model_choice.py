@@ -101,6 +101,15 @@ def split_model(model: str) -> tuple[str, str]:
     return provider, name
 
 
+RECORDED = "recorded"
+"""The provider of models that a recording answers for."""
+
+
+def is_recorded(model: str) -> bool:
+    """Tell whether `provider:name` is a recording."""
+    return model.partition(":")[0] == RECORDED
+
+
 def named(role: str, wanted: Wanted, settings: Settings) -> Choice | None:
     """Return what a role was given a model by, None where nothing names one."""
     for model, why in (

@@ -8,13 +8,10 @@ from pathlib import Path
 from agents.completions.prices import price_of
 from bus.setup import Setup
 from swarm.errors import Fault, ScenarioError, UsageError
-from swarm.model_choice import Choice, Wanted, choose, defaults_of, place_of, split_model, without
+from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, place_of, split_model, without
 from swarm.parts import load_tool, role_class
 from swarm.scenario.model import RoleModel, Scenario
 from swarm.settings import Settings
-
-RECORDED = "recorded"
-"""The provider of models that a recording answers for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ async def prepare(
     choices = await chosen(scenario, settings, models=models)
     asked = {name: _known(choice.model) for name, choice in choices.items()}
     files: dict[str, Path] = {}
-    if record_new or any(split_model(choice.model)[0] == RECORDED for choice in choices.values()):
+    if record_new or any(is_recorded(choice.model) for choice in choices.values()):
         choices, asked, files = await _recorded(scenario, settings, choices, models=models, record_new=record_new)
     classes = {name: role_class(name, role.uses, scenario.folder) for name, role in scenario.roles.items()}
     declared = {name: tuple(one.tools) for name, one in classes.items()}
@@ -84,13 +81,11 @@ async def chosen(scenario: Scenario, settings: Settings, *, models: Sequence[str
 
 async def live_choices(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> dict[str, Choice]:
     """Choose as if nobody had named a recorded model. Raises `UsageError` where nobody has, `ModelUnavailable`."""
-    from swarm import recordings  # noqa: PLC0415 - only recorded models need it
-
     wanted = _wanted(scenario, models)
-    lived = without(wanted, recordings.is_recorded)
-    if lived == wanted and not recordings.is_recorded(settings.model or ""):
+    lived = without(wanted, is_recorded)
+    if lived == wanted and not is_recorded(settings.model or ""):
         raise UsageError("--record-new: no role has a recorded model. Name one: --model recorded:FILE")
-    if recordings.is_recorded(settings.model or ""):
+    if is_recorded(settings.model or ""):
         settings = dataclasses.replace(settings, model=None)
     return await choose(scenario.roles, lived, settings)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from swarm import launch, preparing, recordings
 from swarm.errors import SwarmError
+from swarm.model_choice import RECORDED
 from swarm.outcome import Outcome
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings, read_settings
@@ -61,7 +62,7 @@ class Player:
         return Scenario.load(self.folder / scenario, inputs=inputs)
 
     async def _run(self, scenario: Scenario, model: str | None) -> Outcome:
-        file = f"{recordings.PROVIDER}:{self.file.absolute()}"
+        file = f"{RECORDED}:{self.file.absolute()}"
         live = [model] if model else []
         log: list[Envelope] = []
         match self.how:

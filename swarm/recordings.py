@@ -18,15 +18,8 @@ from bus.codec import encode
 from bus.envelope import Envelope
 from bus.events import GoalSubmitted
 from swarm.errors import MissingPart
-from swarm.model_choice import Choice, split_model
+from swarm.model_choice import Choice, is_recorded, split_model
 from swarm.scenario.model import RoleModel
-
-PROVIDER = "recorded"
-
-
-def is_recorded(model: str) -> bool:
-    """Tell whether `provider:name` is a recording."""
-    return model.partition(":")[0] == PROVIDER
 
 
 def files_of(choices: Mapping[str, Choice], folder: Path) -> dict[str, Path]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import cast
 
 from agents.briefing import Briefing
 from agents.context import Means
@@ -274,10 +274,7 @@ class _NoModel:
     health = EndpointHealth()
 
     async def ask(self, request: ModelRequest) -> ModelReply:
-        self._refuse(request)
+        raise ModelUnavailable(f"A replay asks no model, and {request.model!r} was about to be asked.")
 
     async def close(self) -> None:
         """Nothing is open."""
-
-    def _refuse(self, _: Any) -> NoReturn:  # noqa: ANN401 - whatever it is
-        raise ModelUnavailable("A replay asks no model.")
