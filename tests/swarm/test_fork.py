@@ -8,11 +8,12 @@ import pytest
 
 from bus.events import JournalCut, ModelAnswered, ModelAsked, RunForked
 from bus.store import open_store
-from swarm import finding, preparing
+from swarm import finding, launch, preparing
 from swarm.errors import UsageError
 from swarm.fork import Changes, fork, past_of
 from swarm.outcome import Outcome
 from swarm.replay import replay
+from swarm.scenario.model import Scenario
 from tests.support.command import clean_env, process, serving
 from tests.support.endpoint import ChatEndpoint
 from tests.support.runs import layers, player, scenario, settings, start, story
@@ -122,6 +123,22 @@ async def test_a_fork_of_a_run_that_hit_a_limit_goes_on_with_more(tmp_path: Path
         outcome = await forked(tmp_path, outcome.events, of=outcome.run, settings=("limits.tokens=200k",))
     assert outcome.outcome == "accepted", outcome.reason
     assert (await story(tmp_path)).state.limits.tokens == 200_000
+
+
+async def test_a_fork_has_the_inputs_that_its_past_was_given(tmp_path: Path) -> None:
+    """They have no default: without what the person gave, the scenario could not be read again."""
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        written = scenario(endpoint, accept=[{"file": "t1-0.txt"}], inputs={"who": {"description": "for whom"}})
+        asked = Scenario.from_dict(
+            written | {"goal": "For ${{ inputs.who }}."}, folder=tmp_path, inputs={"who": "Ines"}
+        )
+        ready = await preparing.prepare(asked, settings(tmp_path))
+        parent = (await launch.start(ready, settings(tmp_path), out=tmp_path / "out")).run
+        outcome = await forked(tmp_path, 5, of=parent, settings=("limits.rounds=2",))
+    assert outcome.outcome == "accepted", outcome.reason
+    setup = (await story(tmp_path)).state.setup
+    assert setup is not None
+    assert (setup.goal, setup.limits.rounds) == ("For Ines.", 2)
 
 
 async def test_a_fork_of_an_ended_run_is_judged_by_what_it_wants(tmp_path: Path) -> None:
