@@ -1,7 +1,7 @@
 """Names of topics and filters, and what matches what: pure.
 
-A topic is `swarm/v1/…`; the functions below make all that there are, `parse` takes them apart again. `<agent>` is
-`<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who wrote to a
+A topic is `swarm/v1/…`; the functions below make all that there are, `parse` takes them apart again. `<agent>` and
+`<client>` are `<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who wrote to a
 topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`, `#` or `/`
 could otherwise widen a filter to what belongs to others.
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 Kind = Literal[
     "agent_card", "agent_request", "agent_control", "agent_files",
     "hub_card", "hub_reply", "hub_files",
-    "submission", "run_event", "run_outcome",
+    "submission", "client_answer", "run_event", "run_outcome",
 ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def check_agent(agent: str) -> str:
     """Return `<user>/<instance>` if it is one. Raises `ValueError`."""
     user, slash, instance = agent.partition("/")
     if not slash:
-        raise ValueError(f"{agent!r} is no agent: it is written 'user/instance'")
+        raise ValueError(f"{agent!r} is no agent and no client: they are written 'user/instance'")
     check_name(user)
     check_name(instance)
     return agent
@@ -103,8 +103,13 @@ def hub_files(hub: str, agent: str) -> str:
 
 
 def submission(client: str) -> str:
-    """Where a client submits runs to the hubs."""
-    return f"{ROOT}/submit/{check_name(client)}"
+    """Where a client submits runs to the hubs, and asks them about runs."""
+    return f"{ROOT}/submit/{check_agent(client)}"
+
+
+def client_answer(client: str) -> str:
+    """Where hubs answer a client."""
+    return f"{ROOT}/client/{check_agent(client)}/answer"
 
 
 @lru_cache(maxsize=4096)
@@ -148,7 +153,7 @@ def hub_file_calls(hub: str) -> str:
 
 def submissions() -> str:
     """Match the submissions of all clients."""
-    return f"{ROOT}/submit/+"
+    return f"{ROOT}/submit/+/+"
 
 
 def run_events(run: str) -> str:
@@ -170,8 +175,10 @@ def parse(topic: str) -> Address:
             found = Address("run_event", run=check_name(run), event=check_name(event))
         case ["swarm", "v1", "run", run, "outcome"]:
             found = Address("run_outcome", run=check_name(run))
-        case ["swarm", "v1", "submit", client]:
-            found = Address("submission", client=check_name(client))
+        case ["swarm", "v1", "submit", user, instance]:
+            found = Address("submission", client=check_agent(f"{user}/{instance}"))
+        case ["swarm", "v1", "client", user, instance, "answer"]:
+            found = Address("client_answer", client=check_agent(f"{user}/{instance}"))
         case _:
             found = None
     if found is None:
