@@ -91,7 +91,7 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
 
 
 def turn(state: RunState, lease: str | None, ordinal: int) -> Admission:
-    """Tell whether it is the turn of a message: an agent numbers what it sends under a lease 1, 2, 3 …
+    """Tell whether it is the turn of a message: an agent numbers what it sends under a lease from 1 on.
 
     What is lost on the way, doubled or overtaken can then neither hide nor change the order of what an attempt did.
     """
