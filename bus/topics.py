@@ -1,8 +1,8 @@
 """Names of topics and filters, and what matches what: pure.
 
 A topic is `swarm/v1/…`; the functions below make all that there are, `parse` takes them apart again. `<agent>` and
-`<client>` are `<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who wrote to a
-topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`, `#` or `/`
+`<client>` are `<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who
+wrote to a topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`, `#` or `/`
 could otherwise widen a filter to what belongs to others.
 
 Matching follows MQTT 5, section 4.7. Shared subscriptions (section 4.8) are refused: hubs choose the agent themselves.
