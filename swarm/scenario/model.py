@@ -16,7 +16,7 @@ from bus.setup import Criterion, Endpoint, Limits, Permissions, Price, RoleSetup
 from swarm.errors import Fault, ScenarioError, listed, quote
 from swarm.scenario.changes import apply_settings, give_inputs, set_goal
 from swarm.scenario.draft import Draft, begin, refuse_what_is_not_there_yet
-from swarm.scenario.file import PermissionsSection, RoleSection, ScenarioFile, schema
+from swarm.scenario.file import PermissionsSection, PriceSection, RoleSection, ScenarioFile, schema
 from swarm.scenario.inputs import insert_inputs
 from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, check_rules, prompt_file
 from swarm.scenario.surroundings import Surroundings
@@ -167,17 +167,9 @@ class Scenario:
             accept=tuple(file.accept),
             plan=plan or None,
             limits=limits,
-            permissions=_permissions(file.permissions),
+            permissions=permissions_of(file.permissions),
             endpoints={name: Endpoint(url=one.url, key=one.key) for name, one in file.endpoints.items()},
-            prices={
-                name: Price(
-                    input=one.price.input,
-                    output=one.price.output,
-                    cached=one.price.input if one.price.cached is None else one.price.cached,
-                )
-                for name, one in file.endpoints.items()
-                if one.price
-            },
+            prices={name: price_of(one.price) for name, one in file.endpoints.items() if one.price},
             inputs=dict(inputs),
             workspace=tuple(file.workspace or ()),
             outcome=tuple(file.outcome or ()),
@@ -296,7 +288,14 @@ def _role(name: str, role: RoleSection, limits: Limits, draft: Draft) -> Scenari
     )
 
 
-def _permissions(section: PermissionsSection) -> Permissions:
+def price_of(section: PriceSection) -> Price:
+    """Return what tokens cost; cached ones as others where it is not said."""
+    cached = section.input if section.cached is None else section.cached
+    return Price(input=section.input, output=section.output, cached=cached)
+
+
+def permissions_of(section: PermissionsSection) -> Permissions:
+    """Return where a run may reach."""
     fetch: Literal["public", "none"] | tuple[str, ...] = tuple(section.fetch)
     if section.fetch == ["public"]:
         fetch = "public"

@@ -38,6 +38,7 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NO_TOOLS_YET = frozenset({"search_web"})
 _OUR_TOOLS = frozenset(BUILT_IN_TOOLS["coder"]) | GRANTED_ONLY
 _OUR_MODELS = frozenset({"openai", "local", "recorded", "scripted"})
+_FILE_MODELS = frozenset({"recorded", "scripted"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _INPUT_OF_A_CALL = 2_000
 """Tokens that an ordinary request reserves beside its `max_tokens`."""
@@ -63,6 +64,12 @@ def known_roles(data: Mapping[str, JsonValue]) -> set[str]:
     written = data.get("roles")
     own = {name for name, role in written.items() if isinstance(role, dict)} if isinstance(written, dict) else set()
     return {*BUILT_IN_TOOLS, *_table("roles"), *own}
+
+
+def names_a_file(model: str) -> bool:
+    """Tell whether `provider:name` means a file on disk."""
+    provider, _, name = model.partition(":")
+    return provider in _FILE_MODELS or (provider == "local" and ("/" in name or name.endswith(".gguf")))
 
 
 def is_slug(name: str) -> bool:
@@ -132,6 +139,11 @@ def _check_tool(draft: Draft, path: FieldPath, tool: str) -> own_code.ToolFacts 
             hint = nearest(tool, known, otherwise="For a tool of your own, write ./my_tools.py:name.")
             draft.fault("unknown_name", path, f"tool {quote(tool)} is unknown (known: {listed(known)})", hint)
         return None
+    return check_own_tool(draft, path, tool)
+
+
+def check_own_tool(draft: Draft, path: FieldPath, tool: str) -> own_code.ToolFacts | None:
+    """Note what is wrong with a tool of one's own; return what its source says."""
     try:
         facts = own_code.tool_facts(*own_code.find(tool, draft.folder))
     except own_code.CodeFault as fault:
