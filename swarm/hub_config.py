@@ -128,9 +128,18 @@ class HubConfig:
                 raise ScenarioError(source.faults)
             return cls()
         folder = Path(path).parent.absolute()
-        written = source.data.get("tools")
-        tools = frozenset(written) if isinstance(written, dict) else frozenset[str]()
-        draft = begin(source, folder, Surroundings(tools=tools, waits=True))
+        own, tools = source.data.get("roles"), source.data.get("tools")
+        brought = (
+            [name for name, role in own.items() if isinstance(role, dict) and "uses" in role]
+            if isinstance(own, dict)
+            else []
+        )
+        around = Surroundings(
+            roles=dict.fromkeys(brought, frozenset()),
+            tools=frozenset(tools) if isinstance(tools, dict) else frozenset(),
+            waits=True,
+        )
+        draft = begin(source, folder, around)
         file = validated(draft, HubFile, SECTIONS)
         _check(draft, file)
         if file is None or draft.faults:

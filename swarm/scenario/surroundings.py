@@ -37,10 +37,6 @@ class Surroundings:
     refuse: Callable[["Draft"], None] = _nothing
     """Notes what may not stand in it, and puts something harmless there; called before and after inputs go in."""
 
-    def knows_tools_of(self, role: str) -> bool:
-        """Tell whether a tool that is not known is a fault; of a role that is waited for nobody knows any."""
-        return not (self.elsewhere or (self.waits and role not in self.roles))
-
     def text(self, name: str) -> str | None:
         """Return a file's text, None where it was not brought along."""
         return (self.texts or {}).get(text_name(name))
