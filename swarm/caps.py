@@ -55,6 +55,11 @@ def common_hosts(one: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_written(each) for each in found))
 
 
+def is_host(entry: str) -> bool:
+    """Tell whether an entry of `fetch` can be read: `host`, `*.host`, each with `:port` or without."""
+    return bool(_patterns([entry]))
+
+
 def _on_the_web(hosts: Iterable[str]) -> tuple[str, ...]:
     """Return what of these `public` has too: it means the ports of the web alone."""
     meant = [one for one in _patterns(hosts) if one.port is None or one.port in WEB_PORTS]
