@@ -7,7 +7,7 @@ Positions of a run are 1, 2, 3 … without gaps; each record carries the hash of
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from bus.envelope import Envelope
 
@@ -149,6 +149,27 @@ class EventLog(Protocol):
 
         `head`: a hash of this run that was kept elsewhere; `Damaged` also where no record has it by now.
         """
+        ...
+
+
+@runtime_checkable
+class Heartbeats(Protocol):
+    """What a store may offer besides: owners say that they are alive, and others learn who does not any more.
+
+    Only the store's clock counts, never an owner's. While the store itself is away nobody is heard: an owner that could
+    not say it was alive takes nobody for gone until all have had `after_s` to be heard again. Nothing here guards a
+    run: that is `EventLog.take` and the epoch.
+    """
+
+    async def beat(self, owner: Owner) -> None:
+        """Say that an owner is alive: before it creates or takes its first run, then again and again.
+
+        Raises `StorageFailed`.
+        """
+        ...
+
+    async def silent(self, run_owners: Iterable[Owner], after_s: float) -> set[Owner]:
+        """Return those that were not heard for `after_s` seconds, or never. Raises `StorageFailed`."""
         ...
 
 
