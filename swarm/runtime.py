@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from bus import topics
 from bus.cards import RoleCard
@@ -15,6 +16,7 @@ from bus.events import Event, RunPaused
 from bus.lookup import load
 from bus.pubsub import Bus
 from bus.store import Store
+from bus.transport import Transport
 from bus.transports import TRANSPORTS
 from swarm.clock import RunClock, utc_now
 from swarm.core.apply import apply
@@ -90,11 +92,8 @@ async def execute(
         if envelope.sequence == state.position:  # the last of its batch: the log has all that the state has
             marker.look()
 
-    async with (
-        load(TRANSPORTS["memory"], TRANSPORTS)() as transport,
-        AsyncExitStack() as stack,
-        asyncio.TaskGroup() as group,
-    ):  # type: ignore[operator]
+    in_memory = cast("Transport", cast("Any", load("memory", TRANSPORTS))())
+    async with in_memory as transport, AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         bus = Bus(transport)
         roster = Roster(bus)
         orchestrator = Orchestrator(

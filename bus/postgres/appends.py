@@ -152,7 +152,9 @@ class Appends:
         # Whoever else may still be at work for a connection that we lost holds these rows: it ends first.
         numbers = sorted({number for _, number, _, _ in sent})
         async with connection.transaction():
-            await connection.fetch("SELECT 1 FROM runs WHERE number = ANY($1) ORDER BY number FOR NO KEY UPDATE", numbers)
+            await connection.fetch(
+                "SELECT 1 FROM runs WHERE number = ANY($1) ORDER BY number FOR NO KEY UPDATE", numbers
+            )
             rows = await connection.fetch(_STANDS, *_columns(sent, 4))
         return {row[0] for row in rows} | {at for at, *_ in sent if not batches[at].lines}
 
@@ -210,7 +212,16 @@ class Appends:
     async def _send(self, connection: Connection, plan: _Plan, riders: Riders) -> Collection[int]:
         """Send a group; return the numbers of the runs that were moved on."""
         moves = [
-            (now.number, now.epoch, was.position, was.digest, now.position, now.digest, now.total, plan.times.get(run, ""))
+            (
+                now.number,
+                now.epoch,
+                was.position,
+                was.digest,
+                now.position,
+                now.digest,
+                now.total,
+                plan.times.get(run, ""),
+            )
             for run, was, now in ((run, plan.before[run], head) for run, head in plan.after.items())
         ]
         if not moves and not riders.files:

@@ -270,7 +270,11 @@ class Writer:
                 if lost:
                     again = again or connection is not None
                     self._drop()
-                if not (passing(error) or is_passing(error)) or not isinstance(error, Exception) or loop.time() + pause_s > until:
+                if (
+                    not (passing(error) or is_passing(error))
+                    or not isinstance(error, Exception)
+                    or loop.time() + pause_s > until
+                ):
                     raise
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MOST_RETRY_S)
