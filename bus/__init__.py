@@ -2,6 +2,7 @@
 
 events.py      every fact a run can record · setup.py a scenario as resolved, with the values events are made of
 envelope.py    who said it, when, in answer to what · codec.py envelope <-> one line of JSON
+wire.py        message <-> payload, for transports that leave the process
 topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish and subscribe
 transport.py   contract · transports/ one file each
 event_log.py   contract · event_logs/ one file each · chain.py what they check alike

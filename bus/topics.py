@@ -1,9 +1,9 @@
 """Names of topics and filters, and what matches what: pure.
 
 A topic is `swarm/v1/…`; the functions below make all that there are, `parse` takes them apart again. `<agent>` and
-`<client>` are `<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who wrote to a
-topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`, `#` or `/`
-could otherwise widen a filter to what belongs to others.
+`<client>` are `<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who
+wrote to a topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`,
+`#` or `/` could otherwise widen a filter to what belongs to others.
 
 Matching follows MQTT 5, section 4.7. Shared subscriptions (section 4.8) are refused: hubs choose the agent themselves.
 """
@@ -139,6 +139,11 @@ def agent_requests(agent: str) -> str:
 def hub_cards() -> str:
     """Match the cards of all hubs."""
     return f"{ROOT}/hub/+/card"
+
+
+def run_replies(hub: str, run: str) -> str:
+    """Match the replies of all agents, for one run, to one hub."""
+    return f"{ROOT}/hub/{check_name(hub)}/reply/+/+/{check_name(run)}"
 
 
 def hub_replies(hub: str) -> str:

@@ -45,9 +45,8 @@ from swarm.core.apply import apply
 from swarm.core.decide import decide, next_deadline
 from swarm.core.request import brief
 from swarm.core.state import RunState
+from swarm.intake import together
 
-BATCH = 256
-"""Events taken in at once: enough to share a commit, few enough that the loop is not held."""
 INBOX = 4096
 
 Arrival = tuple[Envelope, str | None]
@@ -89,9 +88,7 @@ class Orchestrator:
                     await self._take([(self._own(await merging.merge(wanted, self.files)), None)])
                     continue
                 received = await self._wait(inbox.get)
-                batch: list[Received[Any]] = [] if received is None else [received]
-                while batch and len(batch) < BATCH and (more := inbox.get_nowait()) is not None:
-                    batch.append(more)
+                batch: list[Received[Any]] = [] if received is None else await together(received, inbox, self.state)
                 arrivals = [arrival for item in batch if (arrival := self._open(item, run)) is not None]
                 arrivals += [(envelope, None) for envelope in self._local]
                 self._local.clear()
