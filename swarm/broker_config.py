@@ -25,7 +25,7 @@ _CONFIG = """\
 # mosquitto.conf for a bus of eventswarm, for mosquitto 2.0 and newer.
 # Start it with:  mosquitto -c {folder}/mosquitto.conf
 
-# Who comes in: over TLS, with a name and a password. The key is read before mosquitto gives up root.
+# Who comes in: over TLS, with a name and a password. mosquitto reads these files as its own user, not as root.
 listener 8883
 tls_version tlsv1.2
 certfile {folder}/broker.crt
@@ -83,7 +83,7 @@ log_type warning
 _ACL = """\
 # Who may say and hear what on a bus of eventswarm. What is not allowed here is refused.
 # Users are made with:  mosquitto_passwd {folder}/passwords NAME
-# A name is made of letters, digits, `_` and `-`. After a change:  pkill -HUP mosquitto
+# A name is made of letters, digits, `_` and `-`. mosquitto reads this file and the passwords anew on SIGHUP.
 
 # Every user may offer agents. In these lines %u is the user's own name, so that no one can speak for another:
 # its cards, the requests that hubs hand it, its answers, and files for both.
