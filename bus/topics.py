@@ -256,6 +256,35 @@ def matches(pattern: str, topic: str) -> bool:
     return len(wanted) == len(levels) and all(want in ("+", level) for want, level in zip(wanted, levels, strict=True))
 
 
+def covers(wide: str, narrow: str) -> bool:
+    """Tell whether a valid filter matches all that another one matches, as far as comparing their levels shows it."""
+    return _compare(wide, narrow, both=False)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether some topic matches both of two valid filters."""
+    return _compare(one, other, both=True)
+
+
+def _compare(one: str, other: str, *, both: bool) -> bool:
+    """Compare level by level; `both`: a wildcard of either may stand for what the other wants."""
+    mine, theirs = one.split("/"), other.split("/")
+    if mine[0].startswith("$") != theirs[0].startswith("$"):
+        return False  # wildcards stand for no first level that begins so (section 4.7.2)
+    for place, level in enumerate(mine):
+        if level == "#":
+            return True
+        if place == len(theirs):
+            return False
+        there = theirs[place]
+        if there == "#":
+            return both
+        if level not in ("+", there) and not (both and there == "+"):
+            return False
+    rest = theirs[len(mine) :]
+    return not rest or (both and rest == ["#"])
+
+
 def _validate_text(text: str) -> None:
     if not text:
         raise ValueError("a topic has at least one character")
