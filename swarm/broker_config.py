@@ -75,9 +75,11 @@ max_inflight_messages 1000
 max_queued_messages 20000
 max_queued_bytes 268435456
 persistence false
+connection_messages false
 log_dest stderr
 log_type error
 log_type warning
+log_type information
 """
 
 _ACL = """\

@@ -35,7 +35,7 @@ class PlainClient:
         self._address = host, port
         self._answers: dict[int, Any] = {}
         self._connected: Any = None
-        self._failed: Exception | None = None
+        self.ended = False
         self._changed = threading.Condition()
         client = self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
         if user is not None:
@@ -45,6 +45,7 @@ class PlainClient:
         if will:
             client.will_set(*will)
         client.on_connect = lambda _1, _2, _3, reason, _4: self._note("_connected", reason)
+        client.on_disconnect = lambda *_: self._note("ended", True)
         client.on_message = lambda _1, _2, message: self._change(lambda: self.got.append(message))
         client.on_publish = lambda _1, _2, mid, reason, _3: self._change(
             lambda: self._answers.update({mid: reason.value})
@@ -78,6 +79,10 @@ class PlainClient:
     def publish(self, topic: str, payload: bytes = b"x", *, retain: bool = False) -> int:
         """Return the reason code of the broker's PUBACK."""
         return self._answer(self._client.publish(topic, payload, 1, retain).mid)
+
+    def send(self, topic: str, payload: bytes) -> None:
+        """Publish without waiting for an answer."""
+        self._client.publish(topic, payload, 1)
 
     def wait(self, true: Callable[[], object]) -> None:
         """Wait until it is true."""
