@@ -79,6 +79,8 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
     work = state.under(envelope.causation_id)
     if work is None or work.request != envelope.subject:
         return Admission.LATE
+    if work.lease is None and isinstance(event, ModelAsked | ToolCalled | CheckStarted):
+        return Admission.LATE  # what it did counts; what it would do is for the next agent
     match event:
         case PlanProposed() | ResultSubmitted() | ReviewGiven() | WorkFailed():
             return _reply(work, event)
