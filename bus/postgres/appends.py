@@ -80,6 +80,8 @@ class Batch:
     time: str
     sent: tuple[int, int, bytes] | None = None
     """Once it has been sent: number of its run, position and hash of its last record."""
+    uncertain: bool = False
+    """It was sent over a connection that was lost, so that it may be in the log, or get there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Appends:
     async def write(self, connection: Connection, batches: Sequence[Batch], riders: Riders) -> list[Outcome]:
         """Write a group; return what became of each batch.
 
-        One that was sent before, over a connection that was lost, counts as written where it is found.
+        One that is `uncertain` counts as written where it is found.
         """
         found = await self._found(connection, batches)
         plan = await self._planned(connection, batches, found)
@@ -143,8 +145,8 @@ class Appends:
         ]
 
     async def _found(self, connection: Connection, batches: Sequence[Batch]) -> Collection[int]:
-        """Return which of the batches are in the log already."""
-        sent = [(at, *batch.sent) for at, batch in enumerate(batches) if batch.sent is not None]
+        """Return which of the uncertain batches are in the log."""
+        sent = [(at, *batch.sent) for at, batch in enumerate(batches) if batch.uncertain and batch.sent]
         if not sent:
             return ()
         for batch in batches:
@@ -152,7 +154,9 @@ class Appends:
         # Whoever else may still be at work for a connection that we lost holds these rows: it ends first.
         numbers = sorted({number for _, number, _, _ in sent})
         async with connection.transaction():
-            await connection.fetch("SELECT 1 FROM runs WHERE number = ANY($1) ORDER BY number FOR NO KEY UPDATE", numbers)
+            await connection.fetch(
+                "SELECT 1 FROM runs WHERE number = ANY($1) ORDER BY number FOR NO KEY UPDATE", numbers
+            )
             rows = await connection.fetch(_STANDS, *_columns(sent, 4))
         return {row[0] for row in rows} | {at for at, *_ in sent if not batches[at].lines}
 
@@ -210,7 +214,16 @@ class Appends:
     async def _send(self, connection: Connection, plan: _Plan, riders: Riders) -> Collection[int]:
         """Send a group; return the numbers of the runs that were moved on."""
         moves = [
-            (now.number, now.epoch, was.position, was.digest, now.position, now.digest, now.total, plan.times.get(run, ""))
+            (
+                now.number,
+                now.epoch,
+                was.position,
+                was.digest,
+                now.position,
+                now.digest,
+                now.total,
+                plan.times.get(run, ""),
+            )
             for run, was, now in ((run, plan.before[run], head) for run, head in plan.after.items())
         ]
         if not moves and not riders.files:

@@ -89,6 +89,10 @@ class Server:
 
     def translated(self, error: BaseException) -> BusError:
         """Return what went wrong as an error of ours that says what to do."""
+        import asyncpg  # noqa: PLC0415 - likewise
+
+        if isinstance(error, asyncpg.InterfaceError) and error.__context__ is not None:
+            error = error.__context__  # why the connection is closed, not that it is
         if isinstance(error, BusError):
             return error
         state = str(getattr(error, "sqlstate", None) or "")

@@ -219,7 +219,9 @@ class Writer:
         self._bytes_held = 0
         batches = [change.what for change in changes if isinstance(change.what, Batch)]
 
-        async def append(connection: Connection, _: bool) -> list[object]:  # noqa: FBT001 - see `Transaction`
+        async def append(connection: Connection, again: bool) -> list[object]:  # noqa: FBT001 - see `Transaction`
+            for batch in batches:
+                batch.uncertain |= again
             return list(await self.appends.write(connection, batches, riders))
 
         if batches or riders:
@@ -270,7 +272,11 @@ class Writer:
                 if lost:
                     again = again or connection is not None
                     self._drop()
-                if not (passing(error) or is_passing(error)) or not isinstance(error, Exception) or loop.time() + pause_s > until:
+                if (
+                    not (passing(error) or is_passing(error))
+                    or not isinstance(error, Exception)
+                    or loop.time() + pause_s > until
+                ):
                     raise
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MOST_RETRY_S)
