@@ -63,7 +63,10 @@ class _Stretch:
 
 
 class SqliteEventLog:
-    """Meets `bus.event_log.EventLog` and `Heartbeats`; `files` is the file store beside it. The arguments are those of `Database`."""
+    """Meets `bus.event_log.EventLog` and `Heartbeats`; `files` is the file store beside it.
+
+    The arguments are those of `Database`.
+    """
 
     def __init__(
         self,

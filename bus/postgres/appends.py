@@ -50,8 +50,8 @@ WHERE position = $2 AND position > parent_position
 ON CONFLICT (run, position) DO UPDATE SET hash = excluded.hash, maker = excluded.maker, data = excluded.data
 """
 _STANDS = (
-    "SELECT sent.at FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) AS sent (at, run, position, hash)"
-    " JOIN events USING (run, position, hash)"
+    "SELECT sent.at FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])"
+    " AS sent (at, run, position, hash) JOIN events USING (run, position, hash)"
 )
 
 Outcome = BusError | Literal["written", "missed"]

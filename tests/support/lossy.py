@@ -18,8 +18,8 @@ class Lossy:
         self.statements: list[str] = []
         self.open: list[Connection] = []
 
-    async def __call__(self, read_only: bool) -> Connection:
-        connection = await self._server.connect(read_only)
+    async def __call__(self, *, read_only: bool) -> Connection:
+        connection = await self._server.connect(read_only=read_only)
         self.open.append(connection)
         return LossyConnection(self, connection)
 
