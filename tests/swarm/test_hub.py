@@ -84,7 +84,7 @@ async def test_a_submitted_run_is_done_by_attached_agents(tmp_path: Path) -> Non
     async with ChatEndpoint(player(layers(2, 3))) as endpoint, broker() as there:
         async with (
             running(hub(there.url, tmp_path / "hub", endpoint)),
-            running(agent(there.url, tmp_path / "hub", endpoint, "coder", "researcher")),
+            running(agent(there.url, tmp_path / "agent", endpoint, "coder", "researcher")),
             client_on(there.url, announce=print) as client,
         ):
             run = await submitted(client, tmp_path)
