@@ -1,8 +1,8 @@
 """What a subscription over a broker holds: deliveries in order, each held at the broker until it is dealt with.
 
-The queue has no bound of its own: what the broker sends un-acknowledged is bounded by receive maximum, and a claim
-takes no more room than its note. A claim is redeemed when its turn comes, by whoever takes it; until then it stands at
-the head, and other subscriptions of the same connection go on.
+The queue has no bound of its own: what the broker sends un-acknowledged is bounded by receive maximum. A claim is
+redeemed when its turn comes, by whoever takes it; until then it stands at the head, and other subscriptions of the same
+connection go on.
 """
 
 import asyncio
@@ -55,6 +55,8 @@ class BrokerSubscription:
         self._last = 0
         self._closed = False
         self._why: Exception | None = None
+        self.claims_held = 0
+        """Claims that wait here and at the broker."""
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -108,6 +110,8 @@ class BrokerSubscription:
                 return  # another consumer was here
             head = self._queue[0]
             head.message = await self._redeem(head.topic, head.claim)
+            if head.hold is not None:
+                self.claims_held -= 1
             if head.message is None:
                 self._queue.popleft()
                 if head.hold is not None:
@@ -135,6 +139,8 @@ class BrokerSubscription:
     def put(self, waiting: Waiting) -> None:
         """Add a delivery at the end."""
         self._queue.append(waiting)
+        if waiting.message is None and waiting.hold is not None:
+            self.claims_held += 1
         if self._consumers:
             self._call()
 
@@ -149,6 +155,7 @@ class BrokerSubscription:
         self._unacknowledged.clear()
         for waiting in self._queue:
             waiting.hold = None
+        self.claims_held = 0
         for hold in holds:
             if hold is not None and forget:
                 hold.release()

@@ -8,6 +8,8 @@ What the contract leaves open:
 - **At least once.** A message is acknowledged at the broker once every local subscription that got it has acknowledged
   it. After a reconnect messages may come again, and `publish` sends again what was not confirmed. When a broker loses
   its memory, or a session ends, messages are lost all the same: who needs an answer keeps asking (leases, outboxes).
+- **Claims** that wait to be redeemed take up half of receive maximum at most, else the files that they stand for could
+  not come over the same connection; those beyond it are acknowledged as they come, and lie only here.
 - **Order.** Messages of one publisher on one topic come in order on one connection, not across reconnects.
 - **Retained words** are kept here while a filter here covers them, so that a later subscription gets them at once.
   After a reconnect they are taken anew; one that is not there any more is reported as cleared.
@@ -47,6 +49,8 @@ STABLE_S = 5.0
 """A connection that lives shorter than this does not start the delays anew."""
 SUSPECT = 3
 """So many short connections in a row, and somebody else may be using our client id."""
+MOST_WAITING = 1_000
+"""Deliveries that wait here, beyond which claims too are left waiting at the broker."""
 MOST_WORDS = 65_536
 """Retained words kept here; beyond it the oldest are forgotten, and a later subscription misses them."""
 
@@ -399,11 +403,20 @@ class MqttTransport:
                 self._drop(arrived, "nobody")
             return
         hold = Hold(arrived, len(route)) if arrived.qos else None
+        if hold is not None and _is_claim(message) and self._claims_are_many():
+            arrived.link.acknowledge(arrived)
+            hold = None
         for subscription in route:
-            if hold is None and len(subscription) >= self._subscriptions[subscription]:
+            if not arrived.qos and len(subscription) >= self._subscriptions[subscription]:
                 self.dropped["slow"] += 1
             else:
                 subscription.put(self._waiting(topic, message, hold))
+
+    def _claims_are_many(self) -> bool:
+        """Tell whether a further claim is to leave room at the broker for the files that those here wait for."""
+        held = sum(it.claims_held for it in self._subscriptions)
+        waiting = sum(map(len, self._subscriptions))
+        return held * 2 >= self._options.receive_maximum and waiting < MOST_WAITING
 
     def _waiting(self, topic: str, message: Message, hold: Hold | None) -> Waiting:
         if _is_claim(message):

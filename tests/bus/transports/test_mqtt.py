@@ -537,6 +537,26 @@ async def test_a_claim_that_waits_holds_up_no_other_subscription(running: Broker
         assert text_of((await waiting).message) == LARGE
 
 
+async def test_claims_leave_room_for_the_files_that_they_wait_for(running: Broker) -> None:
+    store = Store()
+    store.open.clear()
+    async with (
+        MqttTransport(running.url, parcels=store, receive_maximum=4) as transport,
+        transport.subscribe("a") as it,
+        transport.subscribe("files") as files,
+    ):
+        for number in range(10):
+            await transport.publish("a", word(LARGE, number=number))
+        await transport.publish("files", word("chunk"))
+        assert await take(files, 1) == ["chunk"]
+        store.open.set()
+        for number in range(10):
+            delivery = await it.get()
+            assert delivery.message.attachments["number"] == number
+            delivery.acknowledge()
+        assert it.claims_held == 0
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
