@@ -31,7 +31,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from bus import parcels, wire
-from bus.broker_address import ANONYMOUS, BrokerAddress
+from bus.broker_address import BrokerAddress
 from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, content_type
 from bus.broker_queue import BrokerSubscription, Hold, Waiting
 from bus.errors import BadAddress, BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
@@ -116,7 +116,7 @@ class MqttTransport:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._address = BrokerAddress.parse(url, environ)
-        self.user = self._address.user or ANONYMOUS
+        self.user = self._address.name
         """The broker's user, as it stands in topics."""
         try:
             check_name(self.user)
