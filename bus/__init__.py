@@ -12,6 +12,7 @@ store.py       an event log with its files: file_store.py, and marks: mark_store
                references.py which events name which files
                database.py one SQLite file for all of it: database_file.py
                damage.py what shows that it is not whole · presence.py who writes in a folder
+               postgres/ the same on a server
 archive.py     a run with its files as one archive: archive_file.py
 lookup.py      short name or "module:Class" -> the class
 errors.py      what can go wrong

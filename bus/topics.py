@@ -141,6 +141,11 @@ def hub_cards() -> str:
     return f"{ROOT}/hub/+/card"
 
 
+def run_replies(hub: str, run: str) -> str:
+    """Match the replies of all agents, for one run, to one hub."""
+    return f"{ROOT}/hub/{check_name(hub)}/reply/+/+/{check_name(run)}"
+
+
 def hub_replies(hub: str) -> str:
     """Match the replies of all agents, for all runs, to one hub."""
     return f"{ROOT}/hub/{check_name(hub)}/reply/+/+/+"
