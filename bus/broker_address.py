@@ -73,6 +73,11 @@ class BrokerAddress:
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{host}:{self.port}"
 
     @property
+    def name(self) -> str:
+        """Who we are, as it stands in topics: a worker makes its own topics of it before it connects."""
+        return self.user or ANONYMOUS
+
+    @property
     def guarded(self) -> bool:
         """Tell whether nobody on the way can listen or pretend: encrypted and with login, or on this machine."""
         return self.host in _LOOPBACK or (self.tls and (self.user is not None or self.cert is not None))
