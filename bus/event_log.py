@@ -191,12 +191,8 @@ _NEAR = 8
 """Up to this distance reading what lies between costs less than asking the store anew."""
 
 
-class FileStore(Protocol):
-    """The bytes of files by their SHA-256 (hex), written once.
-
-    Small ones may be held back until the next `EventLog.append` of the same store, which writes them in its
-    transaction: before the event that names them is durable, nobody else can know of them.
-    """
+class Files(Protocol):
+    """The bytes of files by their SHA-256 (hex)."""
 
     async def put(self, data: bytes) -> str:
         """Store bytes and return their SHA-256."""
@@ -205,6 +201,14 @@ class FileStore(Protocol):
     async def get(self, sha256: str) -> bytes:
         """Return the bytes. Raises `NotFound`; `Damaged` where they do not have that hash."""
         ...
+
+
+class FileStore(Files, Protocol):
+    """The bytes of files by their SHA-256 (hex), written once.
+
+    Small ones may be held back until the next `EventLog.append` of the same store, which writes them in its
+    transaction: before the event that names them is durable, nobody else can know of them.
+    """
 
     async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
         """Tell which are there."""

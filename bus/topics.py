@@ -1,9 +1,9 @@
 """Names of topics and filters, and what matches what: pure.
 
 A topic is `swarm/v1/…`; the functions below make all that there are, `parse` takes them apart again. `<agent>` and
-`<client>` are `<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who wrote to a
-topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`, `#` or `/`
-could otherwise widen a filter to what belongs to others.
+`<client>` are `<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who
+wrote to a topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`,
+`#` or `/` could otherwise widen a filter to what belongs to others.
 
 Matching follows MQTT 5, section 4.7. Shared subscriptions (section 4.8) are refused: hubs choose the agent themselves.
 """
@@ -141,6 +141,11 @@ def hub_cards() -> str:
     return f"{ROOT}/hub/+/card"
 
 
+def run_replies(hub: str, run: str) -> str:
+    """Match the replies of all agents, for one run, to one hub."""
+    return f"{ROOT}/hub/{check_name(hub)}/reply/+/+/{check_name(run)}"
+
+
 def hub_replies(hub: str) -> str:
     """Match the replies of all agents, for all runs, to one hub."""
     return f"{ROOT}/hub/{check_name(hub)}/reply/+/+/+"
@@ -249,6 +254,35 @@ def matches(pattern: str, topic: str) -> bool:
         del wanted[-1]
         levels = levels[: len(wanted)]  # `a/#` matches `a` as well
     return len(wanted) == len(levels) and all(want in ("+", level) for want, level in zip(wanted, levels, strict=True))
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Tell whether a valid filter matches all that another one matches, as far as comparing their levels shows it."""
+    return _compare(wide, narrow, both=False)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether some topic matches both of two valid filters."""
+    return _compare(one, other, both=True)
+
+
+def _compare(one: str, other: str, *, both: bool) -> bool:
+    """Compare level by level; `both`: a wildcard of either may stand for what the other wants."""
+    mine, theirs = one.split("/"), other.split("/")
+    if mine[0].startswith("$") != theirs[0].startswith("$"):
+        return False  # wildcards stand for no first level that begins so (section 4.7.2)
+    for place, level in enumerate(mine):
+        if level == "#":
+            return True
+        if place == len(theirs):
+            return False
+        there = theirs[place]
+        if there == "#":
+            return both
+        if level not in ("+", there) and not (both and there == "+"):
+            return False
+    rest = theirs[len(mine) :]
+    return not rest or (both and rest == ["#"])
 
 
 def _validate_text(text: str) -> None:

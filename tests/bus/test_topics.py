@@ -45,6 +45,36 @@ def test_matching_is_what_the_specification_says(pattern: str, topic: str) -> No
     assert topics.matches(pattern, topic) == oracle(pattern.split("/"), topic.split("/"))
 
 
+@given(filter_texts, filter_texts, topic_texts)
+def test_what_filters_have_in_common_shows_in_each_topic(one: str, other: str, topic: str) -> None:
+    if topics.matches(one, topic) and topics.matches(other, topic):
+        assert topics.overlap(one, other)
+    if topics.matches(other, topic) and topics.covers(one, other):
+        assert topics.matches(one, topic)
+    assert topics.overlap(one, other) == topics.overlap(other, one)
+    assert topics.covers(one, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "covered", "common"),
+    [
+        ("a/+", "a/b", True, True),
+        ("a/#", "a", True, True),
+        ("a", "a/#", False, True),
+        ("a/#", "a/+/c", True, True),
+        ("a/+", "+/b", False, True),
+        ("a/+", "b/+", False, False),
+        ("a/b", "a/b/c", False, False),
+        ("a/+", "a", False, False),
+        ("+/#", "$SYS/x", False, False),
+        ("$SYS/#", "$SYS/x", True, True),
+    ],
+)
+def test_filters_are_compared_level_by_level(one: str, other: str, covered: bool, common: bool) -> None:  # noqa: FBT001
+    assert topics.covers(one, other) is covered
+    assert topics.overlap(one, other) is common
+
+
 @pytest.mark.parametrize(
     ("pattern", "topic", "expected"),
     [
