@@ -8,6 +8,7 @@ A link is used once. A new connection is a new link, so nothing of an old one is
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
@@ -31,6 +32,8 @@ from bus.errors import BusUnavailable, NotAllowed, TooLarge
 PRIVATE_NAMES = ("_client", "_on_connect", "_on_disconnect")
 """Of `aiomqtt.Client`."""
 CONNECT_TIMEOUT_S = 5.0
+_SILENT = logging.getLogger("swarm.bus.client")
+_SILENT.setLevel(logging.CRITICAL)  # what it would say of lost connections is said here, once and in words
 PACKET_OVERHEAD = 1024
 """Room in a packet for the topic and all else that is not payload."""
 
@@ -215,7 +218,8 @@ class BrokerLink:
         options, address = self._options, self._options.address
         connect = _properties(PacketTypes.CONNECT)
         connect.ReceiveMaximum = options.receive_maximum
-        connect.MaximumPacketSize = options.max_packet
+        # No maximum packet size: told of one, mosquitto 2.0 drops what is larger but counts it against receive maximum
+        # for ever, so that anybody could make us deaf. What is too large is dropped when it has come.
         if options.session_expiry_s:
             connect.SessionExpiryInterval = options.session_expiry_s
         will = None
@@ -227,6 +231,7 @@ class BrokerLink:
             username=address.user,
             password=address.password,
             identifier=options.client_id,
+            logger=_SILENT,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=will,
             keepalive=options.keepalive_s,
@@ -397,9 +402,9 @@ class BrokerLink:
                 f"{address}: the broker's certificate is not trusted: {cause.verify_message}. "
                 f"Name the file of who signed it: mqtts://…?ca=FILE"
             )
-        if isinstance(cause, ssl.SSLError):
-            return Refusal(
-                f"{address}: no encrypted connection came about ({cause.reason or cause}). "
+        if isinstance(cause, ssl.SSLError) or (address.tls and isinstance(cause, ConnectionResetError)):
+            return BusUnavailable(
+                f"{address}: no encrypted connection came about ({getattr(cause, 'reason', None) or cause}). "
                 f"Is the port one for mqtts, and a certificate of ours wanted (?cert=FILE&key=FILE)?"
             )
         if isinstance(cause, socket.gaierror):

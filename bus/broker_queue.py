@@ -50,7 +50,7 @@ class BrokerSubscription:
         self._redeem = redeem
         self._redeeming = asyncio.Lock()
         self._queue: deque[Waiting] = deque()
-        self._unacknowledged: dict[int, Hold | None] = {}
+        self._unacknowledged: dict[int, Hold] = {}
         self._consumers: deque[asyncio.Future[None]] = deque()
         self._last = 0
         self._closed = False
@@ -138,19 +138,19 @@ class BrokerSubscription:
         if self._consumers:
             self._call()
 
-    def close(self, why: Exception | None = None) -> None:
+    def close(self, why: Exception | None = None, *, forget: bool = True) -> None:
         """Take nothing more; what is queued can still be had. `why`: what `get` raises after that.
 
-        The broker keeps nothing for a closed subscription: it could give it to nobody else.
+        `forget`: the broker need not keep what was not acknowledged, since nobody will get it again; else it stays
+        there for the next connection of this session.
         """
         self._closed, self._why = True, why
-        for waiting in self._queue:
-            if waiting.hold is not None:
-                waiting.hold.release()
-                waiting.hold = None
-        for hold in self._unacknowledged.values():
-            if hold is not None:
-                hold.release()
+        holds = [waiting.hold for waiting in self._queue] + [*self._unacknowledged.values()]
         self._unacknowledged.clear()
+        for waiting in self._queue:
+            waiting.hold = None
+        for hold in holds:
+            if hold is not None and forget:
+                hold.release()
         while self._consumers:
             self._call()

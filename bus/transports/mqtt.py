@@ -43,6 +43,10 @@ WORDS_WAIT_S = 1.0
 """After a reconnect: how long retained words may take to come, before those that have not are cleared."""
 EARLY_S = 10.0
 """How long messages that a session kept for us wait for somebody here to subscribe to them."""
+STABLE_S = 5.0
+"""A connection that lives shorter than this does not start the delays anew."""
+SUSPECT = 3
+"""So many short connections in a row, and somebody else may be using our client id."""
 MOST_WORDS = 65_536
 """Retained words kept here; beyond it the oldest are forgotten, and a later subscription misses them."""
 
@@ -357,7 +361,7 @@ class MqttTransport:
     def _close(self, subscription: BrokerSubscription) -> None:
         self._subscriptions.pop(subscription, None)
         self._routes.remove(subscription)
-        subscription.close(self._failed)
+        subscription.close(self._failed, forget=not self._options.session_expiry_s)
 
     # Receiving
 
@@ -482,17 +486,22 @@ class MqttTransport:
 
     async def _keep(self, link: BrokerLink) -> None:
         """Connect again whenever the connection is lost, until that is of no use."""
+        loop = asyncio.get_running_loop()
         back: asyncio.Task[None] | None = None
+        short = 0
         try:
             while True:
+                began = loop.time()
                 why = await asyncio.shield(link.lost)
                 self._link = None
                 if back is not None:
                     back.cancel()
                 if isinstance(why, Refusal):
                     raise why
-                self._announce(f"{why}; connecting again")
-                link = await self._reconnect()
+                short = short + 1 if loop.time() - began < STABLE_S else 0
+                hint = f" (does another process use the client id {self._options.client_id!r}?)"
+                self._announce(f"{why}; connecting again{hint if short >= SUSPECT else ''}")
+                link = await self._reconnect(short)
                 back = asyncio.create_task(self._come_back(link), name="bus: after a reconnect")
         except BusError as error:
             self._fail(error)
@@ -515,10 +524,10 @@ class MqttTransport:
         if not link.lost.done():
             self._clear_unseen(link)
 
-    async def _reconnect(self) -> BrokerLink:
+    async def _reconnect(self, short: int) -> BrokerLink:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for attempt in itertools.count():
+        for attempt in itertools.count(max(0, short - 1)):
             delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt, 16))
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
             try:
