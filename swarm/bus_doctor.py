@@ -1,7 +1,7 @@
 """What a broker does, looked at from where we are, as the user that we would be there.
 
-All that is said to it is either about topics of an agent and a hub that nobody is called like, or cleared again: hubs and
-agents at work are not disturbed. It cannot see what the broker does with what others say; that is the access list's
+All that is said to it is either on topics of an agent and a hub that nobody is called like, or cleared again: hubs
+and agents at work are not disturbed. It cannot see what the broker does with what others say; that is the access list's
 (`swarm/broker_config.py`).
 """
 
@@ -30,7 +30,7 @@ RETAINED_S = 1.0
 FEWEST_IN_FLIGHT = 100
 """A hub has this many messages on their way at once."""
 DELAYED_S = 0.02
-"""An echo that takes this much longer than a question to the broker waited for something: 40 ms with Nagle's algorithm."""
+"""An echo that takes this much longer than a question to the broker has waited: 40 ms with Nagle's algorithm."""
 CLOCK_S = 2.0
 _LARGEST_PACKET = 268_435_460  # MQTT 5, section 2.1.4, and the fixed header
 
@@ -80,7 +80,9 @@ async def look_at_bus(url: str, environ: Mapping[str, str]) -> AsyncIterator[Fin
             async for finding in _hubs(link, ear):
                 yield finding
     except BusUnavailable as error:
-        yield Finding("connection", good=False, told=str(error), remedy="See docs/deploy.md, or for a try: swarm broker")
+        yield Finding(
+            "connection", good=False, told=str(error), remedy="See docs/deploy.md, or for a try: swarm broker"
+        )
 
 
 @asynccontextmanager
@@ -106,7 +108,9 @@ def _guard(address: BrokerAddress) -> Finding:
         return Finding("way", good=True, told="encrypted, with login")
     missing = "no encryption" if not address.tls else "no login"
     remedy = "Give the broker a certificate and users (docs/deploy.md), and write mqtts://USER@HOST?ca=FILE"
-    return Finding("way", good=False, told=f"{missing}: whoever is on the way reads and writes all messages", remedy=remedy)
+    return Finding(
+        "way", good=False, told=f"{missing}: whoever is on the way reads and writes all messages", remedy=remedy
+    )
 
 
 def _packets(link: BrokerLink) -> Finding:

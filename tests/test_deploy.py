@@ -69,7 +69,9 @@ def test_the_commands_that_make_a_broker_run_as_they_stand_and_all_its_users_com
     folder = home / "swarm-bus"
     config = folder / "mosquitto.conf"
     (folder / "data").mkdir()
-    config.write_text(re.sub("(?m)^persistence_location .*", f"persistence_location {folder}/data/", config.read_text()))
+    config.write_text(
+        re.sub("(?m)^persistence_location .*", f"persistence_location {folder}/data/", config.read_text())
+    )
     assert (folder / "passwords").stat().st_mode & 0o077 == 0
     with running(folder) as port:
         for user in ("hub", "client", "coder", "researcher"):

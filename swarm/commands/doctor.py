@@ -1,12 +1,13 @@
 """Say what works here, and what to do about the rest. Exit status 3 where something that a run needs is missing."""
 
 import argparse
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from swarm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from swarm.findings import Finding
     from swarm.settings import Settings
 

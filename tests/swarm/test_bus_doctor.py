@@ -1,4 +1,4 @@
-"""`swarm doctor bus`: what it finds at brokers that are right and at such that are not, and that it leaves nothing there."""
+"""`swarm doctor bus`: what it finds at brokers, right ones and wrong ones, and that it leaves nothing there."""
 
 import datetime as dt
 import json
@@ -84,7 +84,7 @@ async def test_a_broker_without_retained_messages_is_named():
 
 
 @pytest.mark.services
-async def test_hubs_that_are_there_are_named_and_a_clock_that_is_behind_theirs(tmp_path):
+async def test_hubs_that_are_there_are_named_and_a_clock_that_is_behind_theirs():
     async with broker(extra=["max_inflight_messages 1000"]) as one:
         with PlainClient(one.port) as hub:
             late = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=100)).isoformat()
