@@ -100,6 +100,8 @@ class BrokerLink:
         """The broker kept our session: what was not acknowledged comes again."""
         self.max_packet = options.max_packet
         """The largest packet that both sides take, in bytes."""
+        self.in_flight = _MOST_IN_FLIGHT
+        """How many messages may be on their way to the broker at once."""
         self.subscription_ids = True
         """The broker tells by which filters a message came."""
         self._options = options
@@ -267,7 +269,8 @@ class BrokerLink:
             return
         self._connected = True
         self.session_present = flags.session_present
-        self._window = asyncio.Semaphore(min(getattr(properties, "ReceiveMaximum", 65_535), _MOST_IN_FLIGHT))
+        self.in_flight = min(getattr(properties, "ReceiveMaximum", 65_535), _MOST_IN_FLIGHT)
+        self._window = asyncio.Semaphore(self.in_flight)
         self.max_packet = min(self.max_packet, getattr(properties, "MaximumPacketSize", self.max_packet))
         self.subscription_ids = bool(getattr(properties, "SubscriptionIdentifierAvailable", 1))
         self._client._on_connect(paho, data, flags, reason, properties)  # noqa: SLF001 - see the module
