@@ -85,6 +85,8 @@ class LinkOptions:
     """Begin a new session, whatever the broker kept for this client id."""
     will_topic: str | None = None
     """A topic that the broker clears when we are gone without a word."""
+    qos_of: Callable[[str], int] = lambda _: 1
+    """The QoS with which what matches a filter is to come."""
 
 
 class Refusal(BusUnavailable):
@@ -180,13 +182,12 @@ class BrokerLink:
 
     async def subscribe(self, filters: Sequence[tuple[str, int | None]], *, retained: bool = True) -> None:
         """Subscribe to filters, each with its identifier or None. Raises `BusUnavailable`, `NotAllowed`."""
-        options = SubscribeOptions(
-            qos=1,
-            retainAsPublished=True,
-            retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
-            if retained
-            else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
+        handling = (
+            SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
         )
+        options = [
+            SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=handling) for qos in (0, 1)
+        ]
         if not self.subscription_ids:
             filters = [(pattern, None) for pattern, _ in filters]
         plain = [pattern for pattern, identifier in filters if identifier is None]
@@ -197,7 +198,7 @@ class BrokerLink:
                 identified.SubscriptionIdentifier = identifier
                 groups.append(([pattern], identified))
         for patterns, properties in groups:
-            wanted = [(pattern, options) for pattern in patterns]
+            wanted = [(pattern, options[self._options.qos_of(pattern)]) for pattern in patterns]
             reasons = await self._race(self._client.subscribe(wanted, properties=properties))
             for pattern, reason in zip(patterns, reasons, strict=True):
                 if reason.value >= _FAILURE:

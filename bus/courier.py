@@ -73,7 +73,7 @@ def route_of_agent(agent: str) -> Route:
 def route_of_client(client: str) -> Route:
     """Return the way of a client's files: under its runs. All hubs hear it; the one that has the run answers."""
     calls = topics.submission(client)
-    return Route(lambda _: calls, topics.client_answer(client), "run")
+    return Route(lambda _: calls, topics.client_files(client), "run")
 
 
 @dataclass(slots=True)
@@ -207,9 +207,7 @@ class Courier:
     # What comes
 
     def _take(self, note: Note) -> None:
-        """Hand an answer to whoever waits for it; it was written by others, and nothing waits for what nobody wants."""
-        if note.kind not in FILE_NOTES:
-            return  # a client hears other answers on the same topic
+        """Hand an answer to whoever waits for it; it was written by others, and nothing is kept that nobody wants."""
         try:
             answer = read_answer(note, self.route.under)
         except BadEnvelope as error:

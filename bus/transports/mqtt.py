@@ -35,6 +35,7 @@ from bus.broker_address import BrokerAddress
 from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, content_type
 from bus.broker_queue import BrokerSubscription, Hold, Waiting
 from bus.errors import BadAddress, BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
+from bus.file_notes import KINDS as FILE_NOTES
 from bus.parcels import CLAIM, INLINE_BYTES, Parcels
 from bus.topics import ROOT, Routes, check_name, covers, matches, overlap, validate_filter, validate_topic
 from bus.transport import Message
@@ -133,6 +134,7 @@ class MqttTransport:
             max_packet,
             clean_start,
             None if will_topic is None else validate_topic(will_topic),
+            _qos_wanted,
         )
         self._source = source
         self._patience_s = patience_s
@@ -205,7 +207,7 @@ class MqttTransport:
         be written, `TooLarge` for what the broker does not take, `NotAllowed`, `BusUnavailable`.
         """
         validate_topic(topic)
-        by_claim = self._parcels is not None and not _carries_files(topic)
+        by_claim = self._parcels is not None and not _carries_files(topic, message)
         payload = wire.encode(
             message,
             source=self._source,
@@ -587,7 +589,19 @@ def _is_live(topic: str) -> bool:
     return topic.startswith(f"{ROOT}/run/") and "/event/" in topic
 
 
-def _carries_files(topic: str) -> bool:
-    """Tell whether a topic carries the bytes that claims stand for."""
+def _qos_wanted(pattern: str) -> int:
+    """Return the QoS with which what matches a filter is to come.
+
+    The bytes of files come at 0, so that receive maximum does not hold them up behind the very claim that they are
+    fetched for; what is lost of them is asked for again.
+    """
+    levels = pattern.split("/")
+    return 0 if pattern.startswith((f"{ROOT}/agent/", f"{ROOT}/client/")) and levels[5:] == ["files"] else 1
+
+
+def _carries_files(topic: str, message: Message) -> bool:
+    """Tell whether a message brings the very bytes that claims stand for; a client's go beside its other words."""
+    if topic.startswith(f"{ROOT}/submit/"):
+        return message.envelope is None and message.attachments.get("note") in FILE_NOTES
     levels = topic.split("/")
-    return topic.startswith((f"{ROOT}/hub/", f"{ROOT}/agent/")) and "files" in levels[4:6]
+    return levels[2] in {"hub", "agent", "client"} and "files" in levels[4:6] if len(levels) > 5 else False
