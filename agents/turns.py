@@ -46,7 +46,8 @@ class Turns:
             due.append(heapq.heappop(self._waiting)[2])
         for callback in due:
             callback(idle)
-        self._end_waits(quiet=idle and not due)
+        if self._last:
+            self._end_waits(quiet=not self._waiting and is_idle(loop))
         self._turning = bool(self._waiting or self._last)
         if self._turning:
             loop.call_soon(self._turn)
