@@ -49,7 +49,7 @@ _LOOKS = {
 }
 """By schema version: what makes an old file look like a new one to a reader, which may not change it."""
 PAGE_BYTES = 4096
-"""A commit writes whole pages, two at least: with twice as large ones it took a tenth longer, and nothing was faster."""
+"""A commit writes whole pages, two at least: with twice as large ones it took a tenth longer."""
 _OPENING_S = 10.0
 _SHARED_BYTES = 64 << 10
 """The shared memory of a write-ahead log grows by 32 KiB at a time."""
