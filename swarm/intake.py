@@ -6,11 +6,11 @@ two. A kill in that time has the answer asked for again; so the time is that of 
 """
 
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from agents.turns import turns
 from bus.events import CheckEnded, Effect, ModelAnswered, ModelTryFailed, ToolReturned, ValueDrawn
-from bus.pubsub import Inbox, Received
+from bus.pubsub import Received
 from swarm.core.state import RunState
 
 BATCH = 256
@@ -21,7 +21,19 @@ LOOK_AGAIN = 8
 OUTCOMES = (ModelAnswered, ModelTryFailed, ToolReturned, CheckEnded, ValueDrawn)
 
 
-async def together(first: Received[Any], inbox: Inbox[Any], state: RunState) -> list[Received[Any]]:
+class Inbox(Protocol):
+    """What agents say of one run, as it comes."""
+
+    async def get(self) -> Received[Any]:
+        """Wait for the next."""
+        ...
+
+    def get_nowait(self) -> Received[Any] | None:
+        """Return the next if one is there."""
+        ...
+
+
+async def together(first: Received[Any], inbox: Inbox, state: RunState) -> list[Received[Any]]:
     """Return a message with all that came meanwhile, and where all of that can wait, with what follows at once."""
     batch = [first]
     until = monotonic() + LINGER_S

@@ -170,12 +170,12 @@ def _note(
     if isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
         work = state.leases[envelope.id]
         key = (work.request, work.attempt)
-        before, setup = attempts.get(key), state.setup
-        if setup is None:
+        before, setup, role = attempts.get(key), state.setup, state.role(work.role)
+        if setup is None or role is None:
             raise AssertionError("no request comes before the goal")
         effects = before.effects if before else []
         briefing = brief(state, work, ())
-        attempts[key] = _Attempt(envelope, work.role, setup.roles[work.role], Path(setup.folder), briefing, effects)
+        attempts[key] = _Attempt(envelope, work.role, role, Path(setup.folder), briefing, effects)
         return None
     key = (envelope.subject or "", getattr(event, "attempt", 0))
     if isinstance(event, PlanProposed | ResultSubmitted | ReviewGiven | WorkFailed):

@@ -12,6 +12,7 @@ from bus.events import (
     AgentJoined,
     AgentLeft,
     AssignmentEnded,
+    CancelAsked,
     CheckEnded,
     CheckStarted,
     DoubtSettled,
@@ -24,6 +25,7 @@ from bus.events import (
     PlanProposed,
     ResultSubmitted,
     ReviewGiven,
+    RunMoved,
     RunPaused,
     RunResumed,
     TimePassed,
@@ -62,7 +64,7 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
         return Admission.ENDED
     match event:
         case AgentJoined():
-            return Admission.REPEATED if event.agent in state.agents else Admission.RECORD
+            return _joined(state, event)
         case AgentLeft():
             return Admission.RECORD if event.agent in state.agents else Admission.LATE
         case AssignmentEnded():
@@ -70,13 +72,15 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
         case TimePassed():
             due = next_deadline(state)
             return Admission.RECORD if due is not None and due <= envelope.elapsed_ms else Admission.EARLY
-        case RunPaused():
+        case RunPaused() | RunMoved() | CancelAsked():
             return Admission.RECORD
         case MergeTried():
             return Admission.RECORD if answers(state, event) else Admission.LATE
-    work = state.leases.get(envelope.causation_id or "")
+    work = state.under(envelope.causation_id)
     if work is None or work.request != envelope.subject:
         return Admission.LATE
+    if work.lease is None and isinstance(event, ModelAsked | ToolCalled | CheckStarted):
+        return Admission.LATE  # what it did counts; what it would do is for the next agent
     match event:
         case PlanProposed() | ResultSubmitted() | ReviewGiven() | WorkFailed():
             return _reply(work, event)
@@ -86,6 +90,27 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
             return _effect(state, work, event)
         case _:
             return Admission.WRONG
+
+
+def turn(state: RunState, lease: str | None, ordinal: int) -> Admission:
+    """Tell whether it is the turn of a message: an agent numbers what it sends under a lease from 1 on.
+
+    What is lost on the way, doubled or overtaken can then neither hide nor change the order of what an attempt did.
+    """
+    work = state.under(lease)
+    if work is None:
+        return Admission.LATE
+    if ordinal == work.heard + 1:
+        return Admission.RECORD
+    return Admission.REPEATED if ordinal <= work.heard else Admission.EARLY
+
+
+def _joined(state: RunState, event: AgentJoined) -> Admission:
+    known = state.agents.get(event.agent)
+    if known is None:
+        return Admission.RECORD
+    same = (known.roles, known.slots, known.versions) == (event.roles, event.slots, event.versions)
+    return Admission.REPEATED if same and not known.declined else Admission.RECORD
 
 
 def _from_a_person(state: RunState, event: RunResumed | DoubtSettled) -> Admission:
@@ -136,5 +161,5 @@ def _effect(
 
 
 def _granted(state: RunState, work: Work, tool: str) -> bool:
-    role = state.setup.roles.get(work.role) if state.setup else None
+    role = state.role(work.role)
     return role is not None and tool in {name.rpartition(":")[2] for name in role.tools}

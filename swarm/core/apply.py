@@ -9,6 +9,7 @@ from bus.events import (
     AssignmentEnded,
     CallGranted,
     CallRefused,
+    CancelAsked,
     CheckEnded,
     CheckStarted,
     DoubtSettled,
@@ -31,6 +32,7 @@ from bus.events import (
     ReviewGiven,
     ReviewRequested,
     RunForked,
+    RunMoved,
     RunPaused,
     RunResumed,
     SubtaskAssigned,
@@ -43,7 +45,7 @@ from bus.events import (
 from bus.setup import Limits
 from swarm.core import doubts, leases, plans, results, subtasks
 from swarm.core.limits import Ledger
-from swarm.core.state import AgentState, RunState
+from swarm.core.state import RunState
 
 
 def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
@@ -92,14 +94,17 @@ def apply(state: RunState, envelope: Envelope) -> None:  # noqa: C901, PLR0912, 
         case NoProgressNoticed():
             results.no_progress(state, event)
         case AgentJoined():
-            state.agents[event.agent] = AgentState(event.agent, event.roles, event.slots)
+            leases.agent_joined(state, event)
         case AgentLeft():
             leases.agent_left(state, event.agent)
         case AssignmentEnded():
-            leases.take_back(state, state.leases[event.lease])
-            state.pause_wanted = event.pause
+            leases.assignment_ended(state, event)
         case TimePassed():
             pass  # the running time in the envelope says it
+        case RunMoved():
+            pass  # all that was under way goes on under its leases
+        case CancelAsked():
+            state.cancelled = event.reason
         case GoalSubmitted():
             _begin(state, event)
         case RunPaused():
@@ -158,7 +163,7 @@ def _limit(state: RunState, limits: Limits) -> None:
 def _go_on(state: RunState) -> None:
     """Run again, with agents that are still to come."""
     state.status, state.paused, state.ended = "running", None, None
-    state.call_refused = state.pause_wanted = None
+    state.call_refused = state.pause_wanted = state.cancelled = None
     for agent in list(state.agents):
         leases.agent_left(state, agent)
     results.go_on(state)

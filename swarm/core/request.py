@@ -35,7 +35,9 @@ def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefin
 def _told(state: RunState, work: Work) -> Briefing:
     """Return what differs by the kind of request."""
     setup = _setup(state)
-    role = setup.roles[work.role]
+    role = state.role(work.role)
+    if role is None:
+        raise AssertionError(f"a plan with role {work.role!r} is not adopted")
     match work.kind:
         case "subtask":
             subtask = state.subtasks[work.subtask or ""]
@@ -44,7 +46,9 @@ def _told(state: RunState, work: Work) -> Briefing:
                 shortened(setup.goal),
                 role,
                 setup.permissions,
-                outward={name: deed for name, deed in subtask.outward.items() if deed.attempt < work.attempt},
+                outward={
+                    name: deed for name, deed in subtask.outward.items() if work.cut or deed.attempt < work.attempt
+                },
                 base=base,
                 start=tree.start_of(subtask, base),
                 left={f"{tree.LEFT}{ref.path}": _moved(ref) for ref in tree.left_behind(subtask, base)},
@@ -69,14 +73,14 @@ def _told(state: RunState, work: Work) -> Briefing:
                 findings=findings,
             )
         case "plan":
-            offers = tuple(
-                Offer(name, offered.about, offered.tools)
-                for name, offered in setup.roles.items()
-                if name not in NOT_WORKERS
-            )
             told = work.told
             if told is None:
                 raise AssertionError("a plan is asked for once its request is handed out")
+            offers = tuple(
+                Offer(name, offered.about, offered.tools)
+                for name, offered in {**told.brought, **setup.roles}.items()
+                if name not in NOT_WORKERS
+            )
             return Briefing(
                 setup.goal,
                 role,

@@ -16,18 +16,22 @@ from bus.errors import BadArchive, BadEnvelope, BusError, Conflict, Damaged, Not
 from bus.event_log import EventLog
 from bus.event_logs import EVENT_LOGS
 from bus.event_logs.memory import MemoryEventLog
+from bus.event_logs.postgres import PostgresEventLog
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import ToolCalled
 from tests.support.events import OWNER, RIVAL, record, records
+from tests.support.postgres import clean_url
 
 LOGS: dict[str, Callable[[Path], EventLog]] = {
     "memory": lambda _: MemoryEventLog(),
     "sqlite": SqliteEventLog,
     "sqlite in a thread": lambda folder: SqliteEventLog(folder, commit="thread"),
+    "postgres": lambda _: PostgresEventLog(clean_url()),
 }
+PARAMS = [pytest.param(name, marks=pytest.mark.services) if name == "postgres" else name for name in LOGS]
 
 
-@pytest.fixture(params=LOGS)
+@pytest.fixture(params=PARAMS)
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventLog]:
     async with LOGS[request.param](tmp_path) as opened:
         yield opened
@@ -476,7 +480,7 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", ["sqlite"])
+@pytest.mark.parametrize("name", ["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_store_does_what_the_one_in_memory_does(
