@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from bus import topics
 from bus.errors import BadEnvelope, BusUnavailable, NotFound, Refused
 from bus.event_log import Files
+from bus.file_notes import KINDS as FILE_NOTES
 from bus.file_notes import (
     MOST_BYTES,
     Answer,
@@ -31,7 +32,6 @@ from bus.file_notes import (
     note_of,
     read_answer,
 )
-from bus.file_notes import KINDS as FILE_NOTES
 from bus.file_notes import Refused as RefusedNote
 from bus.file_parts import Download, Upload
 from bus.pubsub import Bus, Note
@@ -83,7 +83,7 @@ class Courier:
     bus: Bus
     route: Route
     cache: Files
-    patience: Patience = Patience()  # noqa: RUF009 - frozen
+    patience: Patience = Patience()
     dropped: Counter[str] = field(default_factory=Counter)
     """Why notes were passed over, and how often."""
     _listening: asyncio.Event = field(default_factory=asyncio.Event)
@@ -188,7 +188,9 @@ class Courier:
                         raise Refused(f"the hub does not take the file {sha256} of {len(data):,} bytes: {why}")
                     case _:
                         self.dropped["an answer that does not fit"] += 1
-        raise BusUnavailable(f"the file {sha256} was not brought: the hub lost what it had of it {upload.restarts} times")
+        raise BusUnavailable(
+            f"the file {sha256} was not brought: the hub lost what it had of it {upload.restarts} times"
+        )
 
     @asynccontextmanager
     async def _transfer(self, sha256: str, under: str, failed: str) -> AsyncIterator["_Transfer"]:

@@ -16,9 +16,12 @@ from pydantic import JsonValue
 
 from bus import codec, topics
 from bus.cards import read_hub_card
+from bus.courier import Courier, route_of_client
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, BusError, BusUnavailable
+from bus.event_log import Files
 from bus.events import GoalAccepted, GoalFailed, RunPaused
+from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note, Received
 from bus.transports.mqtt import MqttTransport
 from swarm.core.apply import apply
@@ -28,6 +31,7 @@ from swarm.submission import Submission
 
 ANSWER_S = 10.0
 """How long a hub may take to answer."""
+ASK_AGAIN_S = 3.0
 CARDS_S = 1.5
 """How long the cards of hubs may take to come."""
 
@@ -41,10 +45,17 @@ class Client:
     """`user/instance`."""
     hubs: dict[str, str] = field(default_factory=dict)
     """The hubs that are there, with their versions."""
-    take_files: Callable[[Note], None] = lambda _: None
-    """Takes what hubs say of files."""
+    courier: Courier = field(init=False)
+    """Brings the files of submissions, and takes those of outcomes."""
     _waiting: dict[str, asyncio.Future[Note]] = field(default_factory=dict)
     _seen: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.courier = Courier(self.bus, route_of_client(self.name), MemoryFileStore())
+
+    def files(self, hub: str, run: str) -> Files:
+        """Return the files of a run at a hub."""
+        return self.courier.files(lambda: hub, run)
 
     async def run(self) -> None:
         """Take answers and cards in until cancelled."""
@@ -73,9 +84,7 @@ class Client:
                 self.hubs.pop(address.hub, None)
             return
         waiting = self._waiting.pop(str(note.fields.get("id", "")), None)
-        if waiting is None:
-            self.take_files(note)
-        elif not waiting.done():
+        if waiting is not None and not waiting.done():
             waiting.set_result(note)
 
     async def call(self, kind: str, *, hub: str | None = None, **fields: object) -> Note:
@@ -85,9 +94,11 @@ class Client:
         self._waiting[call_id] = future
         told = {"id": call_id, **fields} | ({"hub": hub} if hub else {})
         try:
-            await self.bus.publish_note(topics.submission(self.name), Note(kind, told))
             async with asyncio.timeout(ANSWER_S):
-                answer = await future
+                while not future.done():  # to ask twice is the same as once
+                    await self.bus.publish_note(topics.submission(self.name), Note(kind, told))
+                    await asyncio.wait((future,), timeout=ASK_AGAIN_S)
+            answer = future.result()
         except TimeoutError:
             raise self._nobody_answers() from None
         finally:
@@ -208,7 +219,7 @@ async def client_on(url: str, *, announce: Callable[[str], None]) -> AsyncIterat
     transport = MqttTransport(url, source=f"/swarm/client/{name}", announce=announce)
     async with transport:
         client = Client(Bus(transport), name)
-        task = asyncio.create_task(client.run(), name="client")
+        task = asyncio.create_task(_both(client), name="client")
         try:
             await client.ready()
             yield client
@@ -217,6 +228,12 @@ async def client_on(url: str, *, announce: Callable[[str], None]) -> AsyncIterat
             await asyncio.wait({task})
             if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, BusError):
                 raise error
+
+
+async def _both(client: Client) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.run(), name="answers")
+        group.create_task(client.courier.run(), name="files")
 
 
 def _refusal(fields: Mapping[str, Any]) -> Exception:

@@ -70,6 +70,10 @@ class Rights:
         """Note that an agent does not hold a lease any more."""
         self._held.pop((who, under), None)
 
+    def readable(self, who: str, under: str) -> frozenset[str]:
+        """Return the hashes that an agent may read under a lease."""
+        return self._held.get((who, under), frozenset())
+
     def may_get(self, who: str, under: str, sha256: str) -> bool:
         """See `Access`."""
         return sha256 in self._held.get((who, under), ())

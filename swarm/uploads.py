@@ -66,7 +66,9 @@ class Uploads:
         if one is None:
             if put.bytes > room:
                 self.dropped["more than may be brought"] += 1
-                return Refused(put.under, put.sha256, f"{put.bytes:,} bytes are too many: {max(room, 0):,} may be brought")
+                return Refused(
+                    put.under, put.sha256, f"{put.bytes:,} bytes are too many: {max(room, 0):,} may be brought"
+                )
             one = self._begin(key, put.bytes, now)
         elif one.size != put.bytes:
             self._drop(key)

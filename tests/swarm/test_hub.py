@@ -4,25 +4,29 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bus.setup import Endpoint
+from bus.events import PlanProposed, ResultSubmitted
 from swarm import launch
 from swarm.attaching import attach, bring
 from swarm.client import Client, client_on, state_of
-from swarm.core.state import RunState
 from swarm.core.apply import apply
+from swarm.core.state import RunState
 from swarm.hub_config import HubConfig
+from swarm.preparing import prepare
 from swarm.scenario.model import Scenario
 from swarm.serving import serve
 from swarm.settings import Settings
 from swarm.submission import SUBMITTING, pack
 from swarm.worker_caps import worker_caps
-from tests.support.broker import Broker, broker
+from tests.support.broker import broker
 from tests.support.endpoint import ChatEndpoint
 from tests.support.runs import layers, player
+
+if TYPE_CHECKING:
+    from bus.envelope import Envelope
 
 pytestmark = pytest.mark.services
 
@@ -81,23 +85,38 @@ async def submitted(client: Client, home: Path, **written: Any) -> str:
 
 
 async def test_a_submitted_run_is_done_by_attached_agents(tmp_path: Path) -> None:
-    async with ChatEndpoint(player(layers(2, 3))) as endpoint, broker() as there:
-        async with (
-            running(hub(there.url, tmp_path / "hub", endpoint)),
-            running(agent(there.url, tmp_path / "hub", endpoint, "coder", "researcher")),
-            client_on(there.url, announce=print) as client,
-        ):
-            run = await submitted(client, tmp_path)
-            state = RunState(run)
-            async with asyncio.timeout(40):
-                async for envelope in client.follow(run):
-                    apply(state, envelope)
-                    print(
-                        envelope.sequence,
-                        envelope.source,
-                        type(envelope.event).__name__,
-                        envelope.subject,
-                        getattr(envelope.event, "why", ""),
-                    )
-            assert state.status == "accepted", state.ended
-            assert (await state_of(client, run)).position == state.position
+    async with (
+        ChatEndpoint(player(layers(2, 3))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder", "researcher")),
+        client_on(there.url, announce=print) as client,
+    ):
+        run = await submitted(client, tmp_path)
+        state = RunState(run)
+        async with asyncio.timeout(40):
+            async for envelope in client.follow(run):
+                apply(state, envelope)
+        assert state.status == "accepted", state.ended
+        assert (await state_of(client, run)).position == state.position
+
+
+async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(tmp_path: Path) -> None:
+    async with (
+        ChatEndpoint(player(layers(1, 3))) as endpoint,
+        broker() as there,
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+    ):
+        await asyncio.sleep(0.5)
+        scenario = Scenario.from_dict({"name": "here", "goal": "Make all the files."}, folder=tmp_path)
+        settings = settings_of(tmp_path / "home", endpoint)
+        ready = await prepare(scenario, settings)
+        seen: list[Envelope] = []
+        async with asyncio.timeout(40):
+            outcome = await launch.start(ready, settings, out=tmp_path / "out", bus=there.url, on_event=seen.append)
+    assert outcome.outcome == "accepted"
+    assert (tmp_path / "out" / "t0-0.txt").read_text() == "made by t0-0\n"
+    worked = {one.source.rpartition("/")[2].partition("-")[0] for one in seen if isinstance(one.event, ResultSubmitted)}
+    assert worked == {"coder"}, "by the attached agent"
+    planned = next(one.source for one in seen if isinstance(one.event, PlanProposed))
+    assert "/run-" in planned, "by this process"
