@@ -7,6 +7,8 @@ strict endpoints accept what is left. The head (system, first user message) stay
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from agents.conversation.structured import dumps
 from bus.events import Message
 
@@ -100,4 +102,7 @@ class History:
 
 
 def _size(message: Message) -> int:
-    return len(dumps(message).encode(errors="replace"))
+    try:
+        return len(orjson.dumps(message))
+    except TypeError:  # half a character
+        return len(dumps(message).encode(errors="replace"))

@@ -56,11 +56,16 @@ REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "revi
 def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911, PLR0912 - one case a kind of event
     """Tell whether an envelope from outside may be recorded now. Events of `decide` need no admission."""
     event = cast("Event", envelope.event)
-    if isinstance(event, RunResumed | DoubtSettled):
-        return _from_a_person(state, event)
-    if not state.running:
+    if not state.running and not isinstance(event, RunResumed | DoubtSettled):
         return Admission.ENDED
-    match event:
+    work = _held(state, envelope)
+    match event:  # the frequent ones first: each class asked in vain takes a tenth of a microsecond
+        case ModelAsked() | ModelAnswered() | ModelTryFailed():
+            return Admission.LATE if work is None else _model(state, work, event)
+        case ToolReturned() | ToolCalled() | CheckStarted() | CheckEnded() | ValueDrawn() | JournalCut():
+            return Admission.LATE if work is None else _effect(state, work, event)
+        case ResultSubmitted() | ReviewGiven() | PlanProposed() | WorkFailed():
+            return Admission.LATE if work is None else _reply(work, event)
         case AgentJoined():
             return Admission.REPEATED if event.agent in state.agents else Admission.RECORD
         case AgentLeft():
@@ -74,18 +79,16 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
             return Admission.RECORD
         case MergeTried():
             return Admission.RECORD if answers(state, event) else Admission.LATE
-    work = state.leases.get(envelope.causation_id or "")
-    if work is None or work.request != envelope.subject:
-        return Admission.LATE
-    match event:
-        case PlanProposed() | ResultSubmitted() | ReviewGiven() | WorkFailed():
-            return _reply(work, event)
-        case ModelAsked() | ModelAnswered() | ModelTryFailed():
-            return _model(state, work, event)
-        case JournalCut() | ToolCalled() | ToolReturned() | CheckStarted() | CheckEnded() | ValueDrawn():
-            return _effect(state, work, event)
+        case RunResumed() | DoubtSettled():
+            return _from_a_person(state, event)
         case _:
-            return Admission.WRONG
+            return Admission.LATE if work is None else Admission.WRONG
+
+
+def _held(state: RunState, envelope: Envelope) -> Work | None:
+    """Return the request under whose lease an envelope came; None where that is not held."""
+    work = state.leases.get(envelope.causation_id or "")
+    return work if work is not None and work.request == envelope.subject else None
 
 
 def _from_a_person(state: RunState, event: RunResumed | DoubtSettled) -> Admission:
