@@ -48,7 +48,7 @@ from swarm.errors import SwarmError
 from swarm.parts import load_tool, role_class
 from swarm.worker import answer, context_of, ending, leaves, without_parts
 
-AT_ONCE = 128
+AT_ONCE = 64
 """Attempts gone through side by side: they share the turns of the loop that each outcome waits for."""
 _LINES = 30
 _BEGINNINGS = frozenset({GoalSubmitted, RunForked})
@@ -135,14 +135,16 @@ async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work:
     rules, attempts = Rules(run), _Attempts()
     found: list[Difference] = []
     room, events, ended = asyncio.Semaphore(AT_ONCE), 0, 0
-    parts = _PartsOf()
+    parts, places = _PartsOf(), [work / str(number) for number in range(AT_ONCE)]
 
     async def go_through(attempt: _Attempt) -> None:
+        place = places.pop()
         try:
-            difference = await _again(attempt, parts.of(attempt), files, work)
+            difference = await _again(attempt, parts.of(attempt), files, place)
             if difference is not None:
                 found.append(difference)
         finally:
+            places.append(place)
             room.release()
 
     async with asyncio.TaskGroup() as group:
@@ -203,12 +205,12 @@ class _Attempts:
         self.open[envelope.id] = _Attempt(envelope, work.role, role, setup.folder, told, effects)
 
 
-async def _again(attempt: _Attempt, parts: "_Parts", files: FileStore, work: Path) -> Difference | None:
+async def _again(attempt: _Attempt, parts: "_Parts", files: FileStore, place: Path) -> Difference | None:
     """Run a role once more over what its log has; return where it parts from that."""
     recorded = [cast("Effect", one.event) for one in attempt.effects]
     effects = Effects(recorded, _Nobody(), course="recorded")
     told = attempt.briefing
-    folder = AttemptFolder(work / str(attempt.request.sequence), files, told.base, told.start, told.left)
+    folder = AttemptFolder(place, files, told.base, told.start, told.left)
     reply: Fact | Parted
     try:
         role = parts.role(**attempt.setup.options)
