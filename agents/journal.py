@@ -176,11 +176,12 @@ def canonical_json(value: object) -> bytes:
 
 
 def _canonical(value: object) -> object:
-    if value is None or isinstance(value, _AS_THEY_ARE):  # asked first, since most are, and asking for `Mapping` takes long
+    if value is None or isinstance(value, _AS_THEY_ARE):  # asked first, since most are
         return value
-    if isinstance(value, Mapping):
-        # RFC 8785, section 3.2.3: keys are sorted by their UTF-16 code units.
-        return {key: _canonical(value[key]) for key in sorted(value, key=_utf16)}
+    if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - `Mapping` alone is asked for at length
+        # RFC 8785, section 3.2.3: keys are sorted by their UTF-16 code units; ASCII is in that order anyway.
+        keys = sorted(value) if "".join(value).isascii() else sorted(value, key=_utf16)
+        return {key: _canonical(value[key]) for key in keys}
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     if isinstance(value, float):

@@ -142,7 +142,7 @@ def _any_line() -> SchemaValidator:
     for name, kind in EVENTS.items():
         schema = kind.__pydantic_core_schema__
         if schema["type"] == "definitions":  # all share them: the union may hold each once
-            definitions |= {each["ref"]: each for each in schema["definitions"]}  # type: ignore[typeddict-item]
+            definitions |= {each["ref"]: each for each in schema["definitions"]}
             schema = schema["schema"]
         choices[f"swarm.{name}.v{kind.version}"] = _schema(name, schema)
     lines = core_schema.tagged_union_schema(choices, discriminator="type")

@@ -56,12 +56,12 @@ class History:
     @property
     def messages(self) -> tuple[Message, ...]:
         """All messages, as they are now."""
-        return tuple(entry.message for entry in self._entries)
+        return tuple([entry.message for entry in self._entries])
 
     @property
     def new(self) -> tuple[Message, ...]:
         """The messages after the first `stable` ones."""
-        return tuple(entry.message for entry in self._entries[self.stable :])
+        return tuple([entry.message for entry in self._entries[self.stable :]])
 
     def cap(self, most: int) -> int:
         """Return how many bytes one output may have: `most`, or a quarter of all room where that is less."""

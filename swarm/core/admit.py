@@ -53,7 +53,7 @@ class Admission(Enum):
 REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "review"}
 
 
-def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911, PLR0912 - one case a kind of event
+def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911 - one case a kind of event
     """Tell whether an envelope from outside may be recorded now. Events of `decide` need no admission."""
     event = cast("Event", envelope.event)
     if not state.running and not isinstance(event, RunResumed | DoubtSettled):

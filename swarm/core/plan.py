@@ -29,8 +29,9 @@ def faults(subtasks: Sequence[Subtask], setup: Setup, *, assigned: Iterable[str]
     counts = Counter(ids)
     found += [f"the id {name!r} is used {times} times; ids are unique" for name, times in counts.items() if times > 1]
     known = set(ids)
+    workers = sorted(set(setup.roles) - NOT_WORKERS)
     for subtask in subtasks:
-        found += _faults_of(subtask, known, setup.roles)
+        found += _faults_of(subtask, known, setup.roles, workers)
     total = len(known | set(assigned))
     if total > setup.limits.subtasks:
         found.append(f"{total} subtasks in all, but the limit is {setup.limits.subtasks}; plan fewer, larger ones")
@@ -69,9 +70,8 @@ def closure(start: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str
     return reached
 
 
-def _faults_of(subtask: Subtask, known: set[str], roles: Mapping[str, RoleSetup]) -> list[str]:
+def _faults_of(subtask: Subtask, known: set[str], roles: Mapping[str, RoleSetup], workers: Sequence[str]) -> list[str]:
     found: list[str] = []
-    workers = sorted(set(roles) - NOT_WORKERS)
     if not ID.fullmatch(subtask.id) or RESERVED.fullmatch(subtask.id):
         found.append(
             f"the id {subtask.id[:80]!r} cannot be used; take a short name of letters, digits, - and _ "
