@@ -3,7 +3,7 @@
 role.py      contract · roles/ planner, researcher, coder, critic, each with its prompt beside it
 context.py   all a role may use while it works · briefing.py what it is told · prompts.py in words
 effects.py   each effect found in the journal or done once · journal.py keys, digests, order · tool_calls.py of tools
-             · divergence.py where a role does something else than its log says
+             · divergence.py where a role does something else than its log says · turns.py of the event loop
 dialogue.py  the model-and-tools conversation as a pure state machine · conversation/ its parts
 model.py     contract · models/ one file each · completions/ Chat Completions · tries.py what follows a failed try
 tool.py      contract · tools/ one file each · run_program.py for those that run code · web/ for those that fetch

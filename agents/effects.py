@@ -14,15 +14,14 @@ are taken for it.
 
 import asyncio
 import contextvars
-import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
 from agents.errors import Diverged
 from agents.journal import Entry, Journal, Lane
+from agents.turns import turns
 from bus.events import Effect, Path
 
 QUIET_TURNS = 32
@@ -47,50 +46,6 @@ class Reporter(Protocol):
     async def tell(self, event: Effect) -> None:
         """Send an outcome. What is told is recorded in the order of telling."""
         ...
-
-
-class Turns:
-    """Counts the turns of the event loop while somebody waits for some of them.
-
-    One callback a turn serves all attempts: one of each attempt's own was a tenth of the CPU time of 512 at once.
-    """
-
-    def __init__(self) -> None:
-        self.now = 0
-        self._waiting: list[tuple[int, int, Callable[[bool], None]]] = []
-        self._calls = 0
-
-    def call_at(self, turn: int, callback: Callable[[bool], None]) -> None:
-        """Call back once the loop is past a turn to come, or idle: then with True."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._turn)
-        self._calls += 1
-        heapq.heappush(self._waiting, (turn, self._calls, callback))
-
-    def _turn(self) -> None:
-        self.now += 1
-        loop = asyncio.get_running_loop()
-        idle = is_idle(loop)
-        while self._waiting and (idle or self._waiting[0][0] <= self.now):
-            loop.call_soon(heapq.heappop(self._waiting)[2], idle)
-        if self._waiting:
-            loop.call_soon(self._turn)
-
-
-def is_idle(loop: asyncio.AbstractEventLoop) -> bool:
-    """Tell whether nothing in a loop can go on by itself: then every role has done all that it does.
-
-    asyncio keeps what is to run in `_ready`; of a loop that does not have it nobody can tell.
-    """
-    return not getattr(loop, "_ready", True)
-
-
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
-
-
-def turns() -> Turns:
-    """Return what counts the turns of the running loop."""
-    return _turns.setdefault(asyncio.get_running_loop(), Turns())
 
 
 class Effects:

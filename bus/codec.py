@@ -84,7 +84,7 @@ def _attributes(envelope: Envelope) -> dict[str, object]:
     return attributes
 
 
-def decode(line: bytes) -> Envelope:
+def decode(line: bytes | bytearray) -> Envelope:
     """Return the envelope that a line of JSON holds.
 
     Raises `BadEnvelope` with what is wrong; `TooNew` where an event's name or version is unknown to this version.
@@ -95,7 +95,7 @@ def decode(line: bytes) -> Envelope:
         return _decode_with_care(line)
 
 
-def _decode_with_care(line: bytes) -> Envelope:
+def _decode_with_care(line: bytes | bytearray) -> Envelope:
     """Decode what is of another shape, of an older version, or wrong; and then say what is wrong."""
     try:
         attributes = from_json(line, allow_inf_nan=False)

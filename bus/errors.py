@@ -2,6 +2,10 @@
 
 BusError
 ├── BadEnvelope        bytes that are no envelope of ours, or of a version we cannot read
+│   └── TooLarge       a message of more bytes than the bus carries
+├── BadAddress         the address of a broker, or of what belongs to it, that cannot be understood
+├── BusUnavailable     no broker answers, it refuses us, or the connection to it was lost for too long
+├── NotAllowed         the broker does not let us write to a topic, or read it
 ├── BadArchive         a file that holds no run, or not all of it, or more than it may
 ├── NotFound           a short name, run, record or file that is not there
 └── LogError
@@ -20,6 +24,22 @@ class BusError(Exception):
 
 class BadEnvelope(BusError):
     """Bytes that are no envelope of ours."""
+
+
+class TooLarge(BadEnvelope):
+    """A message of more bytes than the bus carries."""
+
+
+class BadAddress(BusError):
+    """An address of a broker that cannot be understood, or names a file that is not there."""
+
+
+class BusUnavailable(BusError):
+    """No broker answers, it refuses us, or the connection was lost for too long. Its text says what to do."""
+
+
+class NotAllowed(BusError):
+    """The broker does not let us write to a topic, or read it; the text names it."""
 
 
 class BadArchive(BusError):

@@ -7,7 +7,7 @@ Positions of a run are 1, 2, 3 … without gaps; each record carries the hash of
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from bus.envelope import Envelope
 
@@ -152,6 +152,27 @@ class EventLog(Protocol):
         ...
 
 
+@runtime_checkable
+class Heartbeats(Protocol):
+    """What a store may offer besides: owners say that they are alive, and others learn who does not any more.
+
+    Only the store's clock counts, never an owner's. While the store itself is away nobody is heard: an owner that could
+    not say it was alive takes nobody for gone until all have had `after_s` to be heard again. Nothing here guards a
+    run: that is `EventLog.take` and the epoch.
+    """
+
+    async def beat(self, owner: Owner) -> None:
+        """Say that an owner is alive: before it creates or takes its first run, then again and again.
+
+        Raises `StorageFailed`.
+        """
+        ...
+
+    async def silent(self, run_owners: Iterable[Owner], after_s: float) -> set[Owner]:
+        """Return those that were not heard for `after_s` seconds, or never. Raises `StorageFailed`."""
+        ...
+
+
 async def read_at(log: EventLog, run: str, positions: Sequence[int]) -> AsyncIterator[Envelope]:
     """Yield the envelopes at some positions, given in rising order. Raises what `EventLog.read` does."""
     at = 0
@@ -170,12 +191,8 @@ _NEAR = 8
 """Up to this distance reading what lies between costs less than asking the store anew."""
 
 
-class FileStore(Protocol):
-    """The bytes of files by their SHA-256 (hex), written once.
-
-    Small ones may be held back until the next `EventLog.append` of the same store, which writes them in its
-    transaction: before the event that names them is durable, nobody else can know of them.
-    """
+class Files(Protocol):
+    """The bytes of files by their SHA-256 (hex)."""
 
     async def put(self, data: bytes) -> str:
         """Store bytes and return their SHA-256."""
@@ -184,6 +201,14 @@ class FileStore(Protocol):
     async def get(self, sha256: str) -> bytes:
         """Return the bytes. Raises `NotFound`; `Damaged` where they do not have that hash."""
         ...
+
+
+class FileStore(Files, Protocol):
+    """The bytes of files by their SHA-256 (hex), written once.
+
+    Small ones may be held back until the next `EventLog.append` of the same store, which writes them in its
+    transaction: before the event that names them is durable, nobody else can know of them.
+    """
 
     async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
         """Tell which are there."""

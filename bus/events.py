@@ -38,6 +38,8 @@ class GoalSubmitted(Fact):
     software: str = ""
     out: str = ""
     """The folder that the outcome's files are handed over in."""
+    client: str = ""
+    """Who submitted it over the bus, as `user/instance`."""
 
 
 class GoalAccepted(Fact):
@@ -51,7 +53,7 @@ class GoalFailed(Fact):
     """The run ends without an accepted outcome; `files` are those of accepted results."""
 
     reason: str
-    kind: Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill"]
+    kind: Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill", "cancelled"]
     missing: tuple[str, ...] = ()
     """Ids of the subtasks that are not accepted."""
     files: tuple[FileRef, ...] = ()
@@ -71,6 +73,21 @@ class RunResumed(Fact):
     """The run goes on, in a new process; leases of the old one are void. `changes`: limits raised, by name."""
 
     changes: dict[str, JsonValue] = {}
+
+
+class RunMoved(Fact):
+    """Another hub owns the run from here on; leases that agents hold go on."""
+
+    hub: str
+    """The one that owns it now."""
+    epoch: int
+    """Its number among the owners; every older one is fenced off."""
+
+
+class CancelAsked(Fact):
+    """A person wants the run to end as it stands."""
+
+    reason: str
 
 
 class RunForked(Fact):
@@ -123,6 +140,17 @@ class NoProgressNoticed(Fact):
 # Agents
 
 
+class RoleOffer(Value):
+    """A role that an agent brings and that the run's own scenario does not know."""
+
+    name: str
+    """What plans call it by."""
+    about: str = ""
+    """What it is for, in one line."""
+    tools: tuple[str, ...] = ()
+    """What it works with."""
+
+
 class AgentJoined(Fact):
     """An agent offers its roles; `slots`: how many requests at once, over all its roles."""
 
@@ -130,6 +158,10 @@ class AgentJoined(Fact):
     roles: tuple[str, ...]
     """Names of the roles it takes requests for."""
     slots: int
+    versions: dict[str, str] = {}
+    """By role: what stands for its code; another version may ask otherwise where it goes on with an attempt."""
+    brings: tuple[RoleOffer, ...] = ()
+    """Those of them that the run did not know."""
 
 
 class AgentLeft(Fact):
@@ -142,12 +174,14 @@ class AgentLeft(Fact):
 class AssignmentEnded(Fact):
     """A lease ended without result or failure: its attempt goes to another agent and counts nowhere.
 
-    `pause`: the part that is missing, where the run cannot go on without a person.
+    `declined`: the agent did not take it, and gets no more before it says its card again. `silent`: it was not heard
+    of. `handed_back`: it cannot finish. `pause`: the part that is missing, where the run cannot go on without a person.
     """
 
     lease: str
     """The id of the request's envelope."""
     why: str
+    kind: Literal["declined", "silent", "handed_back"] = "handed_back"
     pause: str | None = None
 
 
@@ -461,6 +495,8 @@ Event = (
     | GoalFailed
     | RunPaused
     | RunResumed
+    | RunMoved
+    | CancelAsked
     | RunForked
     | JournalCut
     | TimePassed

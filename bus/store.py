@@ -16,16 +16,27 @@ class Store:
     files: FileStore
 
 
+def is_on_server(place: Path | str) -> bool:
+    """Tell whether a store is named by the URL of a server, not by its folder."""
+    return str(place).startswith(("postgresql://", "postgres://"))
+
+
 @asynccontextmanager
-async def open_store(folder: Path | str, *, read_only: bool = False) -> AsyncIterator[Store]:
-    """Open the store of a folder, made if it is not there; close it on leaving.
+async def open_store(place: Path | str, *, read_only: bool = False) -> AsyncIterator[Store]:
+    """Open the store of a folder, or of a `postgresql://` URL, made if it is not there; close it on leaving.
 
     `read_only` makes nothing and needs no right to write. Raises `NotFound` (read-only, nothing there),
     `StorageFailed`, `TooNew`.
     """
+    if is_on_server(place):
+        from bus.event_logs.postgres import PostgresEventLog  # noqa: PLC0415 - likewise, and it is an extra
+
+        async with PostgresEventLog(str(place), read_only=read_only) as shared:
+            yield Store(shared, shared.files)
+        return
     from bus.event_logs.sqlite import SqliteEventLog  # noqa: PLC0415 - SQLite loads where it is used
 
-    async with SqliteEventLog(folder, read_only=read_only) as log:
+    async with SqliteEventLog(place, read_only=read_only) as log:
         yield Store(log, log.files)
 
 

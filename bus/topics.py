@@ -1,9 +1,9 @@
 """Names of topics and filters, and what matches what: pure.
 
-A topic is `swarm/v1/…`; the functions below make all that there are, `parse` takes them apart again. `<agent>` is
-`<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who wrote to a
-topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`, `#` or `/`
-could otherwise widen a filter to what belongs to others.
+A topic is `swarm/v1/…`; the functions below make all that there are, `parse` takes them apart again. `<agent>` and
+`<client>` are `<user>/<instance>`: the broker's user is the unit of trust, so that a broker's access list can prove who
+wrote to a topic. Names are ids of letters, digits, `_` and `-`, checked wherever they enter a topic: a name with `+`,
+`#` or `/` could otherwise widen a filter to what belongs to others.
 
 Matching follows MQTT 5, section 4.7. Shared subscriptions (section 4.8) are refused: hubs choose the agent themselves.
 """
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 Kind = Literal[
     "agent_card", "agent_request", "agent_control", "agent_files",
     "hub_card", "hub_reply", "hub_files",
-    "submission", "run_event", "run_outcome",
+    "submission", "client_answer", "run_event", "run_outcome",
 ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def check_agent(agent: str) -> str:
     """Return `<user>/<instance>` if it is one. Raises `ValueError`."""
     user, slash, instance = agent.partition("/")
     if not slash:
-        raise ValueError(f"{agent!r} is no agent: it is written 'user/instance'")
+        raise ValueError(f"{agent!r} is no agent and no client: they are written 'user/instance'")
     check_name(user)
     check_name(instance)
     return agent
@@ -103,8 +103,13 @@ def hub_files(hub: str, agent: str) -> str:
 
 
 def submission(client: str) -> str:
-    """Where a client submits runs to the hubs."""
-    return f"{ROOT}/submit/{check_name(client)}"
+    """Where a client submits runs to the hubs, and asks them about runs."""
+    return f"{ROOT}/submit/{check_agent(client)}"
+
+
+def client_answer(client: str) -> str:
+    """Where hubs answer a client."""
+    return f"{ROOT}/client/{check_agent(client)}/answer"
 
 
 @lru_cache(maxsize=4096)
@@ -136,6 +141,11 @@ def hub_cards() -> str:
     return f"{ROOT}/hub/+/card"
 
 
+def run_replies(hub: str, run: str) -> str:
+    """Match the replies of all agents, for one run, to one hub."""
+    return f"{ROOT}/hub/{check_name(hub)}/reply/+/+/{check_name(run)}"
+
+
 def hub_replies(hub: str) -> str:
     """Match the replies of all agents, for all runs, to one hub."""
     return f"{ROOT}/hub/{check_name(hub)}/reply/+/+/+"
@@ -148,7 +158,7 @@ def hub_file_calls(hub: str) -> str:
 
 def submissions() -> str:
     """Match the submissions of all clients."""
-    return f"{ROOT}/submit/+"
+    return f"{ROOT}/submit/+/+"
 
 
 def run_events(run: str) -> str:
@@ -170,8 +180,10 @@ def parse(topic: str) -> Address:
             found = Address("run_event", run=check_name(run), event=check_name(event))
         case ["swarm", "v1", "run", run, "outcome"]:
             found = Address("run_outcome", run=check_name(run))
-        case ["swarm", "v1", "submit", client]:
-            found = Address("submission", client=check_name(client))
+        case ["swarm", "v1", "submit", user, instance]:
+            found = Address("submission", client=check_agent(f"{user}/{instance}"))
+        case ["swarm", "v1", "client", user, instance, "answer"]:
+            found = Address("client_answer", client=check_agent(f"{user}/{instance}"))
         case _:
             found = None
     if found is None:
@@ -242,6 +254,35 @@ def matches(pattern: str, topic: str) -> bool:
         del wanted[-1]
         levels = levels[: len(wanted)]  # `a/#` matches `a` as well
     return len(wanted) == len(levels) and all(want in ("+", level) for want, level in zip(wanted, levels, strict=True))
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Tell whether a valid filter matches all that another one matches, as far as comparing their levels shows it."""
+    return _compare(wide, narrow, both=False)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether some topic matches both of two valid filters."""
+    return _compare(one, other, both=True)
+
+
+def _compare(one: str, other: str, *, both: bool) -> bool:
+    """Compare level by level; `both`: a wildcard of either may stand for what the other wants."""
+    mine, theirs = one.split("/"), other.split("/")
+    if mine[0].startswith("$") != theirs[0].startswith("$"):
+        return False  # wildcards stand for no first level that begins so (section 4.7.2)
+    for place, level in enumerate(mine):
+        if level == "#":
+            return True
+        if place == len(theirs):
+            return False
+        there = theirs[place]
+        if there == "#":
+            return both
+        if level not in ("+", there) and not (both and there == "+"):
+            return False
+    rest = theirs[len(mine) :]
+    return not rest or (both and rest == ["#"])
 
 
 def _validate_text(text: str) -> None:

@@ -13,9 +13,11 @@ launch.py       start a run, go on with one · fork.py another future of one · 
                 · handover.py its files · importing.py a run from elsewhere · comparison.py two side by side
 runtime.py      puts it together · parts.py what its roles work with · clock.py · marks.py so that long logs are quick
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request, marks
-orchestrator.py edge of the core · merging.py the bytes of files that two changed · worker.py edge of one role
+orchestrator.py edge of the core · intake.py what is recorded together · worker.py edge of one role
+                · merging.py the bytes of files that two changed
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
+broker_config.py what a broker is told · quick_broker.py one for a try
 testing.py      for authors of roles and tools
 errors.py       what can go wrong · version.py
 """

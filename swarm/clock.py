@@ -2,18 +2,21 @@
 
 import datetime as dt
 import time
+from collections.abc import Callable
 
 
 class RunClock:
     """Counts running time from `elapsed_ms`; pauses, and the time between two processes, do not count."""
 
-    def __init__(self, elapsed_ms: int = 0) -> None:
-        self._zero = time.monotonic() - elapsed_ms / 1000
+    def __init__(self, elapsed_ms: int = 0, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        """Seconds of the source, from nobody knows when."""
+        self._zero = now() - elapsed_ms / 1000
 
     @property
     def elapsed_ms(self) -> int:
         """Running time so far, in whole milliseconds."""
-        return int((time.monotonic() - self._zero) * 1000)
+        return int((self.now() - self._zero) * 1000)
 
 
 def utc_now() -> str:

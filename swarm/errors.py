@@ -27,6 +27,7 @@ FaultKind = Literal[
     "plan",  # cycles, equal ids, needs that are not there
     "criterion",  # an `accept` entry that no check understands
     "code",  # a class or tool of one's own that is not as it should be
+    "refused",  # what a submission may not hold
 ]
 
 _SHOWN = 50

@@ -147,9 +147,7 @@ async def carry_on(
             on_event(envelope)
 
     try:
-        await execute(
-            state, first, store=store, parts=parts, epoch=epoch, work=home / "work" / state.run, on_record=on_record
-        )
+        await execute(state, first, store=store, parts=parts, epoch=epoch, work=home / "work", on_record=on_record)
     except ExceptionGroup as group:
         storage, rest = group.split((StorageFailed, Damaged))
         if storage is None or rest is not None:

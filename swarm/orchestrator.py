@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from bus import topics
+from bus.cards import AgentCard
 from bus.envelope import Envelope, Stamp
 from bus.event_log import EventLog, FileStore, read_at
 from bus.events import (
@@ -40,15 +41,16 @@ from bus.pubsub import Bus, Note, Received
 from swarm import merging
 from swarm.clock import RunClock
 from swarm.core import meetings
-from swarm.core.admit import Admission, admit
+from swarm.core.admit import Admission, admit, turn
 from swarm.core.apply import apply
 from swarm.core.decide import decide, next_deadline
 from swarm.core.request import brief
 from swarm.core.state import RunState
-
-BATCH = 256
-"""Events taken in at once: enough to share a commit, few enough that the loop is not held."""
-INBOX = 4096
+from swarm.intake import Inbox, together
+from swarm.lease_keeper import LeaseKeeper, Overdue
+from swarm.outgoing import Outgoing
+from swarm.roster import said
+from swarm.terms import IN_ONE_PROCESS, Terms
 
 Arrival = tuple[Envelope, str | None]
 """An envelope and the agent that sent it; None for the orchestrator's own edges."""
@@ -68,38 +70,51 @@ class Orchestrator:
     hub: str = "local"
     on_record: Callable[[Envelope], None] | None = None
     """Called with each record once it is durable."""
+    terms: Terms | None = IN_ONE_PROCESS
+    """By which leases are kept; None where nothing can be lost on the way and no agent dies alone."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were not recorded, and how often."""
     _local: deque[Envelope] = field(default_factory=deque)
     _held: dict[str, str] = field(default_factory=dict)
     """Lease -> agent, as far as agents have been told."""
+    _lapsed: bool = False
+    """Whether a lease has ended whose agent may still be at it."""
     _nap: asyncio.Timeout | None = None
+    _keeper: LeaseKeeper | None = None
+    _heard: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(agent, lease) -> the last of its messages that is recorded, where it is to be told so."""
+    _unknown: dict[tuple[str, str], None] = field(default_factory=dict)
+    """(agent, lease) that it speaks of, and that nobody gave it or that is over."""
+    _out: Outgoing = field(init=False)
 
-    async def run(self, *first: Event) -> None:
+    def __post_init__(self) -> None:
+        self._out = Outgoing(may_be_lost=self.terms is not None)
+        if self.terms is not None:
+            self._keeper = LeaseKeeper(self.terms, self.clock.now)
+
+    async def run(self, inbox: Inbox, *first: Event) -> None:
         """Record the first events, then go on until the run has ended or is paused.
 
-        Raises what the event log raises: its state is ahead of the log then, and the way on is `resume`.
+        `inbox`: what comes on `topics.run_replies` of its hub. Raises what the event log raises: its state is ahead of
+        the log then, and the way on is `resume`.
         """
-        run = self.state.run
-        replies = topics.hub_replies(self.hub)
-        async with self.bus.subscribe(replies, topics.agent_cards(), capacity=INBOX) as inbox:
-            await self._take((self._own(event), None) for event in first)
-            while self.state.running:
-                if (wanted := meetings.wanted(self.state)) is not None:
-                    await self._take([(self._own(await merging.merge(wanted, self.files)), None)])
-                    continue
-                received = await self._wait(inbox.get)
-                batch: list[Received[Any]] = [] if received is None else [received]
-                while batch and len(batch) < BATCH and (more := inbox.get_nowait()) is not None:
-                    batch.append(more)
-                arrivals = [arrival for item in batch if (arrival := self._open(item, run)) is not None]
-                arrivals += [(envelope, None) for envelope in self._local]
-                self._local.clear()
-                if not arrivals:
-                    arrivals.append((self._own(TimePassed()), None))
-                await self._take(arrivals)
-                for item in batch:
-                    item.acknowledge()
+        await self._take((self._own(event), None) for event in first)
+        while self.state.running:
+            if (wanted := meetings.wanted(self.state)) is not None:
+                await self._take([(self._own(await merging.merge(wanted, self.files)), None)])
+                continue
+            received = await self._wait(inbox.get)
+            batch: list[Received[Any]] = [] if received is None else await together(received, inbox, self.state)
+            arrivals = [arrival for item in batch if (arrival := self._open(item)) is not None]
+            arrivals += [(envelope, None) for envelope in self._local]
+            self._local.clear()
+            if self._keeper is not None:
+                arrivals += [(self._own(self._lost(one)), None) for one in self._keeper.overdue()]
+            if not batch and not arrivals:
+                arrivals.append((self._own(TimePassed()), None))
+            await self._take(arrivals)
+            for item in batch:
+                item.acknowledge()
 
     def tell(self, event: Event) -> None:
         """Hand in an event of the orchestrator's own edges, such as `RunPaused`."""
@@ -107,12 +122,31 @@ class Orchestrator:
         if self._nap is not None:
             self._nap.reschedule(0)
 
+    def take_agent(self, agent: str, card: AgentCard | None, why: str) -> None:
+        """Hand in that an agent has come, says something else of itself, or is gone."""
+        setup = self.state.setup
+        self.tell(said(agent, card, why, known=lambda role: setup is None or role in setup.roles))
+
+    async def moved(self) -> None:
+        """Tell those that work on this run, by its log, that this hub owns it now."""
+        for lease, work in self.state.leases.items():
+            agent = work.agent or ""
+            self._held[lease] = agent
+            if self._keeper is not None:
+                self._keeper.given(lease)
+            reply_to = topics.hub_reply(self.hub, agent, self.state.run)
+            self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
+        await self._out.flush()
+
     async def _wait(self, get: Callable[[], Awaitable[Received[Any]]]) -> Received[Any] | None:
         """Wait for a message, for a local event, or until the next deadline."""
         if self._local:
             return None
         due = next_deadline(self.state)
         wait_s = None if due is None else max(0.0, (due - self.clock.elapsed_ms) / 1000) + 0.001
+        if self._keeper is not None and (runs_out := self._keeper.next_due()) is not None:
+            left_s = max(0.0, runs_out - self.clock.now())
+            wait_s = left_s if wait_s is None else min(wait_s, left_s)
         try:
             async with asyncio.timeout(wait_s) as self._nap:
                 return await get()
@@ -124,20 +158,34 @@ class Orchestrator:
     def _own(self, event: Event) -> Envelope:
         return self.stamp(self.state.run, event, elapsed_ms=self.clock.elapsed_ms)
 
-    def _open(self, item: Received[Any], run: str) -> Arrival | None:
+    def _lost(self, overdue: Overdue) -> AssignmentEnded:
+        why = f"{self._held.get(overdue.lease, 'its agent')}: {overdue.why}"
+        return AssignmentEnded(lease=overdue.lease, why=why, kind="silent")
+
+    def _open(self, item: Received[Any]) -> Arrival | None:
         """Return what a message says, and who said it by the topic it came on."""
         address = topics.parse(item.topic)
-        if isinstance(item.content, Note):
-            return self._card(item.content, address.agent)
-        if address.run != run:
+        if address.run != self.state.run:
             return None
+        if isinstance(item.content, Note):
+            return self._note(item.content, address.agent)
+        if self._keeper is not None and self._held.get(item.envelope.causation_id or "") == address.agent:
+            self._keeper.heard(item.envelope.causation_id or "")
         return item.envelope, address.agent
 
-    def _card(self, note: Note, agent: str) -> Arrival | None:
-        if note.kind == "card":
-            roles, slots = tuple(note.fields["roles"]), int(note.fields["slots"])
-            return self._own(AgentJoined(agent=agent, roles=roles, slots=slots)), None
-        return self._own(AgentLeft(agent=agent, why="its card was cleared")), None
+    def _note(self, note: Note, agent: str) -> Arrival | None:
+        """Take word of a lease: it is accepted, worked on, or not wanted."""
+        lease = str(note.fields.get("lease", ""))
+        if self._held.get(lease) != agent or lease not in self.state.leases:
+            self._unknown[agent, lease] = None
+            self.dropped[Admission.LATE.value] += 1
+            return None
+        if self._keeper is not None and note.kind in {"accepted", "progress"}:
+            self._keeper.heard(lease)
+        if note.kind == "declined":
+            why = f"{agent} declined: {str(note.fields.get('why', ''))[:400]}"
+            return self._own(AssignmentEnded(lease=lease, why=why, kind="declined")), None
+        return None
 
     async def _take(self, arrivals: Iterable[Arrival]) -> None:
         """Admit, apply, decide until quiet; append; say."""
@@ -146,6 +194,8 @@ class Orchestrator:
         position = self.state.position
         for envelope, agent in arrivals:
             verdict = self._admit(envelope, agent)
+            if agent is not None:
+                self._answer(envelope, agent, verdict)
             if verdict is Admission.RECORD:
                 self._record(envelope, records)
             elif verdict is Admission.REPEATED:
@@ -156,18 +206,50 @@ class Orchestrator:
             await self.log.append(self.state.run, position, self.epoch, records)
             await self._say(records)
         for envelope in again:
-            await self._confirm(envelope)
+            self._confirm(envelope)
+        self._acknowledge()
+        await self._out.flush()
 
     def _admit(self, envelope: Envelope, agent: str | None) -> Admission:
         if agent is None:
             begins = self.state.status == "new" or isinstance(envelope.event, RunForked)
             return Admission.RECORD if begins else admit(self.state, envelope)
         event = envelope.event
-        lease = event.lease if isinstance(event, AssignmentEnded) else envelope.causation_id
-        work = self.state.leases.get(lease or "")
-        if work is None or work.agent != agent or isinstance(event, NOT_FROM_AGENTS):
+        lease = envelope.causation_id
+        if isinstance(event, AssignmentEnded) and event.lease != lease:
+            return Admission.WRONG
+        work = self.state.under(lease)
+        if work is None or agent not in {work.agent, work.lost_by} or isinstance(event, NOT_FROM_AGENTS):
             return Admission.LATE if self.state.running else Admission.ENDED
-        return admit(self.state, envelope)
+        in_turn = turn(self.state, lease, envelope.sequence)
+        return admit(self.state, envelope) if in_turn is Admission.RECORD else in_turn
+
+    def _answer(self, envelope: Envelope, agent: str, verdict: Admission) -> None:
+        """Note what an agent is to be told of what it said, once all is recorded."""
+        lease = envelope.causation_id or ""
+        if verdict in {Admission.RECORD, Admission.REPEATED}:
+            self._heard[agent, lease] = max(envelope.sequence, self._heard.get((agent, lease), 0))
+        elif verdict in {Admission.LATE, Admission.ENDED} and self.state.under(lease) is None:
+            self._unknown[agent, lease] = None
+
+    def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
+        self._out.add(self.bus.publish_note(topics.agent_control(agent), Note(kind, fields)))
+
+    def _acknowledge(self) -> None:
+        """Tell agents up to where what they said is recorded, and which leases they hold no more."""
+        heard, unknown = self._heard, self._unknown
+        if not (heard or unknown):
+            return
+        self._heard, self._unknown = {}, {}
+        if self.terms is None:
+            return
+        for (agent, lease), through in heard.items():
+            over = self.state.under(lease) is None
+            if over and self._keeper is not None:
+                self._keeper.ended(lease)
+            self._tell_agent(agent, "recorded", lease=lease, through=through, over=over)
+        for agent, lease in unknown:
+            self._tell_agent(agent, "cancel", lease=lease)
 
     def _record(self, envelope: Envelope, records: list[Envelope]) -> None:
         """Apply an envelope and all that follows from it."""
@@ -208,20 +290,23 @@ class Orchestrator:
             match event:
                 case SubtaskAssigned() | PlanRequested() | ReviewRequested():
                     await self._request(envelope, event.agent)
+                    cancel = cancel or self._lapsed
                 case ModelAsked() | CallGranted() | ToolCalled() | CheckStarted():
-                    await self._confirm(envelope)
-                case WorkFailed() | AssignmentEnded() | PlanProposed() | AgentLeft() | RunPaused():
+                    self._confirm(envelope)
+                case AssignmentEnded() | AgentLeft():
+                    self._lapsed = True
+                case WorkFailed() | PlanProposed() | RunPaused():
                     cancel = True
                 case GoalAccepted() | GoalFailed():
                     cancel = True
-                    await self.bus.publish(topics.run_outcome(run), envelope, retain=True)
+                    self._out.add(self.bus.publish(topics.run_outcome(run), envelope, retain=True))
                 case _:
                     pass
-            await self.bus.publish(topics.run_event(run, type(event).__name__), envelope)
+            self._out.add(self.bus.publish(topics.run_event(run, type(event).__name__), envelope))
             if self.on_record is not None:
                 self.on_record(envelope)
         if cancel:
-            await self._cancel_lost_leases()
+            self._cancel_lost_leases()
 
     async def _request(self, envelope: Envelope, agent: str) -> None:
         work = self.state.leases.get(envelope.id)
@@ -229,10 +314,18 @@ class Orchestrator:
             self._held[envelope.id] = agent
             reply_to = topics.hub_reply(self.hub, agent, self.state.run)
             journal = [effect async for effect in read_at(self.log, self.state.run, [*work.journal.values()])]
-            attachments = {"briefing": brief(self.state, work, tuple(journal)), "reply_to": reply_to}
-            await self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments)
+            attachments = {
+                "briefing": brief(self.state, work, tuple(journal)),
+                "reply_to": reply_to,
+                "remaining_ms": max(0, work.deadline_ms - self.clock.elapsed_ms),
+                "epoch": self.epoch,
+                "lease_s": self.terms.lease_s if self.terms else None,
+            }
+            if self._keeper is not None:
+                self._keeper.given(envelope.id)
+            self._out.add(self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments))
 
-    async def _confirm(self, envelope: Envelope) -> None:
+    def _confirm(self, envelope: Envelope) -> None:
         """Tell an agent that its intent is recorded; a model call is confirmed once it is granted."""
         work = self.state.works.get(envelope.subject or "")
         event = envelope.event
@@ -241,19 +334,21 @@ class Orchestrator:
         if not isinstance(event, ModelAsked | CallGranted | ToolCalled | CheckStarted):
             return
         number = getattr(event, "number", 0)
-        fields: dict[str, object] = {"lease": work.lease, "path": event.path, "number": number}
+        fields: dict[str, object] = {"path": event.path, "number": number}
         if isinstance(event, ModelAsked | CallGranted):
             call = self.state.ledger.reserved.get((work.request, event.attempt, event.path, number))
             if call is None:
                 return  # it waits
             fields["max_tokens"] = call.max_tokens
-        await self.bus.publish_note(topics.agent_control(work.agent), Note("recorded", fields))
+        self._tell_agent(work.agent, "confirmed", lease=work.lease, **fields)
 
-    async def _cancel_lost_leases(self) -> None:
+    def _cancel_lost_leases(self) -> None:
+        """Tell agents which leases they hold no more; one that ended without another being given is let run on."""
         for lease, agent in list(self._held.items()):
-            if not self.state.running or lease not in self.state.leases:
+            if not self.state.running or self.state.under(lease) is None:
                 del self._held[lease]
-                await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
+                self._tell_agent(agent, "cancel", lease=lease)
+        self._lapsed = bool(self.state.lost)
 
 
 NOT_FROM_AGENTS = (

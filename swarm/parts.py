@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from agents.briefing import Briefing
 from agents.context import Means
 from agents.model import Model, Prepared
 from agents.role import Role
@@ -14,7 +15,7 @@ from agents.sandboxes import SANDBOXES
 from agents.tool import Tool
 from agents.tools import TOOLS
 from bus import lookup
-from bus.setup import Setup
+from bus.setup import RoleSetup, Setup
 from swarm.errors import MissingPart
 from swarm.model_choice import open_model, place_of
 from swarm.settings import Settings
@@ -55,19 +56,25 @@ class Parts:
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
-    def role(self, name: str) -> Role[Any, Any]:
+    def role(self, name: str, spec: RoleSetup) -> Role[Any, Any]:
         """Make a role as the scenario says. Raises `NotFound`, `MissingPart`."""
-        spec = self.setup.roles[name]
         made = role_class(name, spec.uses, Path(self.setup.folder))
         try:
             return made(**spec.options)
         except TypeError as error:
             raise MissingPart(f"role {name!r} cannot be made with {sorted(spec.options)}: {error}") from error
 
-    def means(self, name: str) -> Means:
+    def narrowed(self, name: str, briefing: Briefing) -> Briefing:  # noqa: ARG002 - `Workshop` has it
+        """Return a briefing as it is: a scenario that is run here grants what it says."""
+        return briefing
+
+    def refusal(self, name: str, briefing: Briefing) -> str | None:  # noqa: ARG002 - `Workshop` has it
+        """Return None: nothing is refused here."""
+        return None
+
+    def means(self, name: str, spec: RoleSetup) -> Means:
         """Return what a role's agents work with. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
         if name not in self._means:
-            spec = self.setup.roles[name]
             tools = [load_tool(tool, Path(self.setup.folder)) for tool in spec.tools]
             self._means[name] = Means(
                 model=self._recorded_first(name, self.model(spec.model)),

@@ -51,7 +51,7 @@ from swarm.worker import answer, context_of, ending, leaves, without_parts
 AT_ONCE = 64
 """Attempts gone through side by side: they share the turns of the loop that each outcome waits for."""
 _LINES = 30
-_BEGINNINGS = frozenset({GoalSubmitted, RunForked})
+_BEGINNINGS: frozenset[type[Fact]] = frozenset({GoalSubmitted, RunForked})
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +195,14 @@ class _Attempts:
 
     def _begin(self, state: RunState, envelope: Envelope) -> None:
         """Begin an attempt, or go on with one under another lease."""
-        work, setup = state.leases[envelope.id], state.setup
-        if setup is None:
+        work = state.leases[envelope.id]
+        setup, role = state.setup, state.role(work.role)
+        if setup is None or role is None:
             raise AssertionError("no request comes before the goal")
         before = self.open.pop(self._leases.get((work.request, work.attempt), ""), None)
         self._leases[work.request, work.attempt] = envelope.id
         effects = before.effects if before else []
-        role, told = setup.roles[work.role], brief(state, work, ())
+        told = brief(state, work, ())
         self.open[envelope.id] = _Attempt(envelope, work.role, role, setup.folder, told, effects)
 
 

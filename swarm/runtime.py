@@ -4,15 +4,19 @@ import asyncio
 import gc
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
+from bus import topics
+from bus.cards import RoleCard
 from bus.envelope import Envelope, Stamp
 from bus.event_log import EventLog
 from bus.events import Event, RunPaused
 from bus.lookup import load
 from bus.pubsub import Bus
 from bus.store import Store
+from bus.transport import Transport
 from bus.transports import TRANSPORTS
 from swarm.clock import RunClock, utc_now
 from swarm.core.apply import apply
@@ -20,10 +24,14 @@ from swarm.core.state import RunState
 from swarm.marks import EVERY, Marker, keep, nearest
 from swarm.orchestrator import Orchestrator
 from swarm.parts import Parts
+from swarm.roster import Roster
 from swarm.worker import Worker
 
 HUB = "local"
 OnRecord = Callable[[Envelope], None]
+
+INBOX = 4096
+"""Messages that may wait for an orchestrator."""
 
 YOUNG_OBJECTS = 10_000
 """How many objects come to be, while a run is under way, before Python looks for cycles among them."""
@@ -84,8 +92,10 @@ async def execute(
         if envelope.sequence == state.position:  # the last of its batch: the log has all that the state has
             marker.look()
 
-    async with load(TRANSPORTS["memory"], TRANSPORTS)() as transport, asyncio.TaskGroup() as group:  # type: ignore[operator]
+    in_memory = cast("Transport", cast("Any", load("memory", TRANSPORTS))())
+    async with in_memory as transport, AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         bus = Bus(transport)
+        roster = Roster(bus)
         orchestrator = Orchestrator(
             state,
             store.log,
@@ -97,22 +107,24 @@ async def execute(
             HUB,
             recorded,
         )
-        main = group.create_task(orchestrator.run(*first), name="orchestrator")
+        replies = await stack.enter_async_context(bus.subscribe(topics.run_replies(HUB, state.run), capacity=INBOX))
+        main = group.create_task(orchestrator.run(replies, *first), name="orchestrator")
         workers = [
             Worker(
                 agent=f"{HUB}/{name}",
-                role=name,
-                parts=parts,
+                roles=(RoleCard(name=name),),
+                workshop=parts,
                 bus=bus,
                 stamp=Stamp(f"/swarm/agent/{HUB}/{name}", new_id, utc_now),
-                files=store.files,
+                files=lambda _: store.files,
                 work=work,
-                elapsed_ms=lambda: clock.elapsed_ms,
                 slots=min(role.agents, setup.limits.parallel),
             )
             for name, role in setup.roles.items()
         ]
-        tasks = [group.create_task(worker.run(), name=worker.agent) for worker in workers]
+        tasks = [group.create_task(roster.run(), name="roster")]
+        tasks += [group.create_task(worker.run(), name=worker.agent) for worker in workers]
+        stack.enter_context(roster.told(orchestrator.take_agent))
         try:
             with fewer_collections():
                 await asyncio.shield(main)

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import socket
 import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from agents.briefing import Briefing
 from agents.context import Context, Means
@@ -25,9 +27,10 @@ from agents.errors import (
 from agents.files.attempt_folder import AttemptFolder
 from agents.role import Role
 from bus import topics
+from bus.cards import AgentCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
-from bus.errors import LogError
-from bus.event_log import FileStore
+from bus.errors import BusError, LogError
+from bus.event_log import Files
 from bus.events import (
     AssignmentEnded,
     Effect,
@@ -42,7 +45,9 @@ from bus.events import (
     WorkFailed,
 )
 from bus.pubsub import Bus, Note, Received
-from swarm.parts import Parts
+from bus.setup import RoleSetup
+from swarm.assignment import Assignment
+from swarm.terms import IN_ONE_PROCESS, Terms
 
 REPLIES: dict[type[Fact], type[Fact]] = {
     SubtaskAssigned: ResultSubmitted,
@@ -51,96 +56,225 @@ REPLIES: dict[type[Fact], type[Fact]] = {
 }
 LONGEST_TEXT = 65_536
 """Characters of a result's text; longer ones belong into a file."""
+REMEMBERED = 4096
+"""Leases that are over, kept so that a request that comes twice is not taken twice."""
 
 log = logging.getLogger("swarm.worker")
 
 
-@dataclass(slots=True)
-class Assignment:
-    """One attempt in this worker's hands: the reporter of its effects."""
+class Workshop(Protocol):
+    """What a worker's roles are made of and work with."""
 
-    envelope: Envelope
-    reply_to: str
-    bus: Bus
-    stamp: Stamp
-    waiting: dict[tuple[tuple[int, ...], int], asyncio.Future[int]] = field(default_factory=dict)
+    def role(self, name: str, spec: RoleSetup) -> Role[Any, Any]:
+        """Make a role. Raises `NotFound`, `MissingPart`."""
+        ...
 
-    async def tell(self, event: Effect) -> None:
-        """Send an outcome."""
-        await self.send(event)
+    def means(self, name: str, spec: RoleSetup) -> Means:
+        """Return what an agent of a role works with. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
+        ...
 
-    async def ask(self, event: Effect) -> int:
-        """Send an intent and wait until it is recorded, and granted."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.waiting[event.path, getattr(event, "number", 0)] = future
-        await self.send(event)
-        return await future
+    def narrowed(self, name: str, briefing: Briefing) -> Briefing:
+        """Return the briefing of a role that grants no more than is allowed here."""
+        ...
 
-    async def send(self, event: Fact) -> None:
-        """Send any event in answer to the request."""
-        envelope = self.stamp(
-            self.envelope.correlation_id, event, subject=self.envelope.subject, causation_id=self.envelope.id
-        )
-        await self.bus.publish(self.reply_to, envelope)
-
-    def confirmed(self, path: tuple[int, ...], number: int, max_tokens: int) -> None:
-        """Take the orchestrator's word that an intent is recorded."""
-        future = self.waiting.pop((path, number), None)
-        if future is not None and not future.done():
-            future.set_result(max_tokens)
+    def refusal(self, name: str, briefing: Briefing) -> str | None:
+        """Return why a request cannot be worked on here; None where it can."""
+        ...
 
 
 @dataclass(slots=True)
 class Worker:
-    """One agent: a role at work, on up to `slots` requests at once."""
+    """One agent: its roles at work, on up to `slots` requests at once."""
 
     agent: str
-    role: str
-    parts: Parts
+    roles: tuple[RoleCard, ...]
+    workshop: Workshop
     bus: Bus
     stamp: Stamp
-    files: FileStore
+    files: Callable[[Assignment], Files]
+    """Where the files of an assignment come from and go to."""
     work: Path
     """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT`."""
-    elapsed_ms: Callable[[], int]
-    """The running time of the run: bounds a model call by what its attempt has left."""
     slots: int = 8
-    _leases: dict[str, tuple[Assignment, asyncio.Task[None]]] = field(default_factory=dict)
+    terms: Terms | None = IN_ONE_PROCESS
+    """By which leases are kept; None where nothing can be lost on the way and nobody dies alone."""
+    nonce: str = ""
+    """Stands for this process on its card."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Why messages were passed over, and how often."""
+    _held: dict[str, Assignment] = field(default_factory=dict)
+    _over: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _epochs: dict[str, int] = field(default_factory=dict)
+    _declined: bool = False
+    """Whether something was declined for want of room, so that the card is to be said again once there is."""
+    _draining: bool = False
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Announce the agent and work until cancelled."""
         requests, control = topics.agent_requests(self.agent), topics.agent_control(self.agent)
+        capacity = 4 * self.slots + 1024
         async with (
-            self.bus.subscribe(requests, control, capacity=4 * self.slots + 1024) as inbox,
+            self.bus.subscribe(requests, control, topics.hub_cards(), capacity=capacity) as inbox,
             asyncio.TaskGroup() as group,
         ):
-            card = Note("card", {"roles": (self.role,), "slots": self.slots})
-            await self.bus.publish_note(topics.agent_card(self.agent), card, retain=True)
+            await self.announce()
+            if self.terms is not None:
+                group.create_task(self._keep_up(self.terms), name=f"{self.agent} keeps up")
             try:
                 async for received in inbox:
-                    self._take(received, group)
+                    await self._take(received, group)
                     received.acknowledge()
             finally:
                 await self.bus.clear(topics.agent_card(self.agent))
 
-    def _take(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
+    async def announce(self) -> None:
+        """Say the agent's card: at the start, after a reconnection, and when there is room again."""
+        self._declined = False
+        slots = 0 if self._draining else self.slots
+        own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, host=socket.gethostname())
+        await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
+
+    async def reconnected(self) -> None:
+        """Say again who is here and what no hub has confirmed."""
+        await self.announce()
+        await self._say_again()
+
+    async def drain(self, within_s: float) -> None:
+        """Take nothing more, finish what is held as far as the time allows, and hand back the rest."""
+        self._draining = True
+        await self.announce()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._until_idle()
+        except TimeoutError:
+            for assignment in list(self._held.values()):
+                await assignment.hand_back(f"{self.agent} is leaving")
+            try:
+                async with asyncio.timeout(min(within_s, 5.0)):
+                    await self._until_idle()
+            except TimeoutError:
+                return  # its leases run out, or are taken back as its card goes
+
+    async def _until_idle(self) -> None:
+        while self._held:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def _take(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
         content = received.content
         if not isinstance(content, Note):
-            attachments = received.attachments
-            assignment = Assignment(received.envelope, attachments["reply_to"], self.bus, self.stamp)
-            task = group.create_task(
-                self._work(assignment, attachments["briefing"]), name=f"{self.agent} {received.envelope.subject}"
+            await self._take_request(received, group)
+        elif topics.parse(received.topic).kind == "hub_card":
+            await self._hub_card(content)
+        else:
+            self._take_word(content)
+
+    async def _take_request(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
+        """Take a request on, or say why not."""
+        lease, attachments = received.envelope.id, received.attachments
+        try:
+            briefing = Briefing.read(attachments.get("briefing"))
+            assignment = Assignment.of(
+                received.envelope, attachments, self.bus, self.stamp, keeps=self.terms is not None
             )
-            self._leases[received.envelope.id] = assignment, task
+        except (BusError, ValueError) as error:
+            self.dropped[f"no request: {error}"[:120]] += 1
+            log.warning("a request cannot be read", extra={"error": str(error), "agent": self.agent})
             return
-        held = self._leases.get(content.fields.get("lease", ""))
+        if lease in self._held or lease in self._over:
+            await assignment.note("accepted")
+            return
+        if assignment.epoch < self._epochs.get(assignment.run, 0):
+            self.dropped["of a hub that the run is no longer with"] += 1
+            return
+        self._epochs[assignment.run] = assignment.epoch
+        if (why := self._why_not(assignment, briefing)) is not None:
+            await assignment.note("declined", why=why)
+            return
+        if self.terms is not None:
+            await assignment.note("accepted")
+        self._held[lease] = assignment
+        name = f"{self.agent} {received.envelope.subject}"
+        assignment.task = group.create_task(
+            self._work(assignment, self.workshop.narrowed(assignment.role, briefing)), name=name
+        )
+
+    def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
+        if self._draining:
+            return "draining"
+        if self.terms is not None and sum(not one.ended for one in self._held.values()) >= self.slots:
+            self._declined = True
+            return "busy"
+        if assignment.role not in {one.name for one in self.roles}:
+            return f"role {assignment.role[:80]!r} is not offered here"
+        return self.workshop.refusal(assignment.role, briefing)
+
+    def _take_word(self, note: Note) -> None:
+        """Take a hub's word on what is held."""
+        if note.kind == "drain":
+            self._draining = True
+            return
+        held = self._held.get(str(note.fields.get("lease", "")))
         if held is None:
             return
-        if content.kind == "recorded":
-            fields = content.fields
-            held[0].confirmed(tuple(fields["path"]), fields["number"], fields.get("max_tokens", 0))
-        elif content.kind == "cancel":
-            held[1].cancel()
+        try:
+            self._word(held, note)
+        except (LookupError, TypeError, ValueError) as error:
+            self.dropped[f"a note {note.kind[:40]!r} that cannot be read: {error!r}"[:120]] += 1
+
+    def _word(self, held: Assignment, note: Note) -> None:
+        fields = note.fields
+        match note.kind:
+            case "confirmed":
+                path = tuple(int(one) for one in fields["path"])
+                held.confirmed(path, int(fields["number"]), int(fields.get("max_tokens", 0)))
+            case "recorded":
+                held.recorded(int(fields["through"]))
+                if fields.get("over"):
+                    self._forget(held)
+            case "cancel":
+                self._forget(held)
+            case "moved":
+                held.moved(str(fields["reply_to"]), int(fields["epoch"]))
+                self._epochs[held.run] = max(held.epoch, self._epochs.get(held.run, 0))
+            case _:
+                self.dropped[f"a note {note.kind[:40]!r}"] += 1
+
+    def _forget(self, held: Assignment) -> None:
+        """Let go of an assignment: it is recorded whole, or not held any more."""
+        self._held.pop(held.lease, None)
+        self._over.append(held.lease)
+        if held.task is not None and not held.ended:
+            held.task.cancel()
+        self._idle.set()
+
+    async def _hub_card(self, note: Note) -> None:
+        """Take in that a hub has come, or come back: it may lack what was said to it."""
+        if note.kind:
+            await self._say_again()
+
+    async def _say_again(self) -> None:
+        for assignment in list(self._held.values()):
+            await assignment.say_again()
+
+    async def _keep_up(self, terms: Terms) -> None:
+        """Renew what is held, say again what is not confirmed, and say the card again when there is room."""
+        beat_s = terms.lease_s / 3
+        said_again = 0.0
+        while True:
+            await asyncio.sleep(beat_s)
+            said_again += beat_s
+            for assignment in list(self._held.values()):
+                if assignment.overdue:
+                    self._forget(assignment)
+                else:
+                    await assignment.note("progress")
+            if said_again >= terms.resend_s:
+                said_again = 0.0
+                await self._say_again()
+            if self._declined and not self._draining and len(self._held) < self.slots:
+                await self.announce()
 
     async def _work(self, assignment: Assignment, briefing: Briefing) -> None:
         """Bring one attempt to its reply, whatever happens in it."""
@@ -150,9 +284,12 @@ class Worker:
                 attempt = cast("SubtaskAssigned", assignment.envelope.event).attempt
                 await assignment.send(JournalCut(attempt=attempt, kept=kept[-1].sequence if kept else 0))
                 briefing = replace(briefing, journal=without_parts(briefing.journal, end.records), forked=False)
+            assignment.ended = True
             await assignment.send(end)
         finally:
-            del self._leases[assignment.envelope.id]
+            assignment.ended = True
+            if self.terms is None:
+                self._forget(assignment)
 
     async def _attempt(self, assignment: Assignment, briefing: Briefing) -> Fact | Parted:
         """Run the role over the journal and beyond; return what follows from it."""
@@ -160,15 +297,15 @@ class Worker:
         request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
         recorded = [cast("Effect", one.event) for one in briefing.journal]
         effects = Effects(recorded, assignment, course="fork" if briefing.forked else "live")
-        root = self.work / f"{envelope.subject}-{request.attempt}"
-        folder = AttemptFolder(root, self.files, briefing.base, briefing.start, briefing.left)
+        root = self.work / envelope.correlation_id / f"{envelope.subject}-{request.attempt}"
+        folder = AttemptFolder(root, self.files(assignment), briefing.base, briefing.start, briefing.left)
         try:
-            deadline_s = max(1.0, (request.deadline_ms - self.elapsed_ms()) / 1000)
-            means = self.parts.means(self.role)
+            deadline_s = max(1.0, assignment.remaining_s)
+            means = self.workshop.means(assignment.role, briefing.role)
             context = context_of(
-                envelope, briefing, self.role, means, effects=effects, folder=folder, deadline_s=deadline_s
+                envelope, briefing, assignment.role, means, effects=effects, folder=folder, deadline_s=deadline_s
             )
-            at_work = answer(self.parts.role(self.role), request, context)
+            at_work = answer(self.workshop.role(assignment.role, briefing.role), request, context)
             if briefing.forked:
                 reply = await reply_of(effects, at_work)
             else:

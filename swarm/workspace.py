@@ -1,6 +1,7 @@
 """A scenario's workspace, taken into the file store: what is copied in, what never is, and how much may be."""
 
 import asyncio
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -24,20 +25,42 @@ async def take_in(scenario: Scenario, store: FileStore, *, home: Path) -> tuple[
     a file cannot be read.
     """
     refs: dict[str, FileRef] = {}
+    files = _files(scenario, home)
+    while (found := await asyncio.to_thread(next, files, None)) is not None:
+        name, _, data = found
+        refs[name] = FileRef(path=name, sha256=await store.put(data), bytes=len(data))
+    return tuple(refs[name] for name in sorted(refs))
+
+
+def look_through(scenario: Scenario, *, home: Path) -> tuple[tuple[FileRef, ...], dict[str, Path]]:
+    """Return the workspace's files by their path in the tree, and where each content lies, by its hash.
+
+    For sending them: what is sent is hashed again then, since a file may change meanwhile. Raises as `take_in`.
+    """
+    refs: dict[str, FileRef] = {}
+    places: dict[str, Path] = {}
+    for name, path, data in _files(scenario, home):
+        digest = hashlib.sha256(data).hexdigest()
+        refs[name] = FileRef(path=name, sha256=digest, bytes=len(data))
+        places[digest] = path
+    return tuple(refs[name] for name in sorted(refs)), places
+
+
+def _files(scenario: Scenario, home: Path) -> Iterator[tuple[str, Path, bytes]]:
+    """Yield each file's path in the tree, where it lies, and its bytes. Raises `ScenarioError` where it is too much."""
+    names: set[str] = set()
     total = 0
     for written in scenario.workspace:
-        source = scenario.folder / written
-        for path, name in await asyncio.to_thread(_listed, source, written, home):
+        for path, name in _listed(scenario.folder / written, written, home):
             try:
-                data = await asyncio.to_thread(_read, path)
+                data = _read(path)
             except OSError as error:
                 raise _fault(scenario, f"{path} cannot be read: {error.strerror}") from error
-            refs[name] = FileRef(path=name, sha256=await store.put(data), bytes=len(data))
+            names.add(name)
             total += len(data)
-            if len(refs) > MOST_FILES or total > MOST_BYTES:
-                limit = f"{MOST_FILES:,} files or {MOST_BYTES >> 20} MiB"
-                raise _fault(scenario, f"the workspace is larger than {limit}; name what is needed, or `.swarmignore`")
-    return tuple(refs[name] for name in sorted(refs))
+            if len(names) > MOST_FILES or total > MOST_BYTES:
+                raise _fault(scenario, f"the workspace is {too_large()}; name what is needed, or `.swarmignore`")
+            yield name, path, data
 
 
 def _listed(source: Path, written: str, home: Path) -> list[tuple[Path, str]]:
@@ -72,8 +95,18 @@ def _ignored(root: Path) -> tuple[str, ...]:
     return tuple(line.rstrip("/") for line in lines if line and not line.startswith("#"))
 
 
+def too_large() -> str:
+    """Return what is said of a workspace beyond the bounds."""
+    return f"larger than {MOST_FILES:,} files or {MOST_BYTES >> 20} MiB"
+
+
+def never_taken(name: str) -> bool:
+    """Tell whether a file or folder of this name is never part of a workspace."""
+    return any(fnmatchcase(name, pattern) for pattern in NEVER)
+
+
 def _left_out(path: Path, root: Path, ignored: tuple[str, ...]) -> bool:
-    if any(fnmatchcase(path.name, pattern) for pattern in NEVER):
+    if never_taken(path.name):
         return True
     inside = path.relative_to(root).as_posix()
     return any(fnmatchcase(inside, pattern) or fnmatchcase(path.name, pattern) for pattern in ignored)

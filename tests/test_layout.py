@@ -148,4 +148,4 @@ def test_the_distribution_says_what_it_is():
     assert project["requires-python"] == ">=3.11"
     assert project["license"] == "Apache-2.0"
     assert set(project["scripts"]) == {"swarm"}
-    assert set(project["optional-dependencies"]) == {"bwrap", "dev", "local", "web"}
+    assert set(project["optional-dependencies"]) == {"bwrap", "dev", "local", "postgres", "web"}

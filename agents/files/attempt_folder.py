@@ -8,7 +8,7 @@ from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder, Scan
 from agents.files.removal import remove_tree
 from bus.errors import Damaged, NotFound, StorageFailed
-from bus.event_log import FileStore
+from bus.event_log import Files
 from bus.setup import FileChange, FileRef
 
 
@@ -22,7 +22,7 @@ class AttemptFolder:
     def __init__(
         self,
         root: Path,
-        store: FileStore,
+        store: Files,
         base: Mapping[str, FileRef],
         start: Mapping[str, FileRef],
         beside: Mapping[str, FileRef] | None = None,

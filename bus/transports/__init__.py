@@ -2,5 +2,6 @@
 
 TRANSPORTS = {
     "memory": "bus.transports.memory:MemoryTransport",
+    "mqtt": "bus.transports.mqtt:MqttTransport",
 }
 """For `bus.lookup.load`: nothing is imported before it is used."""

@@ -73,10 +73,13 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _kinds() -> Iterator[tuple[type[BaseException], str, int]]:
     from agents.errors import ModelUnavailable, SandboxUnavailable  # noqa: PLC0415 - only an error needs them
     from bus.errors import (  # noqa: PLC0415 - likewise
+        BadAddress,
         BadArchive,
         BusError,
+        BusUnavailable,
         Conflict,
         Damaged,
+        NotAllowed,
         NotFound,
         StorageFailed,
         TooNew,
@@ -92,6 +95,9 @@ def _kinds() -> Iterator[tuple[type[BaseException], str, int]]:
     yield Conflict, "conflict", BAD
     yield NotFound, "not_found", BAD
     yield BadArchive, "archive", BAD
+    yield BadAddress, "usage", BAD
+    yield BusUnavailable, "bus", MISSING
+    yield NotAllowed, "bus", MISSING
     yield BusError, "log", MISSING
     yield SwarmError, "error", BAD
 

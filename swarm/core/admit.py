@@ -12,6 +12,7 @@ from bus.events import (
     AgentJoined,
     AgentLeft,
     AssignmentEnded,
+    CancelAsked,
     CheckEnded,
     CheckStarted,
     DoubtSettled,
@@ -24,6 +25,7 @@ from bus.events import (
     PlanProposed,
     ResultSubmitted,
     ReviewGiven,
+    RunMoved,
     RunPaused,
     RunResumed,
     TimePassed,
@@ -58,7 +60,7 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
     event = cast("Event", envelope.event)
     if not state.running and not isinstance(event, RunResumed | DoubtSettled):
         return Admission.ENDED
-    work = _held(state, envelope)
+    work = _held(state, envelope, event)
     match event:  # the frequent ones first: each class asked in vain takes a tenth of a microsecond
         case ModelAsked() | ModelAnswered() | ModelTryFailed():
             return Admission.LATE if work is None else _model(state, work, event)
@@ -67,7 +69,7 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
         case ResultSubmitted() | ReviewGiven() | PlanProposed() | WorkFailed():
             return Admission.LATE if work is None else _reply(work, event)
         case AgentJoined():
-            return Admission.REPEATED if event.agent in state.agents else Admission.RECORD
+            return _joined(state, event)
         case AgentLeft():
             return Admission.RECORD if event.agent in state.agents else Admission.LATE
         case AssignmentEnded():
@@ -75,7 +77,7 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
         case TimePassed():
             due = next_deadline(state)
             return Admission.RECORD if due is not None and due <= envelope.elapsed_ms else Admission.EARLY
-        case RunPaused():
+        case RunPaused() | RunMoved() | CancelAsked():
             return Admission.RECORD
         case MergeTried():
             return Admission.RECORD if answers(state, event) else Admission.LATE
@@ -85,10 +87,35 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
             return Admission.LATE if work is None else Admission.WRONG
 
 
-def _held(state: RunState, envelope: Envelope) -> Work | None:
-    """Return the request under whose lease an envelope came; None where that is not held."""
-    work = state.leases.get(envelope.causation_id or "")
-    return work if work is not None and work.request == envelope.subject else None
+def _held(state: RunState, envelope: Envelope, event: Event) -> Work | None:
+    """Return the request under whose lease an envelope came; None where that does not count any more."""
+    work = state.under(envelope.causation_id)
+    if work is None or work.request != envelope.subject:
+        return None
+    if work.lease is None and isinstance(event, ModelAsked | ToolCalled | CheckStarted):
+        return None  # what it did counts; what it would do is for the next agent
+    return work
+
+
+def turn(state: RunState, lease: str | None, ordinal: int) -> Admission:
+    """Tell whether it is the turn of a message: an agent numbers what it sends under a lease from 1 on.
+
+    What is lost on the way, doubled or overtaken can then neither hide nor change the order of what an attempt did.
+    """
+    work = state.under(lease)
+    if work is None:
+        return Admission.LATE
+    if ordinal == work.heard + 1:
+        return Admission.RECORD
+    return Admission.REPEATED if ordinal <= work.heard else Admission.EARLY
+
+
+def _joined(state: RunState, event: AgentJoined) -> Admission:
+    known = state.agents.get(event.agent)
+    if known is None:
+        return Admission.RECORD
+    same = (known.roles, known.slots, known.versions) == (event.roles, event.slots, event.versions)
+    return Admission.REPEATED if same and not known.declined else Admission.RECORD
 
 
 def _from_a_person(state: RunState, event: RunResumed | DoubtSettled) -> Admission:
@@ -139,5 +166,5 @@ def _effect(
 
 
 def _granted(state: RunState, work: Work, tool: str) -> bool:
-    role = state.setup.roles.get(work.role) if state.setup else None
+    role = state.role(work.role)
     return role is not None and tool in {name.rpartition(":")[2] for name in role.tools}

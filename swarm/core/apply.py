@@ -10,6 +10,7 @@ from bus.events import (
     AssignmentEnded,
     CallGranted,
     CallRefused,
+    CancelAsked,
     CheckEnded,
     CheckStarted,
     DoubtSettled,
@@ -33,6 +34,7 @@ from bus.events import (
     ReviewGiven,
     ReviewRequested,
     RunForked,
+    RunMoved,
     RunPaused,
     RunResumed,
     SubtaskAssigned,
@@ -45,7 +47,7 @@ from bus.events import (
 from bus.setup import Limits
 from swarm.core import doubts, leases, plans, results, subtasks
 from swarm.core.limits import Ledger
-from swarm.core.state import AgentState, RunState
+from swarm.core.state import RunState
 
 Change = Callable[[RunState, Envelope, Any], None]
 """What a kind of event does to the state; it gets events of that kind only."""
@@ -105,13 +107,15 @@ def _change_by(event: Event) -> Change:  # noqa: C901, PLR0911, PLR0912 - one ca
         case MergeTried():
             return _tried
         case AgentJoined():
-            return _join
+            return leases.agent_joined
         case AgentLeft():
             return _leave
         case AssignmentEnded():
-            return _take_back
-        case TimePassed():
+            return leases.assignment_ended
+        case TimePassed() | RunMoved():  # the running time in the envelope says it; what is under way goes on
             return _nothing
+        case CancelAsked():
+            return _cancel
         case GoalSubmitted():
             return _begin
         case RunPaused():
@@ -188,21 +192,16 @@ def _tried(state: RunState, _: Envelope, event: MergeTried) -> None:
     state.tried = event
 
 
-def _join(state: RunState, _: Envelope, event: AgentJoined) -> None:
-    state.agents[event.agent] = AgentState(event.agent, event.roles, event.slots)
-
-
 def _leave(state: RunState, _: Envelope, event: AgentLeft) -> None:
     leases.agent_left(state, event.agent)
 
 
-def _take_back(state: RunState, _: Envelope, event: AssignmentEnded) -> None:
-    leases.take_back(state, state.leases[event.lease])
-    state.pause_wanted = event.pause
+def _cancel(state: RunState, _: Envelope, event: CancelAsked) -> None:
+    state.cancelled = event.reason
 
 
-def _nothing(state: RunState, _: Envelope, event: TimePassed) -> None:
-    """Change nothing: the running time in the envelope says it."""
+def _nothing(state: RunState, _: Envelope, event: TimePassed | RunMoved) -> None:
+    """Change nothing."""
 
 
 def _limit(state: RunState, limits: Limits) -> None:
@@ -212,7 +211,7 @@ def _limit(state: RunState, limits: Limits) -> None:
 def _go_on(state: RunState) -> None:
     """Run again, with agents that are still to come."""
     state.status, state.paused, state.ended = "running", None, None
-    state.call_refused = state.pause_wanted = None
+    state.call_refused = state.pause_wanted = state.cancelled = None
     for agent in list(state.agents):
         leases.agent_left(state, agent)
     results.go_on(state)

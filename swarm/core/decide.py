@@ -21,7 +21,7 @@ from bus.events import (
 from swarm.core import doubts, meetings, tree
 from swarm.core.state import RunState, Status, Work
 
-FailureKind = Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill"]
+FailureKind = Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill", "cancelled"]
 
 
 class Decision(NamedTuple):
@@ -44,16 +44,19 @@ def next_deadline(state: RunState) -> int | None:
     if not state.running:
         return None
     first = state.deadlines[0][0] if state.deadlines else state.limits.time_ms
-    return min(first, state.limits.time_ms)
+    lacks = (since + _patience(state, role) for role, since in state.lacking.items())
+    return min(first, state.limits.time_ms, *lacks)
 
 
 def _end(state: RunState) -> Decision | None:  # noqa: PLR0911 - each way to end
     if state.ledger.beyond:
         return _fail(state, "bill", state.ledger.beyond)
+    if state.cancelled is not None:
+        return _fail(state, "cancelled", state.cancelled)
     if state.call_refused:
         return _fail(state, "limit", state.call_refused)
-    if state.elapsed_ms >= state.limits.time_ms:
-        return _fail(state, "limit", f"limits.time is reached: {state.elapsed_ms / 1000:.0f} s of running time")
+    if (over := _waited_too_long(state)) is not None:
+        return over
     if state.stuck is not None:
         kind = state.stuck.kind
         reason = state.stuck.reason
@@ -67,6 +70,16 @@ def _end(state: RunState) -> Decision | None:  # noqa: PLR0911 - each way to end
         return Decision(RunPaused(reason=state.pause_wanted, kind="endpoint"))
     if state.unknown and (found := doubts.doubts(state)):
         return Decision(RunPaused(reason=doubts.told(found), kind="doubt"))
+    return None
+
+
+def _waited_too_long(state: RunState) -> Decision | None:
+    for role, since in state.lacking.items():
+        if state.elapsed_ms >= min(since + _patience(state, role), state.limits.time_ms):
+            waited = (state.elapsed_ms - since) / 1000
+            return _fail(state, "no_agent", f"nobody offers the role {role!r}: waited {waited:.0f} s of running time")
+    if state.elapsed_ms >= state.limits.time_ms:
+        return _fail(state, "limit", f"limits.time is reached: {state.elapsed_ms / 1000:.0f} s of running time")
     return None
 
 
@@ -158,19 +171,24 @@ def _hand_out(state: RunState) -> Decision | None:
 
 def _free_agent(state: RunState, role: str) -> str | None:
     """Return the agent of a role with the most free slots, if the role may have another at work."""
-    setup = state.setup.roles.get(role) if state.setup else None
+    setup = state.role(role)
     if setup is not None and state.at_work.get(role, 0) >= setup.agents:
         return None
     best, room = None, 0
     for agent in state.agents.values():
-        if role in agent.roles and agent.slots - agent.busy > room:
+        if agent.slots - agent.busy > room and agent.offers(role):
             best, room = agent.agent, agent.slots - agent.busy
     return best
 
 
 def _role_deadline(state: RunState, work: Work) -> int:
-    role = state.setup.roles.get(work.role) if state.setup else None
-    return role.deadline_ms if role else 600_000
+    return _patience(state, work.role)
+
+
+def _patience(state: RunState, role: str) -> int:
+    """Return how long a request for a role may take, or wait for somebody who offers it; in milliseconds."""
+    setup = state.role(role)
+    return setup.deadline_ms if setup else 600_000
 
 
 def _request(state: RunState, work: Work, agent: str) -> PlanRequested | SubtaskAssigned | ReviewRequested:

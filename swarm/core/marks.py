@@ -28,6 +28,7 @@ def pack(state: RunState) -> bytes:
         ledger=shape.ledger.take(state.ledger),
         works=[shape.work.take(work) for work in state.works.values()],
         leases=[work.request for work in state.leases.values()],
+        lost=[work.request for work in state.lost.values()],
     )
     return mark.__pydantic_serializer__.to_json(mark)
 
@@ -45,6 +46,9 @@ def unpack(run: str, data: bytes) -> RunState:
         for request in mark.leases:
             work = state.works[request]
             state.leases[work.lease or ""] = work
+        for request in mark.lost:
+            work = state.works[request]
+            state.lost[work.lost or ""] = work
     except (ValidationError, KeyError) as error:
         raise BadMark(f"not a state of run {run!r} as this version knows it") from error
     return state
@@ -82,13 +86,14 @@ class _Shape:
 @cache
 def _shape() -> _Shape:
     """Make the models from the annotations of the classes: what is added there is in the mark."""
-    state = _part(RunState, without=("run", "ledger", "works", "leases"))
+    state = _part(RunState, without=("run", "ledger", "works", "leases", "lost"))
     ledger, work = _part(Ledger), _part(Work)
     fields: dict[str, Any] = {
         "state": state.model,
         "ledger": ledger.model,
         "works": list[work.model],  # type: ignore[name-defined]
         "leases": list[str],
+        "lost": list[str],
     }
     return _Shape(create_model("Mark", __config__=_CLOSED, **fields), state, ledger, work)
 

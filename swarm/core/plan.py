@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
 
 from agents.checks import parse
 from agents.errors import BadCriterion
@@ -17,10 +18,17 @@ NOT_WORKERS = frozenset({"planner", "critic"})
 RUNS_COMMANDS = frozenset({"run_python", "run_command"})
 
 
-def faults(subtasks: Sequence[Subtask], setup: Setup, *, assigned: Iterable[str] = ()) -> list[str]:
+def faults(
+    subtasks: Sequence[Subtask],
+    setup: Setup,
+    *,
+    assigned: Iterable[str] = (),
+    brought: Mapping[str, RoleSetup] = MappingProxyType({}),
+) -> list[str]:
     """Return why a plan cannot work, each reason in words a planner can act on; empty where it can.
 
-    `assigned` are the ids of subtasks ever assigned in the run: they count against `limits.subtasks`.
+    `assigned` are the ids of subtasks ever assigned in the run: they count against `limits.subtasks`. `brought` are
+    roles that agents brought beside the scenario's own.
     """
     if not subtasks:
         return ["the plan has no subtasks; give at least one"]
@@ -28,10 +36,10 @@ def faults(subtasks: Sequence[Subtask], setup: Setup, *, assigned: Iterable[str]
     ids = [subtask.id for subtask in subtasks]
     counts = Counter(ids)
     found += [f"the id {name!r} is used {times} times; ids are unique" for name, times in counts.items() if times > 1]
-    known = set(ids)
-    workers = sorted(set(setup.roles) - NOT_WORKERS)
+    known, roles = set(ids), {**brought, **setup.roles}
+    workers = sorted(set(roles) - NOT_WORKERS)
     for subtask in subtasks:
-        found += _faults_of(subtask, known, setup.roles, workers)
+        found += _faults_of(subtask, known, roles, workers)
     total = len(known | set(assigned))
     if total > setup.limits.subtasks:
         found.append(f"{total} subtasks in all, but the limit is {setup.limits.subtasks}; plan fewer, larger ones")

@@ -21,11 +21,12 @@ def want_plan(state: RunState, feedback: tuple[str, ...]) -> None:
 
 def proposal(state: RunState, envelope: Envelope, event: PlanProposed) -> None:
     """Adopt a plan that can work; keep the reasons where it cannot."""
-    if envelope.causation_id in state.leases:
-        leases.close(state, state.leases[envelope.causation_id])
+    asked = state.under(envelope.causation_id)
+    if asked is not None:
+        leases.close(state, asked)
     digest = hashlib.sha256(event.__pydantic_serializer__.to_json(event, include={"subtasks"})).hexdigest()
     setup = state.setup
-    found = plan.faults(event.subtasks, setup, assigned=state.assigned) if setup else []
+    found = plan.faults(event.subtasks, setup, assigned=state.assigned, brought=state.brought) if setup else []
     if digest in state.tried_plans:
         state.notice = NoProgressNoticed(what="plan", detail="this plan was proposed before and did not work")
         found = ["this very plan was tried before and did not work; find another way"]

@@ -22,11 +22,13 @@ def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefin
 
     `journal`: the records at the positions of `work.journal`.
     """
-    setup = _setup(state)
+    setup, role = _setup(state), state.role(work.role)
+    if role is None:
+        raise AssertionError(f"a plan with role {work.role!r} is not adopted")
     told = _told(state, work, setup)
     return Briefing(
         goal=told.goal,
-        role=setup.roles[work.role],
+        role=role,
         permissions=setup.permissions,
         journal=journal,
         forked=work.forked,
@@ -64,7 +66,9 @@ def _told(state: RunState, work: Work, setup: Setup) -> _Told:
             base = tree.base_of(state, subtask)
             return _Told(
                 shortened(setup.goal),
-                outward={name: deed for name, deed in subtask.outward.items() if deed.attempt < work.attempt},
+                outward={
+                    name: deed for name, deed in subtask.outward.items() if work.cut or deed.attempt < work.attempt
+                },
                 base=base,
                 start=tree.start_of(subtask, base),
                 left={f"{tree.LEFT}{ref.path}": _moved(ref) for ref in tree.left_behind(subtask, base)},
@@ -82,14 +86,14 @@ def _told(state: RunState, work: Work, setup: Setup) -> _Told:
                 findings = (finding_of(subtask),)
             return _Told(setup.goal, base=files, start=files, findings=findings)
         case "plan":
-            offers = tuple(
-                Offer(name, offered.about, offered.tools)
-                for name, offered in setup.roles.items()
-                if name not in NOT_WORKERS
-            )
             told = work.told
             if told is None:
                 raise AssertionError("a plan is asked for once its request is handed out")
+            offers = tuple(
+                Offer(name, offered.about, offered.tools)
+                for name, offered in {**told.brought, **setup.roles}.items()
+                if name not in NOT_WORKERS
+            )
             return _Told(
                 setup.goal,
                 base=state.workspace,

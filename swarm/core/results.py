@@ -22,7 +22,7 @@ _HANDED_IN_AGAIN = "the same result as the rejected one was handed in again"
 
 def result(state: RunState, envelope: Envelope, event: ResultSubmitted) -> None:
     """Take what an attempt handed in."""
-    work = state.leases[envelope.causation_id or ""]
+    work = leases.under(state, envelope)
     leases.close(state, work)
     subtask = state.subtasks[work.subtask or ""]
     subtask.result = event
@@ -77,7 +77,7 @@ def conflict(state: RunState, _: Envelope, event: FilesConflicted) -> None:
 
 def review(state: RunState, envelope: Envelope, event: ReviewGiven) -> None:
     """Take the critic's word."""
-    work = state.leases[envelope.causation_id or ""]
+    work = leases.under(state, envelope)
     leases.close(state, work)
     if work.subtask is None:
         _outcome_review(state, event)
@@ -169,7 +169,7 @@ def _start_from_what_was_judged(subtask: SubtaskState, *, without: set[str]) -> 
 
 def failure(state: RunState, envelope: Envelope, event: WorkFailed) -> None:
     """Take the end of an attempt that has no result."""
-    work = state.leases[envelope.causation_id or ""]
+    work = leases.under(state, envelope)
     retryable = event.retryable and not (work.kind == "subtask" and event.kind == "no_progress")
     _end_attempt(state, work, event.reason, retryable=retryable)
 

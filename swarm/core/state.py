@@ -18,8 +18,11 @@ from bus.events import (
     RunPaused,
     ToolCalled,
 )
-from bus.setup import Criterion, FileChange, FileRef, Limits, Setup, Subtask
+from bus.setup import Criterion, FileChange, FileRef, Limits, RoleSetup, Setup, Subtask
 from swarm.core.limits import CallKey, Ledger
+
+MOST_SILENT = 3
+"""An agent that lost so many leases without a word gets no more until it joins anew."""
 
 WorkKind = Literal["plan", "review", "subtask"]
 Verdict = Literal["retry", "skip", "fail"]
@@ -81,6 +84,8 @@ class PlannerTold:
     findings: tuple[Finding, ...]
     files: Mapping[str, FileRef]
     most_subtasks: int
+    brought: Mapping[str, RoleSetup] = field(default_factory=dict)
+    """Roles that agents brought by then."""
 
 
 @dataclass(slots=True)
@@ -100,6 +105,16 @@ class Work:
     """Position at which it was first handed out; 0 before."""
     lease: str | None = None
     agent: str | None = None
+    version: str = ""
+    """What stands for the code of the agent that had it last."""
+    cut: bool = False
+    """Whether some of its recorded effects no longer count."""
+    heard: int = 0
+    """How many messages have been recorded under its last lease (`admit.turn`)."""
+    lost: str | None = None
+    """The lease that ended without a reply, while no other was given: what still comes under it counts."""
+    lost_by: str | None = None
+    """The agent that had it."""
     deadline_ms: int = 0
     journal: dict[tuple[str, Path, int], int] = field(default_factory=dict)
     """(type, path, try) -> position of each of its recorded effects, in the order of the log.
@@ -125,6 +140,16 @@ class AgentState:
     roles: tuple[str, ...]
     slots: int
     busy: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    """By role: what stands for its code."""
+    silent: int = 0
+    """Leases under which it was not heard of, since it joined."""
+    declined: set[str] = field(default_factory=set)
+    """Roles for which it took no request, since it said its card."""
+
+    def offers(self, role: str) -> bool:
+        """Tell whether it may be given requests for a role at all."""
+        return role in self.roles and role not in self.declined and self.silent < MOST_SILENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +188,15 @@ class RunState:
     agents: dict[str, AgentState] = field(default_factory=dict)
     works: dict[str, Work] = field(default_factory=dict)
     leases: dict[str, Work] = field(default_factory=dict)
+    lost: dict[str, Work] = field(default_factory=dict)
+    """Lease -> request that nobody works on, whose last agent may still be heard of."""
     wanted: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
     """Role -> heap of (priority, order of arrival, request) that nobody works on."""
     arrivals: int = 0
+    lacking: dict[str, int] = field(default_factory=dict)
+    """Role that is wanted and that no agent offers -> running time since when."""
+    brought: dict[str, RoleSetup] = field(default_factory=dict)
+    """Roles that agents brought, and that the scenario does not know."""
     at_work: dict[str, int] = field(default_factory=dict)
     """Role -> requests in agents' hands."""
     deadlines: list[tuple[int, str]] = field(default_factory=list)
@@ -212,12 +243,21 @@ class RunState:
 
     # what ends or stops it
     call_refused: str | None = None
+    cancelled: str | None = None
     pause_wanted: str | None = None
 
     @property
     def running(self) -> bool:
         """Whether events may follow."""
         return self.status == "running"
+
+    def under(self, lease: str | None) -> Work | None:
+        """Return the request that a lease was given for, if what comes under it counts."""
+        return self.leases.get(lease or "") or self.lost.get(lease or "")
+
+    def role(self, name: str) -> RoleSetup | None:
+        """Return what is known of a role: the scenario's own, else one that an agent brought."""
+        return (self.setup.roles.get(name) if self.setup else None) or self.brought.get(name)
 
     @property
     def out_folder(self) -> str:

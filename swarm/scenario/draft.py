@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from swarm.errors import Fault, FaultKind, ScenarioError, quote
+from swarm.scenario.surroundings import Surroundings
 from swarm.scenario.yaml_source import MOST_DEPTH, MOST_VALUES, FieldPath, Source
 
 _NOT_YET: Mapping[FieldPath, str] = {
@@ -27,6 +28,8 @@ class Draft:
 
     source: Source
     folder: Path
+    around: Surroundings = field(default_factory=Surroundings)
+    """What it is checked against beside our own tables."""
     data: dict[str, JsonValue] = field(default_factory=dict)
     options: dict[FieldPath, str] = field(default_factory=dict)
     """Which command line option brought the value at a path."""
@@ -34,6 +37,8 @@ class Draft:
     """Inputs as the person gave them."""
     values: int = 0
     """How many values it has had, to stop at too many."""
+    inserted: int = 0
+    """Characters that inputs brought into its texts, to stop at too many."""
     faults: list[Fault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -63,10 +68,14 @@ class Draft:
         return (self.source.file, mark.line, mark.column) if mark else (self.source.file, None, None)
 
 
-def begin(written: Source | Mapping[str, object], folder: Path) -> Draft:
+def begin(
+    written: Source | Mapping[str, object],
+    folder: Path,
+    around: Surroundings = Surroundings(),  # noqa: B008 - frozen
+) -> Draft:
     """Return the draft of a file or a mapping. Raises `ScenarioError` where there is nothing to go on with."""
     source, data = (written, written.data) if isinstance(written, Source) else (Source(None), written)
-    draft = Draft(source, folder, faults=list(source.faults))
+    draft = Draft(source, folder, around, faults=list(source.faults))
     if not data and (data is None or isinstance(data, Mapping)):
         draft.fault("missing", (), "there is nothing in it", "A scenario needs at least `goal: what is to be reached`.")
     elif not isinstance(data, Mapping):

@@ -219,7 +219,8 @@ class ScenarioFile(Section):
     )
 
 
-SECTIONS: Mapping[tuple[str, ...], type[Section]] = {
+Sections = Mapping[tuple[str, ...], type[Section]]
+SECTIONS: Sections = {
     (): ScenarioFile,
     ("inputs", "*"): InputSection,
     ("endpoints", "*"): EndpointSection,
@@ -235,9 +236,9 @@ SECTIONS: Mapping[tuple[str, ...], type[Section]] = {
 _CRITERIA = (FileCriterion, TextCriterion, JsonCriterion, RunCriterion, AskCriterion)
 
 
-def known_keys(path: tuple[str | int, ...]) -> list[str]:
+def known_keys(path: tuple[str | int, ...], sections: Sections = SECTIONS) -> list[str]:
     """Return the keys that a mapping at this path may have; none where they are free."""
-    for where, section in SECTIONS.items():
+    for where, section in sections.items():
         if len(where) == len(path) and all(key in ("*", part) for key, part in zip(where, path, strict=True)):
             return [field.alias or name for name, field in section.model_fields.items()]
     return []

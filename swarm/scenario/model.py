@@ -15,15 +15,17 @@ from pydantic import JsonValue
 from bus.setup import Criterion, Endpoint, Limits, Permissions, Price, RoleSetup, Setup, Subtask
 from swarm.errors import Fault, ScenarioError, listed, quote
 from swarm.scenario.changes import apply_settings, give_inputs, set_goal
-from swarm.scenario.draft import begin, refuse_what_is_not_there_yet
-from swarm.scenario.file import PermissionsSection, RoleSection, ScenarioFile, schema
+from swarm.scenario.draft import Draft, begin, refuse_what_is_not_there_yet
+from swarm.scenario.file import PermissionsSection, PriceSection, RoleSection, ScenarioFile, schema
 from swarm.scenario.inputs import insert_inputs
 from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, check_rules, prompt_file
+from swarm.scenario.surroundings import Surroundings
 from swarm.scenario.validation import validate
-from swarm.scenario.yaml_source import Source, read_source
+from swarm.scenario.yaml_source import read_source
 
 __all__ = ["Dialogue", "RoleModel", "Scenario", "ScenarioRole", "change_limits", "load", "schema"]
 
+_ALONE = Surroundings()
 Dialogue = Literal["native", "json"]
 
 
@@ -42,6 +44,8 @@ class ScenarioRole:
     """The prompt's text, also where the file names another file."""
     prompt_file: Path | None = None
     uses: str | None = None
+    about: str = ""
+    """What it is for, where no class here says it."""
     options: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
@@ -95,12 +99,12 @@ class Scenario:
         goal: str | None = None,
         settings: Sequence[str] = (),
         inputs: Mapping[str, str] | None = None,
+        around: Surroundings = _ALONE,
     ) -> Self:
         """Read a scenario file. `settings`: `PATH=VALUE` as of `--set`. Raises `ScenarioError` with every fault."""
         file = Path(path)
-        return cls._checked(
-            read_source(file), file, file.parent.absolute(), goal=goal, settings=settings, inputs=inputs
-        )
+        draft = begin(read_source(file), file.parent.absolute(), around)
+        return cls._checked(draft, file, goal=goal, settings=settings, inputs=inputs)
 
     @classmethod
     def from_dict(
@@ -111,41 +115,42 @@ class Scenario:
         goal: str | None = None,
         settings: Sequence[str] = (),
         inputs: Mapping[str, str] | None = None,
+        around: Surroundings = _ALONE,
     ) -> Self:
         """Take a scenario from a mapping with a file's keys. Raises `ScenarioError`, whose faults have no lines."""
-        return cls._checked(mapping, None, Path(folder).absolute(), goal=goal, settings=settings, inputs=inputs)
+        draft = begin(mapping, Path(folder).absolute(), around)
+        return cls._checked(draft, None, goal=goal, settings=settings, inputs=inputs)
 
     @classmethod
     def _checked(
         cls,
-        written: Source | Mapping[str, object],
+        draft: Draft,
         path: Path | None,
-        folder: Path,
         *,
         goal: str | None,
         settings: Sequence[str],
         inputs: Mapping[str, str] | None,
     ) -> Self:
-        draft = begin(written, folder)
         if goal is not None:
             set_goal(draft, goal)
         apply_settings(draft, settings)
         give_inputs(draft, inputs or {})
         written_down = deepcopy(draft.data)
+        draft.around.refuse(draft)
         refuse_what_is_not_there_yet(draft)
         values = insert_inputs(draft)
+        draft.around.refuse(draft)
         file = validate(draft)
         check_rules(draft)
         if file is None or draft.faults:
             raise ScenarioError(draft.in_order())
-        return replace(cls._of(file, path, folder, values, draft.warnings), written=written_down)
+        return replace(cls._of(file, path, draft, values), written=written_down)
 
     @classmethod
-    def _of(
-        cls, file: ScenarioFile, path: Path | None, folder: Path, inputs: Mapping[str, str], warnings: Sequence[str]
-    ) -> Self:
+    def _of(cls, file: ScenarioFile, path: Path | None, draft: Draft, inputs: Mapping[str, str]) -> Self:
+        folder, around = draft.folder, draft.around
         limits = Limits(time_ms=file.limits.time, **file.limits.model_dump(exclude={"time"}))
-        names = [*BUILT_IN_TOOLS, *(name for name in file.roles if name not in BUILT_IN_TOOLS)]
+        names = dict.fromkeys([*BUILT_IN_TOOLS, *file.roles, *around.roles, *(one.role for one in file.plan or ())])
         plan = tuple(
             Subtask(id=one.id, role=one.role, instruction=one.do, needs=tuple(one.needs), accept=tuple(one.accept))
             for one in file.plan or ()
@@ -155,30 +160,22 @@ class Scenario:
             name=file.name or _name_of(path),
             goal=file.goal,
             folder=folder,
-            roles={name: _role(name, file.roles.get(name, RoleSection()), limits, folder) for name in names},
+            roles={name: _role(name, file.roles.get(name, RoleSection()), limits, draft) for name in names},
             file=path,
             description=file.description,
             model=file.model,
             accept=tuple(file.accept),
             plan=plan or None,
             limits=limits,
-            permissions=_permissions(file.permissions),
+            permissions=permissions_of(file.permissions),
             endpoints={name: Endpoint(url=one.url, key=one.key) for name, one in file.endpoints.items()},
-            prices={
-                name: Price(
-                    input=one.price.input,
-                    output=one.price.output,
-                    cached=one.price.input if one.price.cached is None else one.price.cached,
-                )
-                for name, one in file.endpoints.items()
-                if one.price
-            },
+            prices={name: price_of(one.price) for name, one in file.endpoints.items() if one.price},
             inputs=dict(inputs),
             workspace=tuple(file.workspace or ()),
             outcome=tuple(file.outcome or ()),
             sandbox=file.sandbox.use,
             python=str(folder / python) if python and "/" in python else python,
-            warnings=tuple(warnings),
+            warnings=tuple(draft.warnings),
         )
 
     def resolve(
@@ -199,6 +196,7 @@ class Scenario:
             provider = model.model.partition(":")[0]
             roles[name] = RoleSetup(
                 model=model.model,
+                about=role.about,
                 tools=self._tools(name, (declared or {}).get(name)),
                 agents=role.agents,
                 max_tokens=role.max_tokens,
@@ -271,10 +269,11 @@ def _name_of(path: Path | None) -> str:
     return kept.strip("-_")[:63] or "scenario"
 
 
-def _role(name: str, role: RoleSection, limits: Limits, folder: Path) -> ScenarioRole:
+def _role(name: str, role: RoleSection, limits: Limits, draft: Draft) -> ScenarioRole:
     tools = BUILT_IN_TOOLS.get(name) if role.uses is None else None
     written = prompt_file(role.prompt) if role.prompt else None
-    file = folder / written if written else None
+    file = draft.folder / written if written and draft.around.texts is None else None
+    sent = draft.around.text(written) if written else None
     return ScenarioRole(
         agents=role.agents or limits.parallel,
         deadline_ms=role.deadline or max(1, limits.time_ms // 3),
@@ -282,14 +281,21 @@ def _role(name: str, role: RoleSection, limits: Limits, folder: Path) -> Scenari
         tools=tools if role.tools is None else tuple(dict.fromkeys(role.tools)),
         max_tokens=role.max_tokens or 4096,
         dialogue=role.dialogue,
-        prompt=file.read_text("utf-8") if file else role.prompt,
+        prompt=file.read_text("utf-8") if file else sent or role.prompt,
         prompt_file=file,
         uses=role.uses,
         options=role.options or {},
     )
 
 
-def _permissions(section: PermissionsSection) -> Permissions:
+def price_of(section: PriceSection) -> Price:
+    """Return what tokens cost; cached ones as others where it is not said."""
+    cached = section.input if section.cached is None else section.cached
+    return Price(input=section.input, output=section.output, cached=cached)
+
+
+def permissions_of(section: PermissionsSection) -> Permissions:
+    """Return where a run may reach."""
     fetch: Literal["public", "none"] | tuple[str, ...] = tuple(section.fetch)
     if section.fetch == ["public"]:
         fetch = "public"

@@ -6,7 +6,7 @@ what a scenario brings.
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,8 +15,9 @@ from pydantic import JsonValue
 from swarm.errors import listed, nearest, quote
 from swarm.scenario import own_code
 from swarm.scenario.draft import Draft
-from swarm.scenario.file import RoleSection, ScenarioFile
+from swarm.scenario.file import EndpointSection, RoleSection, ScenarioFile
 from swarm.scenario.plan import check_criteria, check_plan
+from swarm.scenario.surroundings import Surroundings
 from swarm.scenario.validation import good_rest, good_roles, good_subtasks
 from swarm.scenario.yaml_source import MOST_BYTES, FieldPath
 
@@ -31,9 +32,14 @@ BUILT_IN_TOOLS: Mapping[str, tuple[str, ...]] = {
 GRANTED_ONLY = frozenset({"run_command", "fetch_page"})
 """Tools of ours that no class may claim: a scenario grants them."""
 
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a tool may be called."""
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NO_TOOLS_YET = frozenset({"search_web"})
 _OUR_TOOLS = frozenset(BUILT_IN_TOOLS["coder"]) | GRANTED_ONLY
 _OUR_MODELS = frozenset({"openai", "local", "recorded", "scripted"})
+_FILE_MODELS = frozenset({"recorded", "scripted"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _INPUT_OF_A_CALL = 2_000
 """Tokens that an ordinary request reserves beside its `max_tokens`."""
@@ -42,9 +48,11 @@ _INPUT_OF_A_CALL = 2_000
 def check_rules(draft: Draft) -> None:
     """Note every fault that only shows when parts are looked at together."""
     roles, subtasks, rest = good_roles(draft), good_subtasks(draft), good_rest(draft)
-    known = known_roles(draft.data)
+    known = known_roles(draft.data) | {*draft.around.roles}
+    if draft.around.waits:
+        known |= {one.role for one in subtasks.values() if is_slug(one.role)}
     for name, role in roles.items():
-        _check_role(draft, name, role, known)
+        check_role(draft, name, role, known)
     check_plan(draft, subtasks, roles, known)
     check_criteria(draft)
     if rest:
@@ -59,6 +67,22 @@ def known_roles(data: Mapping[str, JsonValue]) -> set[str]:
     return {*BUILT_IN_TOOLS, *_table("roles"), *own}
 
 
+def names_a_file(model: str) -> bool:
+    """Tell whether `provider:name` means a file on disk."""
+    provider, _, name = model.partition(":")
+    return provider in _FILE_MODELS or (provider == "local" and ("/" in name or name.endswith(".gguf")))
+
+
+def is_slug(name: str) -> bool:
+    """Tell whether a role, an endpoint or a scenario may be called this."""
+    return bool(_SLUG.fullmatch(name))
+
+
+def ours_and(tools: Iterable[str]) -> frozenset[str]:
+    """Return the names of our tools, and of these."""
+    return (_OUR_TOOLS | _table("tools") | frozenset(tools)) - _NO_TOOLS_YET
+
+
 def prompt_file(prompt: str) -> str | None:
     """Return the path that a `prompt` names, None where it is the text itself."""
     return prompt if re.match(r"\.{0,2}/", prompt) and "\n" not in prompt.strip() else None
@@ -69,10 +93,12 @@ def _table(kind: str) -> frozenset[str]:
     return frozenset(vars(importlib.import_module(f"agents.{kind}")).get(kind.upper(), ()))
 
 
-def _check_role(draft: Draft, name: str, role: RoleSection, known: set[str]) -> None:
+def check_role(draft: Draft, name: str, role: RoleSection, known: set[str]) -> None:
+    """Note what is wrong with one entry of `roles`."""
     path: FieldPath = ("roles", name)
-    there = {*BUILT_IN_TOOLS, *_table("roles")}
-    if name not in there and role.uses is None and not _written(draft, (*path, "uses")):
+    there = {*BUILT_IN_TOOLS, *_table("roles"), *draft.around.roles}
+    stranger = name not in there and not draft.around.waits
+    if stranger and role.uses is None and not _written(draft, (*path, "uses")):
         hint = nearest(name, known - {name}, otherwise="For a role of your own, add `uses: ./my_file.py:MyRole`.")
         draft.fault("unknown_name", path, f"role {quote(name)} is unknown (known: {listed(there)})", hint, at_key=True)
     if role.uses is not None:
@@ -89,7 +115,7 @@ def _check_role(draft: Draft, name: str, role: RoleSection, known: set[str]) -> 
     for index, tool in enumerate(role.tools or ()):
         _check_tool(draft, (*path, "tools", index), tool)
     if role.model is not None:
-        _check_model(draft, (*path, "model"), role.model)
+        check_model(draft, (*path, "model"), role.model)
     if role.prompt is not None:
         _check_prompt(draft, (*path, "prompt"), role.prompt)
 
@@ -105,14 +131,25 @@ def _check_declared_tool(draft: Draft, role: FieldPath, tool: str) -> None:
 def _check_tool(draft: Draft, path: FieldPath, tool: str) -> own_code.ToolFacts | None:
     """Note what is wrong with a tool; return what is known of one of one's own."""
     if not own_code.is_reference(tool):
-        known = (_OUR_TOOLS | _table("tools")) - _NO_TOOLS_YET
+        around, role = draft.around, str(path[1])
+        known = ours_and(around.tools | around.roles.get(role, frozenset()))
         if tool in _NO_TOOLS_YET:
             hint = "Grant fetch_page, and name the pages in the goal."
             draft.fault("not_yet", path, f"the tool '{tool}' is not in this version yet", hint)
-        elif tool not in known:
+        elif tool not in known and not (TOOL_NAME.fullmatch(tool) and _tools_unknown(around, role)):
             hint = nearest(tool, known, otherwise="For a tool of your own, write ./my_tools.py:name.")
             draft.fault("unknown_name", path, f"tool {quote(tool)} is unknown (known: {listed(known)})", hint)
         return None
+    return check_own_tool(draft, path, tool)
+
+
+def _tools_unknown(around: Surroundings, role: str) -> bool:
+    """Tell whether nobody here can know a role's tools, since nobody here knows the role."""
+    return around.elsewhere or (around.waits and role not in BUILT_IN_TOOLS and role not in around.roles)
+
+
+def check_own_tool(draft: Draft, path: FieldPath, tool: str) -> own_code.ToolFacts | None:
+    """Note what is wrong with a tool of one's own; return what its source says."""
     try:
         facts = own_code.tool_facts(*own_code.find(tool, draft.folder))
     except own_code.CodeFault as fault:
@@ -127,14 +164,16 @@ def _check_tool(draft: Draft, path: FieldPath, tool: str) -> own_code.ToolFacts 
     return facts
 
 
-def _check_model(draft: Draft, path: FieldPath, model: str) -> None:
+def check_model(draft: Draft, path: FieldPath, model: str) -> None:
+    """Note what is wrong with `provider:name`."""
     provider, _, name = model.partition(":")
     endpoints = draft.data.get("endpoints")
-    known = _OUR_MODELS | _table("models") | set(endpoints if isinstance(endpoints, dict) else ())
+    own = set(endpoints if isinstance(endpoints, dict) else ())
+    known = _OUR_MODELS | _table("models") | draft.around.providers | own
     if not name:
         hint = f"Such as openai:{'NAME' if model.endswith(':') else model}."
         draft.fault("value", path, f"{quote(model)} is no model; write provider:name", hint)
-    elif provider not in known:
+    elif provider not in known and not (draft.around.elsewhere and is_slug(provider)):
         hint = nearest(provider, known, otherwise="An endpoint of your own is declared under `endpoints:`.")
         draft.fault("unknown_name", path, f"{quote(provider)} has no models (known: {listed(known)})", hint)
     elif provider == "scripted":
@@ -146,6 +185,10 @@ def _check_prompt(draft: Draft, path: FieldPath, prompt: str) -> None:
     if name is None:
         if re.fullmatch(r"[\w.-]+\.(md|txt)", prompt.strip()):
             draft.warn(path, f"{quote(prompt)} is taken as the prompt's text; for the file write ./{prompt.strip()}")
+        return
+    if draft.around.texts is not None:
+        if not (draft.around.text(name) or "").strip():
+            draft.fault("file", path, f"the text of {quote(name)} was not sent along, or is empty")
         return
     file = draft.folder / name
     try:
@@ -161,16 +204,10 @@ def _check_prompt(draft: Draft, path: FieldPath, prompt: str) -> None:
 
 def _check_rest(draft: Draft, file: ScenarioFile) -> None:
     if file.model is not None:
-        _check_model(draft, ("model",), file.model)
+        check_model(draft, ("model",), file.model)
     for path in file.workspace or ():
         _check_there(draft, ("workspace",), path)
-    for name, endpoint in file.endpoints.items():
-        where: FieldPath = ("endpoints", name)
-        if name in _OUR_MODELS | _table("models"):
-            draft.fault("value", where, f"{quote(name)} is a provider of ours", "Choose another name.", at_key=True)
-        address = urlsplit(endpoint.url)
-        if endpoint.key and address.scheme == "http" and address.hostname not in _LOOPBACK:
-            draft.warn((*where, "url"), f"the key in {endpoint.key} goes to {address.netloc} unencrypted")
+    check_endpoints(draft, file.endpoints)
     if file.sandbox.python is not None and "/" in file.sandbox.python:
         _check_there(draft, ("sandbox", "python"), file.sandbox.python)
     sandboxes = _table("sandboxes")
@@ -179,7 +216,20 @@ def _check_rest(draft: Draft, file: ScenarioFile) -> None:
         draft.fault("unknown_name", ("sandbox", "use"), message, nearest(file.sandbox.use, sandboxes))
 
 
+def check_endpoints(draft: Draft, endpoints: Mapping[str, EndpointSection]) -> None:
+    """Note what is wrong with the endpoints; warn where a key would go unencrypted."""
+    for name, endpoint in endpoints.items():
+        where: FieldPath = ("endpoints", name)
+        if name in _OUR_MODELS | _table("models"):
+            draft.fault("value", where, f"{quote(name)} is a provider of ours", "Choose another name.", at_key=True)
+        address = urlsplit(endpoint.url)
+        if endpoint.key and address.scheme == "http" and address.hostname not in _LOOPBACK:
+            draft.warn((*where, "url"), f"the key in {endpoint.key} goes to {address.netloc} unencrypted")
+
+
 def _check_there(draft: Draft, path: FieldPath, name: str) -> None:
+    if draft.around.texts is not None:
+        return  # its folder is on another machine
     try:
         found = (draft.folder / name).exists()
     except OSError:  # a name longer than the file system takes

@@ -7,7 +7,7 @@ import pydantic
 
 from swarm.errors import listed, nearest, quote
 from swarm.scenario.draft import Draft
-from swarm.scenario.file import RoleSection, ScenarioFile, Section, SubtaskSection, known_keys
+from swarm.scenario.file import SECTIONS, RoleSection, ScenarioFile, Section, Sections, SubtaskSection, known_keys
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -29,11 +29,16 @@ _WANTED = {
 
 def validate(draft: Draft) -> ScenarioFile | None:
     """Return the whole file, or note each fault and return None."""
+    return validated(draft, ScenarioFile, SECTIONS)
+
+
+def validated(draft: Draft, kind: type[_Part], sections: Sections) -> _Part | None:
+    """Return a whole file of any kind, whose parts are `sections`, or note each fault and return None."""
     try:
-        return ScenarioFile.model_validate(draft.data)
+        return kind.model_validate(draft.data)
     except pydantic.ValidationError as error:
         for details in error.errors(include_url=False):
-            _note(draft, details)
+            _note(draft, details, sections)
         return None
 
 
@@ -70,15 +75,15 @@ def _good(kind: type[_Part], written: object) -> _Part | None:
         return None
 
 
-def _note(draft: Draft, details: "ErrorDetails") -> None:
+def _note(draft: Draft, details: "ErrorDetails", sections: Sections) -> None:
     path: FieldPath = tuple(part for part in details["loc"] if part != "[key]")
     name, value, kind = str(path[-1]), details["input"], details["type"]
     context: dict[str, Any] = details.get("ctx", {})
     if kind == "missing":
-        field = known_keys(path[:-1])
+        field = known_keys(path[:-1], sections)
         draft.fault("missing", path, f"'{name}' is missing", f"Keys here: {listed(field)}.", at_key=True)
     elif kind == "extra_forbidden":
-        known = known_keys(path[:-1])
+        known = known_keys(path[:-1], sections)
         message = f"unknown key {quote(name)} (known: {listed(known)})"
         draft.fault("unknown_key", path, message, nearest(name, known), at_key=True)
     elif kind == "value_error":

@@ -126,6 +126,7 @@ Count = Annotated[
 TokenCount = Annotated[Count, AfterValidator(_at_most(1_000_000))]
 SmallCount = Annotated[Count, AfterValidator(_at_most(10_000))]
 Url = Annotated[str, AfterValidator(_url)]
+Host = Annotated[str, AfterValidator(_host)]
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 Money = Annotated[int, BeforeValidator(units.parse_money), _shorthand(units.MONEY, examples=["0.50 USD"])]
 PerToken = Annotated[

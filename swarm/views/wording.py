@@ -14,6 +14,7 @@ from bus.events import (
     AssignmentEnded,
     CallGranted,
     CallRefused,
+    CancelAsked,
     CheckEnded,
     CheckStarted,
     DoubtSettled,
@@ -37,6 +38,7 @@ from bus.events import (
     ReviewGiven,
     ReviewRequested,
     RunForked,
+    RunMoved,
     RunPaused,
     RunResumed,
     SubtaskAssigned,
@@ -113,6 +115,10 @@ def words(  # noqa: C901, PLR0911, PLR0912 - one case an event
             )
         case RunResumed(changes=changes):
             return f"goes on{f' with {_pairs(changes)}' if changes else ''}", "yellow"
+        case RunMoved(hub=hub):
+            return f"goes on under hub {one_line(hub, SHORT)}", "yellow"
+        case CancelAsked(reason=reason):
+            return f"is to end: {one_line(reason, LONG)}", "yellow"
         case RunForked(parent=parent, at=at, changes=changes):
             told = f" with {_pairs(changes)}" if changes else ""
             return f"begins another future of {one_line(parent, SHORT)} from its event {at}{told}", "bold"

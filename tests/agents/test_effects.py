@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from agents import effects as module
-from agents.effects import Effects, Parted, is_idle, reply_of
+from agents.effects import Effects, Parted, reply_of
 from agents.errors import Diverged
 from bus.events import Effect, ValueDrawn
 
@@ -121,15 +121,6 @@ async def test_an_intent_waits_for_its_word() -> None:
     effects, _ = entered([])
     assert await effects.ask(drawn(0)) == 7
     assert effects.count == 1
-
-
-async def test_an_idle_loop_is_told_from_a_busy_one() -> None:
-    """asyncio keeps what is to run in a place of its own; should it move, roles are only slower."""
-    loop = asyncio.get_running_loop()
-    assert is_idle(loop)
-    loop.call_soon(int)
-    assert not is_idle(loop)
-    assert not is_idle(object())  # type: ignore[arg-type]
 
 
 async def test_an_outcome_waits_for_all_that_the_role_does_about_the_one_before() -> None:

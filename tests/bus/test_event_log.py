@@ -13,21 +13,25 @@ from bus.chain import START, link
 from bus.codec import encode
 from bus.envelope import Envelope
 from bus.errors import BadArchive, BadEnvelope, BusError, Conflict, Damaged, NotFound, TooNew
-from bus.event_log import EventLog
+from bus.event_log import EventLog, Heartbeats, Owner
 from bus.event_logs import EVENT_LOGS
 from bus.event_logs.memory import MemoryEventLog
+from bus.event_logs.postgres import PostgresEventLog
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import ToolCalled
 from tests.support.events import OWNER, RIVAL, record, records
+from tests.support.postgres import clean_url
 
 LOGS: dict[str, Callable[[Path], EventLog]] = {
     "memory": lambda _: MemoryEventLog(),
     "sqlite": SqliteEventLog,
     "sqlite in a thread": lambda folder: SqliteEventLog(folder, commit="thread"),
+    "postgres": lambda _: PostgresEventLog(clean_url()),
 }
+PARAMS = [pytest.param(name, marks=pytest.mark.services) if name == "postgres" else name for name in LOGS]
 
 
-@pytest.fixture(params=LOGS)
+@pytest.fixture(params=PARAMS)
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventLog]:
     async with LOGS[request.param](tmp_path) as opened:
         yield opened
@@ -424,6 +428,21 @@ async def test_of_lines_that_cannot_be_adopted_nothing_is_left(
     assert await log.verify("run") == 2
 
 
+# who is alive
+
+
+async def test_an_owner_is_silent_until_it_is_heard_and_when_that_is_too_long_ago(log: EventLog) -> None:
+    assert isinstance(log, Heartbeats)
+    assert await log.silent([OWNER, RIVAL], 60) == {OWNER, RIVAL}
+    await log.beat(OWNER)
+    await log.beat(OWNER)
+    assert await log.silent([OWNER, RIVAL], 60) == {RIVAL}
+    assert await log.silent([OWNER], 60) == await log.silent([], 60) == set()
+    assert await log.silent([OWNER], 0) == {OWNER}
+    another = Owner(OWNER.host, OWNER.pid, "boot-9")  # the pid is another process's by now
+    assert await log.silent([another, OWNER], 60) == {another}
+
+
 async def test_many_writers_at_once_each_get_a_log_without_gaps(log: EventLog) -> None:
     async def write(run: str) -> None:
         epoch = await log.create(run, OWNER)
@@ -476,7 +495,7 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", ["sqlite"])
+@pytest.mark.parametrize("name", ["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_store_does_what_the_one_in_memory_does(

@@ -16,13 +16,21 @@ from bus.event_logs.sqlite import SqliteEventLog
 from bus.file_store import SMALL_BYTES, MemoryFileStore
 from bus.store import memory_store, open_store
 from tests.support.events import OWNER, records
+from tests.support.postgres import clean_url
 
 SIZES = [0, 1, SMALL_BYTES, SMALL_BYTES + 1, 3_000_000]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+STORES = {
+    "memory": lambda _: memory_store(),
+    "sqlite": open_store,
+    "postgres": lambda _: open_store(clean_url()),
+}
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.services)])
 async def files(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FileStore]:
-    async with memory_store() if request.param == "memory" else open_store(tmp_path) as store:
+    async with STORES[request.param](tmp_path) as store:
         yield store.files
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from bus.event_log import EventLog, Mark, read_at
 from bus.event_logs.sqlite import SqliteEventLog
-from tests.bus.test_event_log import LOGS, begun, read
+from tests.bus.test_event_log import LOGS, PARAMS, begun, read
 from tests.support.events import OWNER, records
 
 
-@pytest.fixture(params=LOGS)
+@pytest.fixture(params=PARAMS)
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventLog]:
     async with LOGS[request.param](tmp_path) as opened:
         yield opened

@@ -45,6 +45,36 @@ def test_matching_is_what_the_specification_says(pattern: str, topic: str) -> No
     assert topics.matches(pattern, topic) == oracle(pattern.split("/"), topic.split("/"))
 
 
+@given(filter_texts, filter_texts, topic_texts)
+def test_what_filters_have_in_common_shows_in_each_topic(one: str, other: str, topic: str) -> None:
+    if topics.matches(one, topic) and topics.matches(other, topic):
+        assert topics.overlap(one, other)
+    if topics.matches(other, topic) and topics.covers(one, other):
+        assert topics.matches(one, topic)
+    assert topics.overlap(one, other) == topics.overlap(other, one)
+    assert topics.covers(one, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "covered", "common"),
+    [
+        ("a/+", "a/b", True, True),
+        ("a/#", "a", True, True),
+        ("a", "a/#", False, True),
+        ("a/#", "a/+/c", True, True),
+        ("a/+", "+/b", False, True),
+        ("a/+", "b/+", False, False),
+        ("a/b", "a/b/c", False, False),
+        ("a/+", "a", False, False),
+        ("+/#", "$SYS/x", False, False),
+        ("$SYS/#", "$SYS/x", True, True),
+    ],
+)
+def test_filters_are_compared_level_by_level(one: str, other: str, covered: bool, common: bool) -> None:  # noqa: FBT001
+    assert topics.covers(one, other) is covered
+    assert topics.overlap(one, other) is common
+
+
 @pytest.mark.parametrize(
     ("pattern", "topic", "expected"),
     [
@@ -87,7 +117,7 @@ def test_an_unusual_topic_is_a_topic_and_a_filter(topic: str) -> None:
     assert topics.matches(topic, topic)
 
 
-@given(agent=agents, hub=names, run=names, client=names, event=names)
+@given(agent=agents, hub=names, run=names, client=agents, event=names)
 def test_parsing_undoes_naming(agent: str, hub: str, run: str, client: str, event: str) -> None:
     for topic, address in [
         (topics.agent_card(agent), Address("agent_card", agent=agent)),
@@ -98,6 +128,7 @@ def test_parsing_undoes_naming(agent: str, hub: str, run: str, client: str, even
         (topics.hub_reply(hub, agent, run), Address("hub_reply", hub=hub, agent=agent, run=run)),
         (topics.hub_files(hub, agent), Address("hub_files", hub=hub, agent=agent)),
         (topics.submission(client), Address("submission", client=client)),
+        (topics.client_answer(client), Address("client_answer", client=client)),
         (topics.run_event(run, event), Address("run_event", run=run, event=event)),
         (topics.run_outcome(run), Address("run_outcome", run=run)),
     ]:
@@ -115,7 +146,8 @@ def test_each_filter_matches_its_topics_and_no_others(agent: str, other: str, hu
         "hub_card": topics.hub_card(hub),
         "hub_reply": topics.hub_reply(hub, agent, run),
         "hub_files": topics.hub_files(hub, agent),
-        "submission": topics.submission(run),
+        "submission": topics.submission(agent),
+        "client_answer": topics.client_answer(agent),
         "run_event": topics.run_event(run, "GoalAccepted"),
         "run_outcome": topics.run_outcome(run),
     }
@@ -139,14 +171,15 @@ def test_names_are_spelled_as_the_wire_format_says() -> None:
     assert topics.agent_control("ada/1") == "swarm/v1/agent/ada/1/control"
     assert topics.hub_reply("h", "ada/1", "r7") == "swarm/v1/hub/h/reply/ada/1/r7"
     assert topics.hub_card("h") == "swarm/v1/hub/h/card"
-    assert topics.submission("cli") == "swarm/v1/submit/cli"
+    assert topics.submission("ada/cli") == "swarm/v1/submit/ada/cli"
+    assert topics.client_answer("ada/cli") == "swarm/v1/client/ada/cli/answer"
     assert topics.run_event("r7", "GoalAccepted") == "swarm/v1/run/r7/event/GoalAccepted"
     assert topics.run_outcome("r7") == "swarm/v1/run/r7/outcome"
 
 
 @pytest.mark.parametrize("name", ["", "+", "#", "a/b", "$x", "a b", "a\n", "a\0", "ä", "a.b", "+/+"])
 def test_a_name_that_could_change_a_topics_meaning_is_refused(name: str) -> None:
-    for make in (topics.hub_card, topics.submission, topics.run_outcome, topics.hub_replies, topics.run_events):
+    for make in (topics.hub_card, topics.run_outcome, topics.hub_replies, topics.run_events):
         with pytest.raises(ValueError, match="cannot stand in a topic"):
             make(name)
     with pytest.raises(ValueError, match="cannot stand in a topic"):

@@ -55,6 +55,8 @@ STORIES = {
         f"a person (Ctrl-C), or {RULES} where a part is missing or a call is in doubt", "`DoubtSettled`, `RunResumed`"
     ),
     "RunResumed": Story("a person (`swarm resume`)", "`AgentJoined`; what was being worked on is handed out again"),
+    "RunMoved": Story("a hub that takes over from another", "whatever was under way goes on"),
+    "CancelAsked": Story("a person (`swarm cancel`)", "`GoalFailed` of kind `cancelled`"),
     "RunForked": Story("a person (`swarm fork`)", "`AgentJoined`; what was being worked on is handed out again"),
     "JournalCut": Story("the agent that holds the lease, in a fork", "the effects of its own way"),
     "TimePassed": Story("the orchestrator's clock", "`WorkFailed` of kind `deadline`, `GoalFailed` of kind `limit`"),

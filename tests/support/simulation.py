@@ -9,6 +9,7 @@ from bus.events import (
     AgentJoined,
     AgentLeft,
     AssignmentEnded,
+    CancelAsked,
     Clash,
     Event,
     GoalSubmitted,
@@ -22,6 +23,7 @@ from bus.events import (
     ResultSubmitted,
     ReviewGiven,
     ReviewRequested,
+    RunMoved,
     SubtaskAssigned,
     TimePassed,
     ToolCalled,
@@ -173,7 +175,17 @@ class Simulation:
             return
         if chance < 0.01 * self.faults:
             lease = self.random.choice(list(self.state.leases))
-            self.send(AssignmentEnded(lease=lease, why="its agent fell silent"))
+            agent = self.state.leases[lease].agent
+            kind = self.random.choice(["silent", "declined", "handed_back"])
+            self.send(AssignmentEnded(lease=lease, why="it was lost", kind=kind))
+            if (known := self.state.agents.get(agent)) is not None:
+                self.send(AgentJoined(agent=agent, roles=known.roles, slots=16))
+            return
+        if chance < 0.012 * self.faults:
+            self.send(RunMoved(hub="other", epoch=2))
+            return
+        if chance < 0.014 * self.faults:
+            self.send(CancelAsked(reason="nobody wants it any more"))
             return
         if chance < 0.02 * self.faults and len(self.state.agents) > 8:
             agent = self.random.choice(list(self.state.agents))

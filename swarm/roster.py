@@ -1,0 +1,120 @@
+"""Which agents are there: their cards as they come and go, told to each run of a hub.
+
+An agent whose card is cleared (it left, or its broker says so by its last will) may come back as the same process,
+after a cut of its connection: only after a while are its leases taken back. One that comes back as another process
+has nothing of what its forerunner held.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bus import topics
+from bus.cards import PROTOCOL, AgentCard, read_agent_card
+from bus.errors import BadEnvelope
+from bus.events import AgentJoined, AgentLeft, RoleOffer, SubtaskAssigned
+from bus.pubsub import Bus, Note, Received
+
+Listener = Callable[[str, AgentCard | None, str], None]
+"""Called with an agent, its card (None: it is gone) and why."""
+
+
+@dataclass(slots=True)
+class Roster:
+    """The agents on a bus."""
+
+    bus: Bus
+    rejoin_s: float = 0.0
+    agents: dict[str, AgentCard] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Why cards were passed over, and how often."""
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it listens."""
+    _listeners: list[Listener] = field(default_factory=list)
+    _leaving: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Follow the cards until cancelled."""
+        try:
+            async with self.bus.subscribe(topics.agent_cards(), kinds=Note, capacity=4096) as inbox:
+                self.started.set()
+                async for received in inbox:
+                    self._take(received)
+                    received.acknowledge()
+        finally:
+            for handle in self._leaving.values():
+                handle.cancel()
+
+    @contextmanager
+    def told(self, listener: Listener) -> Iterator[None]:
+        """Tell a listener who is there, and then who comes and goes, as long as the context lasts."""
+        self._listeners.append(listener)
+        for agent, card in self.agents.items():
+            listener(agent, card, "")
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+    def offers(self, role: str) -> bool:
+        """Tell whether anybody offers a role."""
+        return any(role == one.name for card in self.agents.values() for one in card.roles)
+
+    def _take(self, received: Received[Note]) -> None:
+        agent = topics.parse(received.topic).agent
+        if not received.content.kind:
+            self._card_cleared(agent)
+            return
+        try:
+            card = read_agent_card(received.content)
+        except BadEnvelope as error:
+            self.dropped[str(error)[:80]] += 1
+            return
+        if PROTOCOL not in card.protocols:
+            self.dropped["its protocol version is another"] += 1
+            return
+        self._card_said(agent, card)
+
+    def _card_said(self, agent: str, card: AgentCard) -> None:
+        if (leaving := self._leaving.pop(agent, None)) is not None:
+            leaving.cancel()
+        known = self.agents.get(agent)
+        if known is not None and known.nonce != card.nonce:
+            self._gone(agent, "another process has taken its place")
+        self.agents[agent] = card
+        for listener in tuple(self._listeners):
+            listener(agent, card, "")
+
+    def _card_cleared(self, agent: str) -> None:
+        if agent not in self.agents or agent in self._leaving:
+            return
+        if not self.rejoin_s:
+            self._gone(agent, "its card was cleared")
+            return
+        loop = asyncio.get_running_loop()
+        self._leaving[agent] = loop.call_later(self.rejoin_s, self._gone, agent, "its card was cleared")
+
+    def _gone(self, agent: str, why: str) -> None:
+        self._leaving.pop(agent, None)
+        if self.agents.pop(agent, None) is not None:
+            for listener in tuple(self._listeners):
+                listener(agent, None, why)
+
+
+def said(agent: str, card: AgentCard | None, why: str, *, known: Callable[[str], bool]) -> AgentJoined | AgentLeft:
+    """Return what a run records of an agent; `known`: whether the run knows a role by itself."""
+    if card is None:
+        return AgentLeft(agent=agent, why=why)
+    return AgentJoined(
+        agent=agent,
+        roles=tuple(one.name for one in card.roles),
+        slots=card.slots,
+        versions={one.name: one.version for one in card.roles if one.version},
+        brings=tuple(
+            RoleOffer(name=one.name, about=one.about, tools=one.tools)
+            for one in card.roles
+            if one.handles == SubtaskAssigned.__name__ and not known(one.name)
+        ),
+    )
