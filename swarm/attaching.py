@@ -81,7 +81,7 @@ async def default_model(settings: Settings) -> str:
         return ""
 
 
-async def attach(  # noqa: PLR0917 - what a command line says
+async def attach(
     url: str,
     brought: Sequence[Brought],
     caps: Mapping[str, WorkerCaps],

@@ -19,7 +19,7 @@ from pydantic import JsonValue, ValidationError
 from agents.briefing import Offer
 from agents.errors import AgentsError
 from bus import topics
-from bus.errors import BusError, Conflict, LogError, NotFound
+from bus.errors import BusError, LogError, NotFound
 from bus.event_log import RunInfo
 from bus.events import CancelAsked, DoubtSettled, Event, GoalSubmitted, RunPaused, RunResumed
 from bus.pubsub import Note, Received
@@ -222,10 +222,11 @@ class Desk:
 
     async def list_runs(self, client: str, _: Mapping[str, Any]) -> tuple[str, Answer]:
         """Return the client's runs that this hub carries on, or can read."""
-        found = []
-        for info in (await self.hub.store.log.runs())[:200]:
-            if _same_user(await self.hub.client_of(info.run), client):
-                found.append({"run": info.run, "length": info.length, "here": info.run in self.hub.runs})
+        found = [
+            {"run": info.run, "length": info.length, "here": info.run in self.hub.runs}
+            for info in (await self.hub.store.log.runs())[:200]
+            if _same_user(await self.hub.client_of(info.run), client)
+        ]
         return "runs", {"runs": found}
 
     async def _tell(self, client: str, fields: Mapping[str, Any], event: Event) -> tuple[str, Answer]:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bus import topics
 from bus.cards import RoleCard
@@ -16,7 +16,6 @@ from bus.events import Event, RunPaused
 from bus.lookup import load
 from bus.pubsub import Bus
 from bus.store import Store
-from bus.transport import Transport
 from bus.transports import TRANSPORTS
 from swarm.clock import RunClock, utc_now
 from swarm.core.apply import apply
@@ -26,6 +25,9 @@ from swarm.orchestrator import Orchestrator
 from swarm.parts import Parts
 from swarm.roster import Roster
 from swarm.worker import Worker
+
+if TYPE_CHECKING:
+    from bus.transport import Transport
 
 HUB = "local"
 OnRecord = Callable[[Envelope], None]

@@ -86,7 +86,7 @@ async def serve(
             clean_start=False,
             will_topic=topics.hub_card(who.name),
             announce=announce,
-            on_connect=lambda: connected(),
+            on_connect=connected,
         )
         bus = Bus(transport)
         hub = Hub(who.name, bus, store, this_process(), terms, on_record=on_record, announce=announce)

@@ -2,6 +2,10 @@
 
 import argparse
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bus.envelope import Envelope
 
 SUMMARY = "carry on the runs that are submitted over a bus"
 EXAMPLES = """\
@@ -16,10 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bus", metavar="URL", help="the broker: mqtt://HOST[:PORT] or mqtts://…")
     parser.add_argument("--log", metavar="URL", help="postgresql://… shared by several hubs; by default $SWARM_HOME")
     parser.add_argument("--config", metavar="FILE", help="roles, tools, endpoints and limits of this hub")
-    parser.add_argument("--name", metavar="NAME", help="what the hub is called, unique on its bus (default: made up, kept)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="what the hub is called, unique on its bus (default: made up, kept)"
+    )
     parser.add_argument("--no-agents", action="store_true", help="bring no planner and critic of its own")
     parser.add_argument("--quiet", action="store_true", help="show no events of runs")
-    parser.add_argument("--print-broker-config", action="store_true", help="print a configuration for mosquitto, and exit")
+    parser.add_argument(
+        "--print-broker-config", action="store_true", help="print a configuration for mosquitto, and exit"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,7 +55,12 @@ async def _run(args: argparse.Namespace) -> int:
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.telemetry import set_up  # noqa: PLC0415 - likewise
     from swarm.views.terminal import note  # noqa: PLC0415 - likewise
-    from swarm.views.timeline import hub_line  # noqa: PLC0415 - likewise
+    from swarm.views.timeline import headline  # noqa: PLC0415 - likewise
+
+    def on_record(envelope: "Envelope") -> None:
+        line = None if args.quiet else headline(envelope)
+        if line is not None:
+            note(line)
 
     config = HubConfig.load(args.config) if args.config else HubConfig()
     for warning in config.warnings:
@@ -63,7 +76,7 @@ async def _run(args: argparse.Namespace) -> int:
                 config=config,
                 name=args.name,
                 agents=not args.no_agents,
-                on_record=(lambda _: None) if args.quiet else (lambda envelope: note(hub_line(envelope))),
+                on_record=on_record,
                 announce=note,
             ),
             name="hub",

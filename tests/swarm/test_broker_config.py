@@ -152,7 +152,11 @@ def test_a_will_of_its_own_clears_a_roles_card(login):
 
 @pytest.mark.services
 def test_a_client_submits_hears_its_answers_and_watches_runs_and_who_is_there(login):
-    answer, event, outcome = topics.client_answer(CLIENT), topics.run_event("r1", "PlanProposed"), topics.run_outcome("r1")
+    answer, event, outcome = (
+        topics.client_answer(CLIENT),
+        topics.run_event("r1", "PlanProposed"),
+        topics.run_outcome("r1"),
+    )
     heard = [answer, event, outcome, topics.agent_card(AGENT)]
     with login("client") as client, login("hub") as hub:
         hub.subscribe("swarm/v1/submit/+/+")
@@ -174,7 +178,11 @@ def test_a_client_writes_and_reads_nothing_else(login):
     ]  # fmt: skip
     with login("client") as client, login("hub") as hub:
         assert {topic: client.publish(topic) for topic in forbidden} == dict.fromkeys(forbidden, NOT_AUTHORIZED)
-        unheard = [topics.agent_request(AGENT, "r1"), topics.submission(OTHER_CLIENT), topics.client_answer(OTHER_CLIENT)]
+        unheard = [
+            topics.agent_request(AGENT, "r1"),
+            topics.submission(OTHER_CLIENT),
+            topics.client_answer(OTHER_CLIENT),
+        ]
         client.subscribe("#")
         for topic in [*unheard, FENCE]:
             hub.publish(topic)
@@ -213,8 +221,9 @@ PAHO_LEAVES_ITS_SOCKET = pytest.mark.filterwarnings("ignore:Exception ignored in
 @PAHO_LEAVES_ITS_SOCKET
 @pytest.mark.services
 def test_a_client_that_does_not_know_who_signed_the_certificate_stays_away(login):
-    with pytest.raises(ssl.SSLCertVerificationError), PlainClient(
-        login.port, "coder1", "of-coder1-only", host="localhost", tls=True
+    with (
+        pytest.raises(ssl.SSLCertVerificationError),
+        PlainClient(login.port, "coder1", "of-coder1-only", host="localhost", tls=True),
     ):
         pass
 
@@ -222,8 +231,9 @@ def test_a_client_that_does_not_know_who_signed_the_certificate_stays_away(login
 @PAHO_LEAVES_ITS_SOCKET
 @pytest.mark.services
 def test_a_certificate_for_another_host_is_not_taken(login, folder):
-    with pytest.raises(ssl.SSLCertVerificationError), PlainClient(
-        login.port, "coder1", "of-coder1-only", host="127.0.0.1", ca=folder / "ca.crt"
+    with (
+        pytest.raises(ssl.SSLCertVerificationError),
+        PlainClient(login.port, "coder1", "of-coder1-only", host="127.0.0.1", ca=folder / "ca.crt"),
     ):
         pass
 
