@@ -51,7 +51,7 @@ from swarm.worker import answer, context_of, ending, leaves, without_parts
 AT_ONCE = 64
 """Attempts gone through side by side: they share the turns of the loop that each outcome waits for."""
 _LINES = 30
-_BEGINNINGS: frozenset[type[Fact]] = frozenset({GoalSubmitted, RunForked})
+_BEGINNINGS: tuple[type[Fact], ...] = (GoalSubmitted, RunForked)
 
 
 @dataclass(frozen=True, slots=True)
