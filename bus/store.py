@@ -16,8 +16,9 @@ class Store:
     files: FileStore
 
 
-SERVERS = ("postgresql://", "postgres://")
-"""How the URL of a store on a server begins."""
+def is_on_server(place: Path | str) -> bool:
+    """Tell whether a store is named by the URL of a server, not by its folder."""
+    return str(place).startswith(("postgresql://", "postgres://"))
 
 
 @asynccontextmanager
@@ -27,10 +28,10 @@ async def open_store(place: Path | str, *, read_only: bool = False) -> AsyncIter
     `read_only` makes nothing and needs no right to write. Raises `NotFound` (read-only, nothing there),
     `StorageFailed`, `TooNew`.
     """
-    if isinstance(place, str) and place.startswith(SERVERS):
+    if is_on_server(place):
         from bus.event_logs.postgres import PostgresEventLog  # noqa: PLC0415 - likewise, and it is an extra
 
-        async with PostgresEventLog(place, read_only=read_only) as shared:
+        async with PostgresEventLog(str(place), read_only=read_only) as shared:
             yield Store(shared, shared.files)
         return
     from bus.event_logs.sqlite import SqliteEventLog  # noqa: PLC0415 - SQLite loads where it is used

@@ -48,6 +48,7 @@ from swarm.core.request import brief
 from swarm.core.state import RunState
 from swarm.intake import Inbox, together
 from swarm.lease_keeper import LeaseKeeper, Overdue
+from swarm.outgoing import Outgoing
 from swarm.roster import said
 from swarm.terms import IN_ONE_PROCESS, Terms
 
@@ -84,8 +85,10 @@ class Orchestrator:
     """(agent, lease) -> the last of its messages that is recorded, where it is to be told so."""
     _unknown: dict[tuple[str, str], None] = field(default_factory=dict)
     """(agent, lease) that it speaks of, and that nobody gave it or that is over."""
+    _out: Outgoing = field(init=False)
 
     def __post_init__(self) -> None:
+        self._out = Outgoing(may_be_lost=self.terms is not None)
         if self.terms is not None:
             self._keeper = LeaseKeeper(self.terms, self.clock.now)
 
@@ -132,8 +135,8 @@ class Orchestrator:
             if self._keeper is not None:
                 self._keeper.given(lease)
             reply_to = topics.hub_reply(self.hub, agent, self.state.run)
-            fields = {"run": self.state.run, "lease": lease, "epoch": self.epoch, "reply_to": reply_to}
-            await self.bus.publish_note(topics.agent_control(agent), Note("moved", fields))
+            self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
+        await self._out.flush()
 
     async def _wait(self, get: Callable[[], Awaitable[Received[Any]]]) -> Received[Any] | None:
         """Wait for a message, for a local event, or until the next deadline."""
@@ -203,8 +206,9 @@ class Orchestrator:
             await self.log.append(self.state.run, position, self.epoch, records)
             await self._say(records)
         for envelope in again:
-            await self._confirm(envelope)
-        await self._acknowledge()
+            self._confirm(envelope)
+        self._acknowledge()
+        await self._out.flush()
 
     def _admit(self, envelope: Envelope, agent: str | None) -> Admission:
         if agent is None:
@@ -228,7 +232,10 @@ class Orchestrator:
         elif verdict in {Admission.LATE, Admission.ENDED} and self.state.under(lease) is None:
             self._unknown[agent, lease] = None
 
-    async def _acknowledge(self) -> None:
+    def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
+        self._out.add(self.bus.publish_note(topics.agent_control(agent), Note(kind, fields)))
+
+    def _acknowledge(self) -> None:
         """Tell agents up to where what they said is recorded, and which leases they hold no more."""
         heard, unknown = self._heard, self._unknown
         if not (heard or unknown):
@@ -240,10 +247,9 @@ class Orchestrator:
             over = self.state.under(lease) is None
             if over and self._keeper is not None:
                 self._keeper.ended(lease)
-            told = Note("recorded", {"lease": lease, "through": through, "over": over})
-            await self.bus.publish_note(topics.agent_control(agent), told)
+            self._tell_agent(agent, "recorded", lease=lease, through=through, over=over)
         for agent, lease in unknown:
-            await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
+            self._tell_agent(agent, "cancel", lease=lease)
 
     def _record(self, envelope: Envelope, records: list[Envelope]) -> None:
         """Apply an envelope and all that follows from it."""
@@ -286,21 +292,21 @@ class Orchestrator:
                     await self._request(envelope, event.agent)
                     cancel = cancel or self._lapsed
                 case ModelAsked() | CallGranted() | ToolCalled() | CheckStarted():
-                    await self._confirm(envelope)
+                    self._confirm(envelope)
                 case AssignmentEnded() | AgentLeft():
                     self._lapsed = True
                 case WorkFailed() | PlanProposed() | RunPaused():
                     cancel = True
                 case GoalAccepted() | GoalFailed():
                     cancel = True
-                    await self.bus.publish(topics.run_outcome(run), envelope, retain=True)
+                    self._out.add(self.bus.publish(topics.run_outcome(run), envelope, retain=True))
                 case _:
                     pass
-            await self.bus.publish(topics.run_event(run, type(event).__name__), envelope)
+            self._out.add(self.bus.publish(topics.run_event(run, type(event).__name__), envelope))
             if self.on_record is not None:
                 self.on_record(envelope)
         if cancel:
-            await self._cancel_lost_leases()
+            self._cancel_lost_leases()
 
     async def _request(self, envelope: Envelope, agent: str) -> None:
         work = self.state.leases.get(envelope.id)
@@ -317,9 +323,9 @@ class Orchestrator:
             }
             if self._keeper is not None:
                 self._keeper.given(envelope.id)
-            await self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments)
+            self._out.add(self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments))
 
-    async def _confirm(self, envelope: Envelope) -> None:
+    def _confirm(self, envelope: Envelope) -> None:
         """Tell an agent that its intent is recorded; a model call is confirmed once it is granted."""
         work = self.state.works.get(envelope.subject or "")
         event = envelope.event
@@ -328,20 +334,20 @@ class Orchestrator:
         if not isinstance(event, ModelAsked | CallGranted | ToolCalled | CheckStarted):
             return
         number = getattr(event, "number", 0)
-        fields: dict[str, object] = {"lease": work.lease, "path": event.path, "number": number}
+        fields: dict[str, object] = {"path": event.path, "number": number}
         if isinstance(event, ModelAsked | CallGranted):
             call = self.state.ledger.reserved.get((work.request, event.attempt, event.path, number))
             if call is None:
                 return  # it waits
             fields["max_tokens"] = call.max_tokens
-        await self.bus.publish_note(topics.agent_control(work.agent), Note("confirmed", fields))
+        self._tell_agent(work.agent, "confirmed", lease=work.lease, **fields)
 
-    async def _cancel_lost_leases(self) -> None:
+    def _cancel_lost_leases(self) -> None:
         """Tell agents which leases they hold no more; one that ended without another being given is let run on."""
         for lease, agent in list(self._held.items()):
             if not self.state.running or self.state.under(lease) is None:
                 del self._held[lease]
-                await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
+                self._tell_agent(agent, "cancel", lease=lease)
         self._lapsed = bool(self.state.lost)
 
 

@@ -64,7 +64,7 @@ class Parts:
         except TypeError as error:
             raise MissingPart(f"role {name!r} cannot be made with {sorted(spec.options)}: {error}") from error
 
-    def narrowed(self, briefing: Briefing) -> Briefing:
+    def narrowed(self, name: str, briefing: Briefing) -> Briefing:  # noqa: ARG002 - `Workshop` has it
         """Return a briefing as it is: a scenario that is run here grants what it says."""
         return briefing
 

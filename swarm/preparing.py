@@ -1,14 +1,14 @@
 """All that a run needs to begin, found and checked: models, roles, tools, prices. Nothing is recorded or asked yet."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.completions.prices import price_of
 from bus.setup import Setup
 from swarm.errors import Fault, ScenarioError, UsageError
-from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, place_of, split_model, without
+from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, named, place_of, split_model, without
 from swarm.parts import load_tool, role_class
 from swarm.scenario.model import RoleModel, Scenario
 from swarm.settings import Settings
@@ -49,6 +49,37 @@ async def prepare(
     setup = setup.model_copy(update={"roles": roles})
     _price_is_known(setup)
     return Ready(scenario, setup, choices, files if record_new else {})
+
+
+async def prepare_for_agents(
+    scenario: Scenario, settings: Settings, *, models: Sequence[str] = (), elsewhere: Collection[str] = ()
+) -> Setup:
+    """Return a scenario as resolved for agents that bring their own code, models and tools.
+
+    `elsewhere`: roles that have no class here. Where nobody names a model, each agent uses its own. Raises as `prepare`.
+    """
+    wanted = _wanted(scenario, models)
+    asked: dict[str, RoleModel] = {}
+    for name in scenario.roles:
+        choice = named(name, wanted, settings)
+        asked[name] = _known(choice.model) if choice else OF_THE_AGENT
+    here = {
+        name: role_class(name, role.uses, scenario.folder)
+        for name, role in scenario.roles.items()
+        if name not in elsewhere
+    }
+    setup = scenario.resolve(asked, declared={name: tuple(one.tools) for name, one in here.items()})
+    roles = {
+        name: role.model_copy(update={"about": role.about or here[name].about()}) if name in here else role
+        for name, role in setup.roles.items()
+    }
+    setup = setup.model_copy(update={"roles": roles})
+    _price_is_known(setup)
+    return setup
+
+
+OF_THE_AGENT = RoleModel("", "native", None, None, 600_000, None)
+"""What is known of a model that nobody names here."""
 
 
 async def _recorded(
@@ -123,7 +154,7 @@ def _known(model: str) -> RoleModel:
 def _price_is_known(setup: Setup) -> None:
     if setup.limits.money is None:
         return
-    unknown = sorted({role.model for role in setup.roles.values() if role.price is None})
+    unknown = sorted({role.model or "the agents' own models" for role in setup.roles.values() if role.price is None})
     if unknown:
         raise ScenarioError(
             [

@@ -90,10 +90,12 @@ def _files(files: tuple[FileRef, ...]) -> Iterator[Fault]:
 def _path_fault(path: str, times: Mapping[str, int]) -> str | None:
     """Return why no file may lie at a path; `times`: how often each path is there."""
     parts = path.split("/")
+    if len(parts) > MOST_PARTS:  # first, since it is looked for quickly
+        return f"a path has at most {MOST_PARTS} parts"
     if why := names.fault(path):
         return why
-    if "" in parts or "." in parts or len(parts) > MOST_PARTS:
-        return f"a path has at most {MOST_PARTS} parts, none of them empty or '.'"
+    if "" in parts or "." in parts:
+        return "no part of a path is empty or '.'"
     if never := next((part for part in parts if workspace.never_taken(part)), None):
         return f"{quote(never)} is never part of a workspace"
     if any("/".join(parts[:end]) in times for end in range(1, len(parts))):

@@ -73,8 +73,8 @@ class Workshop(Protocol):
         """Return what an agent of a role works with. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
         ...
 
-    def narrowed(self, briefing: Briefing) -> Briefing:
-        """Return a briefing that grants no more than is allowed here."""
+    def narrowed(self, name: str, briefing: Briefing) -> Briefing:
+        """Return the briefing of a role that grants no more than is allowed here."""
         ...
 
     def refusal(self, name: str, briefing: Briefing) -> str | None:
@@ -196,7 +196,9 @@ class Worker:
             await assignment.note("accepted")
         self._held[lease] = assignment
         name = f"{self.agent} {received.envelope.subject}"
-        assignment.task = group.create_task(self._work(assignment, self.workshop.narrowed(briefing)), name=name)
+        assignment.task = group.create_task(
+            self._work(assignment, self.workshop.narrowed(assignment.role, briefing)), name=name
+        )
 
     def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
         if self._draining:

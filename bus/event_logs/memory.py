@@ -1,5 +1,6 @@
 """An event log in memory, for tests and for runs that nobody wants to keep."""
 
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -54,10 +55,11 @@ class _Run:
 
 
 class MemoryEventLog:
-    """Meets `bus.event_log.EventLog`; what it holds is gone with it."""
+    """Meets `bus.event_log.EventLog` and `Heartbeats`; what it holds is gone with it."""
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self._seen: dict[Owner, float] = {}
         self.marks: MarkStore = MemoryMarkStore(self._hash_at)
 
     async def __aenter__(self) -> Self:
@@ -170,6 +172,15 @@ class MemoryEventLog:
                 raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
         check_head(run, head, {found.hash_at(at).hex() for at in range(found.length + 1)}, found.length)
         return found.length
+
+    async def beat(self, owner: Owner) -> None:
+        """Say that an owner is alive."""
+        self._seen[owner] = time.monotonic()
+
+    async def silent(self, run_owners: Iterable[Owner], after_s: float) -> set[Owner]:
+        """Return those that were not heard for some time. See `Heartbeats.silent`."""
+        since = time.monotonic() - after_s
+        return {owner for owner in run_owners if self._seen.get(owner, since) <= since}
 
     def _hash_at(self, run: str, position: int) -> bytes | None:
         found = self._runs.get(run)

@@ -19,7 +19,7 @@ from bus.postgres.marks import PostgresMarkStore
 from bus.postgres.reader import Reader
 from bus.postgres.schema import check_readable
 from bus.postgres.server import Connect, Connection, Row, Server
-from bus.postgres.writer import Writer
+from bus.postgres.writer import Again, Writer
 
 _PAGE = 256
 _PAGE_BYTES = 1 << 20
@@ -43,6 +43,7 @@ SELECT position, hash, line FROM events WHERE run = $1 AND position BETWEEN $2 A
 AND (position = $2 OR total <= (SELECT total FROM events WHERE run = $1 AND position = $2) + $4)
 ORDER BY position LIMIT $5
 """
+_ALL = "SELECT run, position, line FROM events WHERE (run, position) > ($1, $2) ORDER BY run, position LIMIT $3"
 _RUNS = (
     "SELECT run, epoch, length, total, host, pid, started, created, imported FROM runs WHERE NOT removed"
     " ORDER BY number DESC"
@@ -114,7 +115,7 @@ class PostgresEventLog:
         """Begin a run. See `EventLog.create`; raises `NotFound` where the parent has no such position."""
         _check_name(run)
 
-        async def insert(connection: Connection, again: bool) -> int:  # noqa: FBT001 - see `Transaction`
+        async def insert(connection: Connection, again: Again) -> int:
             number, begins, digest = None, 0, START
             if not again and await connection.fetchval("SELECT 1 FROM runs WHERE run = $1", run):
                 raise Conflict(f"run {run!r} exists already")
@@ -135,7 +136,7 @@ class PostgresEventLog:
     async def take(self, run: str, owner: Owner, *, previous: Owner | None) -> int:
         """Become the owner of a run. See `EventLog.take`."""
 
-        async def update(connection: Connection, again: bool) -> int:  # noqa: FBT001 - see `Transaction`
+        async def update(connection: Connection, again: Again) -> int:
             _, imported, found = await _locked(connection, run)
             if imported:
                 raise read_only(run)
@@ -157,7 +158,7 @@ class PostgresEventLog:
     async def release(self, run: str, epoch: int) -> None:
         """Stop being the owner."""
 
-        async def update(connection: Connection, _: bool) -> None:  # noqa: FBT001 - see `Transaction`
+        async def update(connection: Connection, _: Again) -> None:
             await _locked(connection, run)
             query = "UPDATE runs SET host = NULL, pid = NULL, started = NULL WHERE run = $1 AND epoch = $2"
             await connection.execute(query, run, epoch)
@@ -170,7 +171,7 @@ class PostgresEventLog:
         """Take in a whole run from elsewhere. See `EventLog.adopt`."""
         _check_name(run)
 
-        async def insert(connection: Connection, again: bool) -> tuple[int, str]:  # noqa: FBT001 - see `Transaction`
+        async def insert(connection: Connection, again: Again) -> tuple[int, str]:
             number = await connection.fetchval(
                 "INSERT INTO runs (run, imported, length, head) VALUES ($1, true, 0, $2)"
                 " ON CONFLICT (run) DO NOTHING RETURNING number",
@@ -202,7 +203,7 @@ class PostgresEventLog:
     async def remove(self, run: str, *, previous: Owner | None) -> None:
         """Remove a run. See `EventLog.remove`. What a crash in the middle leaves goes with the next."""
 
-        async def unlist(connection: Connection, again: bool) -> None:  # noqa: FBT001 - see `Transaction`
+        async def unlist(connection: Connection, again: Again) -> None:
             try:
                 number, _, found = await _locked(connection, run)
             except NotFound:
@@ -258,7 +259,7 @@ class PostgresEventLog:
     async def runs(self) -> Sequence[RunInfo]:
         """List the runs, newest first."""
         rows = await self._reader.fetch(_RUNS)
-        return [RunInfo(*row[:4], _owner(row[4:7]), *row[7:]) for row in rows]
+        return [RunInfo(row[0], row[1], row[2], row[3], _owner(row[4:7]), row[7], row[8]) for row in rows]
 
     async def head(self, run: str) -> tuple[int, str]:
         """Return the last position and its hash."""
@@ -276,7 +277,7 @@ class PostgresEventLog:
                 length, digest = position, link(digest, line)
                 if digest != stored:
                     raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
-                if digest.hex() == head:
+                if head is not None and digest.hex() == head:
                     known.add(head)
         check_head(run, head, known, length)
         position, stored = await self.head(run)
@@ -374,13 +375,14 @@ async def _insert(connection: Connection, rows: Sequence[Sequence[object]]) -> N
     )
 
 
-async def _sweep(connection: Connection, _: bool) -> bool:  # noqa: FBT001 - see `Transaction`
+async def _sweep(connection: Connection, _: Again) -> bool:
     """Take away some of what removed runs hold and no fork needs; tell whether there was any.
 
     Nobody forks a removed run, so what its forks need of it only becomes less.
     """
     removed = await connection.fetch(
-        "SELECT number, parent_position, (SELECT max(parent_position) FROM runs AS forks WHERE forks.parent = runs.number)"
+        "SELECT number, parent_position,"
+        " (SELECT max(parent_position) FROM runs AS forks WHERE forks.parent = runs.number)"
         " FROM runs WHERE removed ORDER BY number FOR UPDATE SKIP LOCKED"
     )
     for number, begins, needed in removed:

@@ -63,7 +63,10 @@ class _Stretch:
 
 
 class SqliteEventLog:
-    """Meets `bus.event_log.EventLog`; `files` is the file store beside it. The arguments are those of `Database`."""
+    """Meets `bus.event_log.EventLog` and `Heartbeats`; `files` is the file store beside it.
+
+    The arguments are those of `Database`.
+    """
 
     def __init__(
         self,
@@ -281,6 +284,25 @@ class SqliteEventLog:
         check_head(run, head, known, position)
         return position
 
+    async def beat(self, owner: Owner) -> None:
+        """Say that an owner is alive. See `Heartbeats.beat`; raises `StorageFailed`."""
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.execute(_HUBS)
+            query = "INSERT OR REPLACE INTO hubs (host, pid, started, seen) VALUES (?, ?, ?, julianday('now'))"
+            connection.execute(query, (owner.host, owner.pid, owner.started))
+
+        await self._database.write(insert)
+
+    async def silent(self, run_owners: Iterable[Owner], after_s: float) -> set[Owner]:
+        """Return those that were not heard for some time. See `Heartbeats.silent`; raises `StorageFailed`."""
+        with self._database.reading() as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'hubs'").fetchone():
+                return set(run_owners)
+            query = "SELECT host, pid, started FROM hubs WHERE (julianday('now') - seen) * 86400 < ?"
+            heard = {Owner(*row) for row in connection.execute(query, (after_s,))}
+        return set(run_owners) - heard
+
     def _with_damage(self, error: Exception) -> str:
         """Return an error's text, and what is known to be wrong with the file."""
         damage = self._database.damage
@@ -365,6 +387,11 @@ def _sweep(connection: sqlite3.Connection) -> bool:
     return False
 
 
+# Made with the first heartbeat, like the marks: it is in no version of the schema, and may be dropped at any time.
+_HUBS = (
+    "CREATE TABLE IF NOT EXISTS hubs (host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,"
+    " seen REAL NOT NULL, PRIMARY KEY (host, pid, started)) STRICT"
+)
 _LAST = "SELECT position, hash, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1"
 _RUNS = (
     "SELECT number, run, epoch, parent_position, created, imported, host, pid, started FROM runs"

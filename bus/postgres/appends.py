@@ -50,8 +50,8 @@ WHERE position = $2 AND position > parent_position
 ON CONFLICT (run, position) DO UPDATE SET hash = excluded.hash, maker = excluded.maker, data = excluded.data
 """
 _STANDS = (
-    "SELECT sent.at FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) AS sent (at, run, position, hash)"
-    " JOIN events USING (run, position, hash)"
+    "SELECT sent.at FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])"
+    " AS sent (at, run, position, hash) JOIN events USING (run, position, hash)"
 )
 
 Outcome = BusError | Literal["written", "missed"]
@@ -80,6 +80,8 @@ class Batch:
     time: str
     sent: tuple[int, int, bytes] | None = None
     """Once it has been sent: number of its run, position and hash of its last record."""
+    uncertain: bool = False
+    """It was sent over a connection that was lost, so that it may be in the log, or get there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Appends:
     async def write(self, connection: Connection, batches: Sequence[Batch], riders: Riders) -> list[Outcome]:
         """Write a group; return what became of each batch.
 
-        One that was sent before, over a connection that was lost, counts as written where it is found.
+        One that is `uncertain` counts as written where it is found.
         """
         found = await self._found(connection, batches)
         plan = await self._planned(connection, batches, found)
@@ -143,8 +145,8 @@ class Appends:
         ]
 
     async def _found(self, connection: Connection, batches: Sequence[Batch]) -> Collection[int]:
-        """Return which of the batches are in the log already."""
-        sent = [(at, *batch.sent) for at, batch in enumerate(batches) if batch.sent is not None]
+        """Return which of the uncertain batches are in the log."""
+        sent = [(at, *batch.sent) for at, batch in enumerate(batches) if batch.uncertain and batch.sent]
         if not sent:
             return ()
         for batch in batches:

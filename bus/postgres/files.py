@@ -13,7 +13,7 @@ from bus.errors import Damaged, NotFound, StorageFailed
 from bus.file_store import SMALL_BYTES
 from bus.postgres.reader import Reader
 from bus.postgres.server import Connection, Server
-from bus.postgres.writer import Writer
+from bus.postgres.writer import Again, Writer
 
 MOST_BYTES = 512 << 20
 """The largest file: a value of PostgreSQL has at most 1 GiB, and both sides hold it twice on its way."""
@@ -93,7 +93,7 @@ class PostgresFileStore:
         for start in range(0, len(wanted), _REMOVED):
             some = wanted[start : start + _REMOVED]
 
-            async def delete(connection: Connection, _: bool, some: Sequence[bytes] = some) -> None:  # noqa: FBT001
+            async def delete(connection: Connection, _: Again, some: Sequence[bytes] = some) -> None:
                 writer.check_alone()
                 await connection.execute("DELETE FROM files WHERE sha256 = ANY($1::bytea[])", some)
 

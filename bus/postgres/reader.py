@@ -91,7 +91,7 @@ class Reader:
                 connection.terminate()
 
     async def _new(self) -> Connection:
-        connection = await self._connect(self._read_only)
+        connection = await self._connect(read_only=self._read_only)
         try:
             await self._opened(connection)
         except BaseException:

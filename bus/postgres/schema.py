@@ -1,6 +1,7 @@
 """The tables in PostgreSQL: made where they are not there, and brought up to date, in one transaction.
 
-Whoever opens the store for writing does so, one at a time; it either happens as a whole or not at all.
+Whoever opens the store for writing does so, one at a time; it either happens as a whole or not at all. The lock goes
+with the connection, which is closed where that fails.
 """
 
 from bus.errors import NotFound, StorageFailed, TooNew
@@ -50,14 +51,16 @@ async def bring_up_to_date(connection: Connection, name: str) -> None:
     """Make or upgrade the tables where that is needed. Raises `TooNew`; `name`: the server's, for people."""
     if await _version(connection, name) == len(STEPS):
         return  # with no right to create anything
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCKS, MIGRATING)
-        version = await _version(connection, name)  # asked again: now nobody else can be making them
-        if version == 0:
+    # Locked before the transaction begins: within one, a session may go on believing that there is no such table.
+    await connection.execute("SELECT pg_advisory_lock($1, $2)", LOCKS, MIGRATING)
+    version = await _version(connection, name)  # asked again: now nobody else can be making them
+    if version < len(STEPS):
+        async with connection.transaction():
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-        for step in STEPS[version:]:
-            await connection.execute(step)
-        await connection.execute("UPDATE state SET schema_version = $1", len(STEPS))
+            for step in STEPS[version:]:
+                await connection.execute(step)
+            await connection.execute("UPDATE state SET schema_version = $1", len(STEPS))
+    await connection.execute("SELECT pg_advisory_unlock($1, $2)", LOCKS, MIGRATING)
 
 
 async def check_readable(connection: Connection, name: str) -> None:

@@ -6,7 +6,7 @@ PostgreSQL. A password may stand in a URL, so no message shows one: of a server 
 
 import importlib.util
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -20,22 +20,50 @@ Row: TypeAlias = Sequence[Any]
 
 
 class Connection(Protocol):
-    """What we use of `asyncpg.Connection`."""
+    """What we use of `asyncpg.Connection`. `timeout`: in seconds, for one statement."""
 
-    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str: ...
-    async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Row]: ...
-    async def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Row | None: ...
-    async def fetchval(self, query: str, *args: object, timeout: float | None = None) -> Any: ...  # noqa: ANN401
-    def transaction(self) -> AbstractAsyncContextManager[object]: ...
-    def is_closed(self) -> bool: ...
-    def terminate(self) -> None: ...
-    async def close(self, *, timeout: float | None = None) -> None: ...
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - theirs
+        """Do something and return the server's word for it. Without arguments it may be several statements."""
+        ...
+
+    async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Row]:  # noqa: ASYNC109
+        """Return all rows."""
+        ...
+
+    async def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Row | None:  # noqa: ASYNC109
+        """Return the first row."""
+        ...
+
+    async def fetchval(self, query: str, *args: object, timeout: float | None = None) -> Any:  # noqa: ANN401, ASYNC109
+        """Return the first value of the first row."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[object]:
+        """Begin a transaction and commit it; roll it back on an error."""
+        ...
+
+    def is_closed(self) -> bool:
+        """Tell whether it was closed by either side."""
+        ...
+
+    def terminate(self) -> None:
+        """Close it at once, whatever is under way."""
+        ...
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Close it in peace."""
+        ...
 
 
-Connect = Callable[[bool], Awaitable[Connection]]
-"""Opens a connection; the argument: it is for reading only."""
+class Connect(Protocol):
+    """Opens a connection."""
 
-_CONNECTING_S = 10.0
+    async def __call__(self, *, read_only: bool) -> Connection:
+        """Open one. Raises what `Server.translated` takes."""
+        ...
+
+
+_CONNECTING_S = 10
 _STATEMENT_S = 20.0
 """A statement that takes longer than this is taken for lost, with its connection: nothing of ours comes near."""
 _SETTINGS = {
@@ -60,7 +88,7 @@ class Server:
         if is_torn(url):
             raise _unreadable()
 
-    async def connect(self, read_only: bool) -> Connection:  # noqa: FBT001 - see `Connect`
+    async def connect(self, *, read_only: bool) -> Connection:
         """Open a connection. Raises what `translated` takes, and `StorageFailed` where the URL cannot be read."""
         import asyncpg  # type: ignore[import-untyped] # noqa: PLC0415 - it loads where a server is used
 
@@ -78,20 +106,24 @@ class Server:
         import asyncpg  # noqa: PLC0415 - likewise
 
         if isinstance(error, asyncpg.PostgresError):
-            state = error.sqlstate or ""
+            state = _state(error)
             return state in _ENDED or state.startswith("08")
         lost = (OSError, TimeoutError, asyncpg.InternalClientError, asyncpg.InterfaceError)
         return isinstance(error, lost) and not isinstance(error, (ssl.SSLError, asyncpg.DataError))
 
     def is_starting(self, error: BaseException) -> bool:
         """Tell whether the server is about to be ready."""
-        return getattr(error, "sqlstate", None) == "57P03"
+        return _state(error) == "57P03"
 
     def translated(self, error: BaseException) -> BusError:
         """Return what went wrong as an error of ours that says what to do."""
+        import asyncpg  # noqa: PLC0415 - likewise
+
+        if isinstance(error, asyncpg.InterfaceError) and error.__context__ is not None:
+            error = error.__context__  # why the connection is closed, not that it is
         if isinstance(error, BusError):
             return error
-        state = str(getattr(error, "sqlstate", None) or "")
+        state = _state(error)
         remedy = _REMEDIES.get(state) or _REMEDIES.get(state[:2]) or _remedy(error)
         told = str(error).strip() or type(error).__name__
         return StorageFailed(f"{self.name}: {told.rstrip('.')}" + (f"; {remedy}." if remedy else "."))
@@ -99,7 +131,12 @@ class Server:
 
 def is_passing(error: BaseException) -> bool:
     """Tell whether the server rolled a transaction back for what others did just then, so that it is to be repeated."""
-    return getattr(error, "sqlstate", None) in ("40001", "40P01")
+    return _state(error) in ("40001", "40P01")
+
+
+def _state(error: BaseException) -> str:
+    """Return the server's code for an error (SQLSTATE), nothing where it is not the server's."""
+    return str(getattr(error, "sqlstate", None) or "")
 
 
 def shown(url: str) -> str:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from bus.errors import BusError, Conflict, LogError, StorageFailed
 from bus.event_log import Mark
@@ -23,10 +23,12 @@ from bus.postgres.schema import LOCKS, bring_up_to_date
 from bus.postgres.server import Connect, Connection, Server, is_passing
 
 T = TypeVar("T")
-Transaction = Callable[[Connection, bool], Awaitable[T]]
-"""What is done within a transaction. What it refuses (`BusError`) leaves nothing. The second argument tells that it was
-tried before, and may have been done, over a connection that was lost."""
+Again: TypeAlias = bool
+"""It was tried before, over a connection that was lost, and may have been done."""
+Transaction = Callable[[Connection, Again], Awaitable[T]]
+"""What is done within a transaction. What it refuses (`BusError`) leaves nothing."""
 
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 _PRESENT = 2
 _MOST_CHANGES = 256
 _MOST_BYTES = 1 << 20
@@ -97,7 +99,6 @@ class Writer:
 
     async def flush(self) -> None:
         """Write what is held. Raises `StorageFailed`."""
-
         await self.transact(_reached)
 
     def hold_file(self, digest: bytes, data: bytes) -> None:
@@ -129,7 +130,7 @@ class Writer:
     async def alone(self) -> AsyncIterator[None]:
         """Be the only one that has the store open for writing. Raises `Conflict` where somebody else has."""
 
-        async def lock(connection: Connection, _: bool) -> tuple[int, Connection]:  # noqa: FBT001 - see `Transaction`
+        async def lock(connection: Connection, _: Again) -> tuple[int, Connection]:
             if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCKS, _PRESENT):
                 raise Conflict(
                     f"{self._server.name} is open for writing elsewhere: a run is under way there, or about to begin"
@@ -219,7 +220,9 @@ class Writer:
         self._bytes_held = 0
         batches = [change.what for change in changes if isinstance(change.what, Batch)]
 
-        async def append(connection: Connection, _: bool) -> list[object]:  # noqa: FBT001 - see `Transaction`
+        async def append(connection: Connection, again: Again) -> list[object]:
+            for batch in batches:
+                batch.uncertain |= again
             return list(await self.appends.write(connection, batches, riders))
 
         if batches or riders:
@@ -239,7 +242,7 @@ class Writer:
         if isinstance(transaction, Batch):
             raise TypeError(transaction)
 
-        async def within(connection: Connection, again: bool) -> object:  # noqa: FBT001 - see `Transaction`
+        async def within(connection: Connection, again: Again) -> object:
             async with connection.transaction():
                 return await transaction(connection, again)
 
@@ -288,13 +291,11 @@ class Writer:
         """Return the connection, a new one where it was lost. Raises `StorageFailed` where that comes too late."""
         if self._connection is not None:
             return self._connection
-        connection = await self._connect(False)
+        connection = await self._connect(read_only=False)
         try:
             await bring_up_to_date(connection, self._server.name)
             # Where the server's settings would acknowledge what is not durable, ours do not.
-            await connection.execute(
-                "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-            )
+            await connection.execute(_DURABLE)
             await self._be_present(connection)
         except BaseException:
             connection.terminate()
@@ -335,5 +336,5 @@ async def _reached(*_: object) -> None:
     """Be connected: nothing else is to be done."""
 
 
-async def _unlock(connection: Connection, _: bool) -> None:  # noqa: FBT001 - see `Transaction`
+async def _unlock(connection: Connection, _: Again) -> None:
     await connection.fetchval("SELECT pg_advisory_unlock($1, $2)", LOCKS, _PRESENT)

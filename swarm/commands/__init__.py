@@ -10,7 +10,7 @@ granted.py   what a scenario may do, in lines · choices.py  its models · dry_r
 looking.py   a run as it stands · arguments.py  what several commands take
 """
 
-_NAMES = "run resume fork check runs show log replay diff rm gc export import doctor scenarios schema init setup"
+_NAMES = "run resume fork check runs show log replay diff rm gc export import doctor scenarios schema init setup broker"
 _MODULES = {"import": "import_run"}
 """Where a module cannot have the command's name."""
 

@@ -37,6 +37,8 @@ class Draft:
     """Inputs as the person gave them."""
     values: int = 0
     """How many values it has had, to stop at too many."""
+    inserted: int = 0
+    """Characters that inputs brought into its texts, to stop at too many."""
     faults: list[Fault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

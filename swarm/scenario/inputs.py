@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from swarm.errors import listed, nearest, quote
 from swarm.scenario.draft import Draft
-from swarm.scenario.yaml_source import FieldPath
+from swarm.scenario.yaml_source import MOST_BYTES, FieldPath
 
 _INSERTION = re.compile(r"(\$?)\$\{\{(?:([^{}]{0,200}?)\}\})?")
 
@@ -80,7 +80,18 @@ def _one(
         variable = f"$INPUT_{name.upper()}"
         message = f"an input cannot stand in a command; its value is in {variable} there"
         draft.fault("input", path, message, f'Write "{variable}", with the quotes.')
-    return values.get(name, match[0]) if kind == "inputs" else match[0]
+    if kind != "inputs" or name not in values:
+        return match[0]
+    return _counted(draft, path, values[name])
+
+
+def _counted(draft: Draft, path: FieldPath, value: str) -> str:
+    """Return the value, or nothing once too much was inserted: a short file must not become one that fills memory."""
+    within = draft.inserted <= MOST_BYTES
+    draft.inserted += len(value)
+    if within and draft.inserted > MOST_BYTES:
+        draft.fault("input", path, f"inputs bring more than {MOST_BYTES:,} characters into it", "Give them as files.")
+    return value if draft.inserted <= MOST_BYTES else ""
 
 
 def _is_command(path: FieldPath) -> bool:

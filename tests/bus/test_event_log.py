@@ -13,7 +13,7 @@ from bus.chain import START, link
 from bus.codec import encode
 from bus.envelope import Envelope
 from bus.errors import BadArchive, BadEnvelope, BusError, Conflict, Damaged, NotFound, TooNew
-from bus.event_log import EventLog
+from bus.event_log import EventLog, Heartbeats, Owner
 from bus.event_logs import EVENT_LOGS
 from bus.event_logs.memory import MemoryEventLog
 from bus.event_logs.postgres import PostgresEventLog
@@ -426,6 +426,21 @@ async def test_of_lines_that_cannot_be_adopted_nothing_is_left(
     with pytest.raises(Conflict, match="exists"):
         await log.create("run", OWNER)
     assert await log.verify("run") == 2
+
+
+# who is alive
+
+
+async def test_an_owner_is_silent_until_it_is_heard_and_when_that_is_too_long_ago(log: EventLog) -> None:
+    assert isinstance(log, Heartbeats)
+    assert await log.silent([OWNER, RIVAL], 60) == {OWNER, RIVAL}
+    await log.beat(OWNER)
+    await log.beat(OWNER)
+    assert await log.silent([OWNER, RIVAL], 60) == {RIVAL}
+    assert await log.silent([OWNER], 60) == await log.silent([], 60) == set()
+    assert await log.silent([OWNER], 0) == {OWNER}
+    another = Owner(OWNER.host, OWNER.pid, "boot-9")  # the pid is another process's by now
+    assert await log.silent([another, OWNER], 60) == {another}
 
 
 async def test_many_writers_at_once_each_get_a_log_without_gaps(log: EventLog) -> None:

@@ -51,6 +51,8 @@ class Postgres:
         self.url = f"postgresql://swarm@127.0.0.1:{self.port}/postgres"
         self._run("initdb", "-D", str(self._folder / "data"), "-U", "swarm", "-A", "trust", "-E", "UTF8", "-N",
                   "--locale=C")  # fmt: skip
+        access = self._folder / "data/pg_hba.conf"
+        access.write_text(f"host all guarded 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
         options = {**OPTIONS, "port": str(self.port), "unix_socket_directories": str(self._folder)}
         options["fsync"] = "on" if fsync else "off"
         with (self._folder / "data/postgresql.conf").open("a") as file:
@@ -80,9 +82,11 @@ class Postgres:
 
     def clean(self) -> None:
         """End all sessions, and drop what is ours."""
-        self.sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")  # fmt: skip
-        self.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS eventswarm CASCADE")
+        self.sql(
+            "SET client_min_messages = error; SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid();"
+            "DROP SCHEMA IF EXISTS eventswarm CASCADE"
+        )
 
     def close(self) -> None:
         self.go_on()

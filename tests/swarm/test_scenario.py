@@ -679,3 +679,11 @@ def test_any_mapping_is_a_scenario_or_a_scenario_error(mapping: dict[str, object
         assert all(fault.message for fault in error.faults)  # noqa: PT017 - any other exception fails the test
     else:
         json.dumps(may(scenario))
+
+
+def test_inputs_cannot_make_a_scenario_of_any_size(folder: Path) -> None:
+    text = "goal: " + "${{ inputs.a }}" * 200 + "\ninputs: {a: {}}\n"
+    fault = the_fault(text, folder, inputs={"a": "x" * 10_000})
+    assert (fault.kind, fault.field) == ("input", "goal")
+    assert "1,048,576 characters" in fault.message
+    assert not faults_of(text, folder, inputs={"a": "x" * 5_000})

@@ -1,0 +1,146 @@
+"""The composition root of `swarm attach`: roles of this host, brought to hubs over a broker."""
+
+import asyncio
+import hashlib
+import inspect
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from agents.errors import ModelUnavailable
+from agents.role import Role
+from agents.roles import ROLES
+from bus import topics
+from bus.cards import RoleCard
+from bus.envelope import Stamp
+from bus.errors import BusError
+from bus.pubsub import Bus
+from bus.store import open_store
+from bus.transports.mqtt import MqttTransport
+from swarm.clock import utc_now
+from swarm.errors import UsageError
+from swarm.model_choice import find
+from swarm.parts import role_class
+from swarm.runtime import new_id
+from swarm.scenario import own_code
+from swarm.settings import Settings
+from swarm.terms import Terms
+from swarm.worker import Worker
+from swarm.worker_caps import WorkerCaps
+from swarm.workshop import Craft, OwnWorkshop
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A role as it was named: its class, and the name that requests call it by."""
+
+    name: str
+    role: type[Role[Any, Any]]
+
+    def card(self, tools: Sequence[str]) -> RoleCard:
+        """Return what is said of it. `tools`: those that it may use here."""
+        return RoleCard(
+            name=self.name,
+            handles=self.role.handles.__name__,
+            about=self.role.about()[:400],
+            tools=tuple(tools),
+            version=version_of(self.role),
+        )
+
+
+def bring(written: str, folder: Path) -> Brought:
+    """Return the role that `ROLE`, `FILE.py:CLASS` or `package.module:CLASS` names.
+
+    Raises `UsageError`, `NotFound`, `MissingPart`.
+    """
+    if not own_code.is_reference(written) and written not in ROLES:
+        known = ", ".join(sorted(ROLES))
+        raise UsageError(f"role {written!r} is unknown (known: {known}). One of your own is written FILE.py:CLASS.")
+    found = role_class(written, None if written in ROLES else written, folder)
+    return Brought(found.name, found)
+
+
+def version_of(role: type[Role[Any, Any]]) -> str:
+    """Return what stands for a role's code and prompt: of another version an attempt may ask otherwise."""
+    digest = hashlib.sha256(inspect.getsource(inspect.getmodule(role) or role).encode())
+    if ROLES.get(role.name) == f"{role.__module__}:{role.__qualname__}":
+        digest.update(resources.files("agents.roles").joinpath(f"{role.name}.md").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+async def default_model(settings: Settings) -> str:
+    """Return the model for requests that name none; "" where there is none."""
+    if settings.model:
+        return settings.model
+    try:
+        return (await find(settings)).model
+    except ModelUnavailable:
+        return ""
+
+
+async def attach(  # noqa: PLR0917 - what a command line says
+    url: str,
+    brought: Sequence[Brought],
+    caps: Mapping[str, WorkerCaps],
+    settings: Settings,
+    stopping: asyncio.Event,
+    *,
+    slots: int,
+    model: str,
+    name: str | None = None,
+    announce: Callable[[str], None],
+) -> None:
+    """Work until `stopping` is set; then finish what is held, as far as `Terms.drain_s` allows, and hand back the rest.
+
+    Raises `BusUnavailable`, `NotAllowed`, `ModelUnavailable`.
+    """
+    terms = Terms()
+    instance = name or f"{brought[0].name}-{secrets.token_hex(4)}"
+    worker: Worker | None = None
+
+    async def connected() -> None:
+        if worker is not None:
+            await worker.reconnected()
+
+    user = MqttTransport(url, announce=announce).user
+    agent = f"{user}/{topics.check_name(instance)}"
+    transport = MqttTransport(
+        url,
+        source=f"/swarm/agent/{agent}",
+        receive_maximum=slots + 4,
+        will_topic=topics.agent_card(agent),
+        announce=announce,
+        on_connect=connected,
+    )
+    bus = Bus(transport)
+    crafts = {one.name: Craft(one.role, model=model) for one in brought}
+    async with (
+        open_store(settings.home) as store,
+        OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop,
+    ):
+        await workshop.prepare()
+        async with transport, asyncio.TaskGroup() as group:
+            worker = Worker(
+                agent=agent,
+                roles=tuple(one.card(sorted(caps[one.name].tools)) for one in brought),
+                workshop=workshop,
+                bus=bus,
+                stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
+                files=lambda _: store.files,
+                work=settings.home / "work" / instance,
+                slots=slots,
+                terms=terms,
+                nonce=new_id(),
+            )
+            at_work = group.create_task(worker.run(), name=agent)
+            announce(f"{agent} is there for {', '.join(one.name for one in brought)}, {slots} at once")
+            await stopping.wait()
+            announce("finishes what it holds, and takes nothing more (again: stops at once)")
+            try:
+                await worker.drain(terms.drain_s)
+            except BusError as error:
+                announce(f"leaves without a word: {error}")
+            at_work.cancel()

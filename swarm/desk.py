@@ -1,0 +1,272 @@
+"""Where a hub talks with clients: runs submitted, asked about, paused, resumed, cancelled.
+
+Whoever is allowed to publish on a client's topic is that client, which the broker proves; of a run it learns, and it
+moves, only what its own user submitted. What it says is hostile until it is checked: each fault is an answer, not a
+failure of the hub.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import JsonValue, ValidationError
+
+from agents.briefing import Offer
+from agents.errors import AgentsError
+from bus import topics
+from bus.errors import BusError, Conflict, LogError, NotFound
+from bus.event_log import RunInfo
+from bus.events import CancelAsked, DoubtSettled, Event, GoalSubmitted, RunPaused, RunResumed
+from bus.pubsub import Note, Received
+from bus.setup import Limits
+from swarm.core.doubts import doubts
+from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
+from swarm.hub import Hub
+from swarm.hub_config import HubConfig
+from swarm.preparing import prepare_for_agents
+from swarm.runtime import fold
+from swarm.scenario.trust import role_hashes
+from swarm.settings import Settings
+from swarm.submission import Submission, unpack
+from swarm.version import VERSION
+
+PAGE_BYTES = 48 * 1024
+"""Of a log's lines, in one answer."""
+MOST_WAITING = 1024
+"""Submissions whose files are still to come."""
+NO_FOLDER = Path("/nowhere")
+"""What a submitted run calls its scenario's folder: there is none here."""
+
+Answer = Mapping[str, object]
+
+log = logging.getLogger("swarm.hub")
+
+
+@dataclass(slots=True)
+class Desk:
+    """The clients of one hub."""
+
+    hub: Hub
+    config: HubConfig
+    settings: Settings
+    files: Callable[[str, Note], Awaitable[None]] | None = None
+    """Takes what a client says of files."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    _awaited: dict[str, Submission] = field(default_factory=dict)
+    """By run: submissions whose files are still to come."""
+
+    async def run(self) -> None:
+        """Answer clients until cancelled."""
+        async with (
+            self.hub.bus.subscribe(topics.submissions(), kinds=Note, capacity=1024) as inbox,
+            asyncio.TaskGroup() as group,
+        ):
+            room = asyncio.Semaphore(64)
+
+            async def answered(received: Received[Note]) -> None:
+                try:
+                    await self._answer(received)
+                finally:
+                    received.acknowledge()
+                    room.release()
+
+            async for received in inbox:
+                await room.acquire()
+                group.create_task(answered(received), name="client")
+
+    def may_put(self, client: str, run: str) -> Submission | None:
+        """Return the submission for which a client may put files."""
+        submission = self._awaited.get(run)
+        return submission if submission is not None and submission.client == client else None
+
+    async def _answer(self, received: Received[Note]) -> None:
+        client, note = topics.parse(received.topic).client, received.content
+        if note.fields.get("hub", self.hub.name) != self.hub.name:
+            return  # it asks another hub
+        if note.kind in {"get", "put"}:
+            if self.files is not None:
+                await self.files(client, note)
+            return
+        call = CALLS.get(note.kind)
+        call_id = note.fields.get("id")
+        if call is None or not isinstance(call_id, str) or len(call_id) > 128:  # noqa: PLR2004 - as long as ids may be
+            self.dropped["no call of ours"] += 1
+            return
+        try:
+            kind, answer = await call(self, client, note.fields)
+        except ScenarioError as error:
+            kind, answer = "refused", {"errors": [dict(fault.as_dict()) for fault in error.faults[:50]]}
+        except (SwarmError, AgentsError, BusError) as error:
+            kind, answer = "refused", {"errors": [dict(Fault("value", str(error)).as_dict())]}
+        if kind:
+            await self._say(client, kind, {"id": call_id, "hub": self.hub.name, **answer})
+
+    async def _say(self, client: str, kind: str, fields: Answer) -> None:
+        try:
+            await self.hub.bus.publish_note(topics.client_answer(client), Note(kind, fields))
+        except BusError as error:
+            log.info("client %s was not answered: %s", client, error)
+
+    # Calls
+
+    async def submit(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
+        """Begin a run; once more for the same run is the same as once."""
+        submission = Submission.read(fields.get("submission")).model_copy(update={"client": client})
+        run = submission.run
+        offered = {
+            one.name: Offer(one.name, one.about, one.tools)
+            for agent in self.hub.roster.agents.values()
+            for one in agent.roles
+        }
+        unpacked = unpack(submission, self.config, folder=NO_FOLDER, offered=offered)
+        known = await self._known(run)
+        if known is not None:
+            if await self.hub.client_of(run) != client:
+                raise UsageError(f"there is a run {run!r} already, and it is somebody else's")
+            return "accepted", {"run": run, "again": True}
+        there = await self.hub.store.files.has([ref.sha256 for ref in submission.files])
+        missing = sorted({ref.sha256 for ref in submission.files if not there[ref.sha256]})
+        if missing:
+            if len(self._awaited) >= MOST_WAITING:
+                self._awaited.pop(next(iter(self._awaited)))
+            self._awaited[run] = submission
+            return "wants", {"run": run, "files": missing}
+        setup = await prepare_for_agents(
+            unpacked.scenario, self.settings, models=submission.models, elsewhere=unpacked.elsewhere
+        )
+        first = GoalSubmitted(
+            setup=setup,
+            workspace=submission.files,
+            hashes=role_hashes(setup.roles),
+            software=VERSION,
+            client=client,
+        )
+        began = await self.hub.begin(run, first)
+        self._awaited.pop(run, None)
+        if not began:
+            return "", {}  # another hub was quicker, and answers
+        warnings = [
+            *unpacked.scenario.warnings,
+            *(f"nobody offers the role {one!r} yet: the run waits for it" for one in unpacked.missing_roles),
+        ]
+        return "accepted", {"run": run, "warnings": warnings}
+
+    async def pause(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
+        """Pause a run that this hub carries on."""
+        return await self._tell(client, fields, RunPaused(reason=f"stopped by {client}", kind="person"))
+
+    async def cancel(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
+        """End a run that this hub carries on, as it stands."""
+        return await self._tell(client, fields, CancelAsked(reason=f"cancelled by {client}"))
+
+    async def resume(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
+        """Go on with a run that is paused, or has failed at a limit that is raised."""
+        info = await self._mine(client, fields)
+        if info.run in self.hub.runs or info.owner is not None:
+            raise UsageError(f"{info.run} is running")
+        state = await fold(self.hub.store.log, info.run)
+        if state.setup is None:
+            raise UsageError(f"{info.run} has not begun")
+        changes = self._raised(fields.get("limits", {}), state.limits)
+        if state.status in {"accepted", "failed"} and not changes:
+            raise UsageError(f"{info.run} has ended. Only raised limits reopen it: --set limits.tokens=…")
+        verdict = fields.get("in_doubt")
+        settled: list[Event] = []
+        if verdict in {"retry", "skip", "fail"}:
+            settled = [
+                DoubtSettled(
+                    request=one.request,
+                    attempt=one.call.attempt,
+                    path=one.call.path,
+                    digest=one.call.digest,
+                    tool=one.call.tool,
+                    verdict=verdict,
+                )
+                for one in doubts(state, leases_end=True)
+            ]
+        await self.hub.go_on(info, [*settled, RunResumed(changes=changes)])
+        return "done", {"run": info.run}
+
+    def _raised(self, wanted: object, limits: Limits) -> dict[str, JsonValue]:
+        """Return the limits that a client raises. Raises `UsageError` for what is none, or more than is allowed."""
+        if not isinstance(wanted, dict) or set(wanted) - set(Limits.model_fields):
+            raise UsageError(f"limits: only {', '.join(Limits.model_fields)} can be set")
+        try:
+            raised = Limits.model_validate(limits.model_dump() | wanted, strict=True)
+        except ValidationError as error:
+            raise UsageError(f"limits: {error.errors()[0]['msg']}") from error
+        for name, most in self.config.limits.items():
+            if name in wanted and (getattr(raised, name) is None or getattr(raised, name) > most):
+                raise UsageError(f"limits.{name}: this hub allows {most} at most")
+        return dict(wanted)
+
+    async def lines(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
+        """Return a page of a run's log."""
+        info = await self._mine(client, fields)
+        start = fields.get("from", 1)
+        if not isinstance(start, int) or isinstance(start, bool) or start < 1:
+            raise UsageError("from: a position is 1, 2, 3 …")
+        found: list[JsonValue] = []
+        size = 0
+        async for line in self.hub.store.log.lines(info.run, start):
+            size += len(line)
+            if found and size > PAGE_BYTES:
+                break
+            found.append(orjson.loads(line))
+        return "lines", {"run": info.run, "from": start, "lines": found, "length": info.length}
+
+    async def list_runs(self, client: str, _: Mapping[str, Any]) -> tuple[str, Answer]:
+        """Return the client's runs that this hub carries on, or can read."""
+        found = []
+        for info in (await self.hub.store.log.runs())[:200]:
+            if _same_user(await self.hub.client_of(info.run), client):
+                found.append({"run": info.run, "length": info.length, "here": info.run in self.hub.runs})
+        return "runs", {"runs": found}
+
+    async def _tell(self, client: str, fields: Mapping[str, Any], event: Event) -> tuple[str, Answer]:
+        run = fields.get("run")
+        running = self.hub.runs.get(run) if isinstance(run, str) else None
+        if running is None:
+            if "hub" in fields:
+                info = await self._mine(client, fields)
+                raise UsageError(f"{info.run} is not running at this hub")
+            return "", {}  # the hub that carries it on answers
+        if not _same_user(running.client, client):
+            raise UsageError(f"{run} is somebody else's run")
+        running.orchestrator.tell(event)
+        return "done", {"run": str(run)}
+
+    async def _known(self, run: str) -> RunInfo | None:
+        return next((info for info in await self.hub.store.log.runs() if info.run == run), None)
+
+    async def _mine(self, client: str, fields: Mapping[str, Any]) -> RunInfo:
+        """Return the run that a call names. Raises `UsageError` where it is not there, or not this user's."""
+        run = fields.get("run")
+        info = await self._known(run) if isinstance(run, str) else None
+        try:
+            owner = await self.hub.client_of(info.run) if info is not None else ""
+        except (LogError, NotFound):
+            owner = ""
+        if info is None or not _same_user(owner, client):
+            raise UsageError(f"there is no run {str(run)[:80]!r} that {client.partition('/')[0]} has submitted here")
+        return info
+
+
+def _same_user(one: str, other: str) -> bool:
+    return bool(one) and one.partition("/")[0] == other.partition("/")[0]
+
+
+CALLS: Mapping[str, Callable[[Desk, str, Mapping[str, Any]], Awaitable[tuple[str, Answer]]]] = {
+    "submit": Desk.submit,
+    "pause": Desk.pause,
+    "cancel": Desk.cancel,
+    "resume": Desk.resume,
+    "lines": Desk.lines,
+    "list": Desk.list_runs,
+}
+"""What clients may ask, by the kind of their note."""

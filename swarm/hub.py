@@ -1,0 +1,265 @@
+"""A hub: any number of runs in one process, each with its own orchestrator, over one bus and one store.
+
+A run has one owner, with an epoch that every append is checked against. A hub that starts, and one that sees another
+fall silent, takes over what that one owned: it folds the log, records `RunMoved`, tells the agents that hold leases,
+and goes on where the other stopped. One that comes back from a pause finds its epoch fenced off and lets go.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bus import topics
+from bus.cards import HubCard, card
+from bus.envelope import Envelope, Stamp
+from bus.errors import BusError, Conflict, Damaged, LogError, NotFound, StorageFailed
+from bus.event_log import Heartbeats, Owner, RunInfo
+from bus.events import Event, GoalSubmitted, RunMoved
+from bus.pubsub import Bus, Note, Received
+from bus.store import Store
+from swarm.clock import RunClock, utc_now
+from swarm.core.state import RunState
+from swarm.marks import Marker
+from swarm.orchestrator import Orchestrator
+from swarm.ownership import is_gone
+from swarm.roster import Roster
+from swarm.runtime import fold, new_id
+from swarm.switchboard import Switchboard
+from swarm.terms import Terms
+from swarm.version import VERSION
+
+LOOK_S = 2.0
+"""How often a hub says that it is alive, and looks for runs whose hub is gone."""
+SILENT_S = 6.0
+"""A hub that was not heard of for so long by the store's clock is gone."""
+REMEMBERED = 4096
+"""Runs that ended here, kept so that agents that still speak of them can be told."""
+LONGEST_RETRY_S = 10.0
+
+log = logging.getLogger("swarm.hub")
+
+
+@dataclass(slots=True)
+class Running:
+    """A run that this hub carries on."""
+
+    orchestrator: Orchestrator
+    client: str
+    task: "asyncio.Task[None]"
+
+
+@dataclass(slots=True)
+class Hub:
+    """Carries runs on. `user`: its user at the broker."""
+
+    name: str
+    bus: Bus
+    store: Store
+    owner: Owner
+    terms: Terms
+    nonce: str = field(default_factory=new_id)
+    on_record: Callable[[Envelope], None] = lambda _: None
+    announce: Callable[[str], None] = log.info
+    runs: dict[str, Running] = field(default_factory=dict)
+    roster: Roster = field(init=False)
+    ended: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+    """Runs that ended or paused here."""
+    _board: Switchboard = field(init=False)
+    _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
+    _not_ours: dict[str, int] = field(default_factory=dict)
+    """Runs that no client of a hub submitted, by their epoch: they are somebody's own."""
+
+    def __post_init__(self) -> None:
+        self.roster = Roster(self.bus, self.terms.rejoin_s)
+        self._board = Switchboard(self.bus, self.name, self._unknown)
+
+    async def run(self) -> None:
+        """Carry runs on until cancelled; what is open then is for another hub, or for this one's next start."""
+        try:
+            async with self._group as group:
+                group.create_task(self.roster.run(), name="roster")
+                group.create_task(self._board.run(), name="switchboard")
+                await self.announce_card()
+                group.create_task(self._look(), name="takes over")
+        finally:
+            await self.bus.clear(topics.hub_card(self.name))
+
+    async def announce_card(self) -> None:
+        """Say that this hub is here: at the start, and after each reconnection."""
+        await self.bus.publish_note(
+            topics.hub_card(self.name), card(HubCard(nonce=self.nonce, software=VERSION)), retain=True
+        )
+
+    # Runs
+
+    async def begin(self, run: str, first: GoalSubmitted) -> bool:
+        """Begin a run; tell whether this hub was the first to."""
+        try:
+            epoch = await self.store.log.create(run, self.owner)
+        except Conflict:
+            return False
+        self._start(RunState(run), epoch, [first], client=first.client)
+        return True
+
+    async def go_on(self, info: RunInfo, first: Sequence[Event]) -> None:
+        """Go on with a run that nobody owns. Raises `Conflict`, where somebody does by now."""
+        epoch = await self.store.log.take(info.run, self.owner, previous=info.owner)
+        state = await fold(self.store.log, info.run)
+        self._start(state, epoch, first, client=await self.client_of(info.run))
+
+    async def client_of(self, run: str) -> str:
+        """Return who submitted a run over the bus, "" for nobody. Raises `NotFound`."""
+        if run in self.runs:
+            return self.runs[run].client
+        async for envelope in self.store.log.read(run, 1, 1):
+            if isinstance(envelope.event, GoalSubmitted):
+                return envelope.event.client
+        return ""
+
+    def _start(self, state: RunState, epoch: int, first: Sequence[Event], *, client: str, moved: bool = False) -> None:
+        run = state.run
+        self.ended.pop(run, None)
+        orchestrator = self._orchestrator(state, epoch)
+        task = self._group.create_task(self._carry_on(orchestrator, first, moved=moved), name=f"run {run}")
+        self.runs[run] = Running(orchestrator, client, task)
+
+    def _orchestrator(self, state: RunState, epoch: int) -> Orchestrator:
+        marker = Marker(self.store.log.marks, state)
+
+        def recorded(envelope: Envelope) -> None:
+            self.on_record(envelope)
+            if envelope.sequence == state.position:
+                marker.look()
+
+        return Orchestrator(
+            state,
+            self.store.log,
+            self.store.files,
+            self.bus,
+            Stamp(f"/swarm/hub/{self.name}", new_id, utc_now),
+            RunClock(state.elapsed_ms, asyncio.get_running_loop().time),
+            epoch,
+            self.name,
+            recorded,
+            self.terms,
+        )
+
+    async def _carry_on(self, orchestrator: Orchestrator, first: Sequence[Event], *, moved: bool) -> None:
+        """Carry a run on to its end or pause, over failures of the store, for as long as this hub owns it."""
+        run = orchestrator.state.run
+        try:
+            while True:
+                try:
+                    await self._orchestrate(orchestrator, first, moved=moved)
+                    await self.store.log.release(run, orchestrator.epoch)
+                except (StorageFailed, Damaged) as error:
+                    self.announce(f"{run} waits for the store: {error}")
+                else:
+                    self._note_ended(run)
+                    return
+                again = await self._retake(run)
+                if again is None:
+                    return
+                orchestrator, moved = again, True
+                first = [RunMoved(hub=self.name, epoch=orchestrator.epoch)]
+                self.runs[run].orchestrator = orchestrator
+        except Conflict:
+            self.announce(f"{run} is with another hub now")
+        finally:
+            self.runs.pop(run, None)
+
+    async def _orchestrate(self, orchestrator: Orchestrator, first: Sequence[Event], *, moved: bool) -> None:
+        state = orchestrator.state
+        with self._board.line(state.run) as line, self.roster.told(orchestrator.take_agent):
+            if moved:
+                await orchestrator.moved()
+                for agent in list(state.agents):
+                    if agent not in self.roster.agents:
+                        orchestrator.take_agent(agent, None, "its card was gone when another hub took over")
+            await orchestrator.run(line, *first)
+
+    async def _retake(self, run: str) -> Orchestrator | None:
+        """Own a run anew once the store is back; None where another hub has it by then."""
+        delay_s = 0.5
+        while True:
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, LONGEST_RETRY_S)
+            try:
+                epoch = await self.store.log.take(run, self.owner, previous=self.owner)
+                state = await fold(self.store.log, run)
+            except (Conflict, NotFound):
+                return None
+            except LogError as error:
+                log.warning("%s still waits for the store: %s", run, error)
+                continue
+            if not state.running:
+                await self.store.log.release(run, epoch)
+                return None
+            return self._orchestrator(state, epoch)
+
+    def _note_ended(self, run: str) -> None:
+        self.ended[run] = None
+        while len(self.ended) > REMEMBERED:
+            self.ended.popitem(last=False)
+
+    # Other hubs
+
+    async def _look(self) -> None:
+        """Say that this hub is alive, and take over what belongs to hubs that are not."""
+        await asyncio.sleep(min(1.0, self.terms.rejoin_s))  # the cards of agents come first
+        while True:
+            try:
+                if isinstance(self.store.log, Heartbeats):
+                    await self.store.log.beat(self.owner)
+                for info in await self._orphans():
+                    await self._take_over(info)
+            except LogError as error:
+                log.warning("looking for runs whose hub is gone: %s", error)
+            await asyncio.sleep(LOOK_S)
+
+    async def _orphans(self) -> list[RunInfo]:
+        owned = [info for info in await self.store.log.runs() if info.owner is not None and info.run not in self.runs]
+        if not owned:
+            return []
+        if isinstance(self.store.log, Heartbeats):
+            silent = await self.store.log.silent({info.owner for info in owned if info.owner}, SILENT_S)
+            return [info for info in owned if info.owner in silent]
+        return [info for info in owned if info.owner is not None and is_gone(info.owner)]
+
+    async def _take_over(self, info: RunInfo) -> None:
+        if self._not_ours.get(info.run) == info.epoch:
+            return
+        client = await self.client_of(info.run)
+        if not client:
+            self._not_ours[info.run] = info.epoch
+            return
+        try:
+            epoch = await self.store.log.take(info.run, self.owner, previous=info.owner)
+        except Conflict:
+            return  # another hub was quicker
+        state = await fold(self.store.log, info.run)
+        if not state.running:
+            await self.store.log.release(info.run, epoch)
+            return
+        self.announce(f"takes {info.run} over at event {state.position}")
+        moved = RunMoved(hub=self.name, epoch=epoch)
+        self._start(state, epoch, [moved], client=client, moved=True)
+
+    def _unknown(self, received: Received[Any]) -> None:
+        """Tell an agent that speaks of a run that has ended here that its lease is over."""
+        address = topics.parse(received.topic)
+        if address.run not in self.ended:
+            return  # it may be with another hub: that one tells its agents
+        content = received.content
+        lease = content.fields.get("lease") if isinstance(content, Note) else received.envelope.causation_id
+        if isinstance(lease, str):
+            self._group.create_task(self._cancel(address.agent, lease))
+
+    async def _cancel(self, agent: str, lease: str) -> None:
+        try:
+            await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
+        except BusError as error:
+            log.info("an agent was not told that its lease is over: %s", error)

@@ -1,0 +1,46 @@
+"""What an orchestrator says next: collected while it records, handed to the bus together.
+
+Over a broker each message waits for its acknowledgement, so they wait side by side; they leave in the order in which
+they were added. A message that the bus does not take is counted and passed over: leases run out, agents ask again.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from bus.errors import BusError
+
+log = logging.getLogger("swarm.bus")
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """Sayings that wait. `may_be_lost`: the bus is one that can lose them, and all that needs an answer asks again."""
+
+    may_be_lost: bool = False
+    failed: Counter[str] = field(default_factory=Counter)
+    """Kinds of errors with which the bus did not take something, and how often."""
+    _sayings: list[Coroutine[Any, Any, None]] = field(default_factory=list)
+
+    def add(self, saying: Coroutine[Any, Any, None]) -> None:
+        """Say this, after all that was added before."""
+        self._sayings.append(saying)
+
+    async def flush(self) -> None:
+        """Say all of it. Raises what the bus raises, where that cannot lose anything."""
+        sayings, self._sayings = self._sayings, []
+        if not self.may_be_lost:
+            for saying in sayings:
+                await saying
+            return
+        if not sayings:
+            return
+        for error in await asyncio.gather(*sayings, return_exceptions=True):
+            if isinstance(error, BusError):
+                self.failed[type(error).__name__] += 1
+                log.warning("not said: %s", error)
+            elif isinstance(error, BaseException):
+                raise error

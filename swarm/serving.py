@@ -1,0 +1,152 @@
+"""The composition root of a hub: puts its parts together over a broker and a store, and owns their lifetimes."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus import topics
+from bus.cards import RoleCard
+from bus.envelope import Envelope, Stamp
+from bus.pubsub import Bus
+from bus.store import Store, open_store
+from bus.transports.mqtt import MqttTransport
+from swarm.clock import utc_now
+from swarm.core.plan import NOT_WORKERS
+from swarm.desk import Desk
+from swarm.errors import MissingPart
+from swarm.hub import Hub
+from swarm.hub_config import HubConfig
+from swarm.ownership import this_process
+from swarm.parts import role_class
+from swarm.runtime import fewer_collections, new_id
+from swarm.settings import Settings
+from swarm.terms import Terms
+from swarm.worker import Worker
+from swarm.worker_caps import worker_caps
+from swarm.workshop import Craft, OwnWorkshop
+
+OWN_SLOTS = 64
+"""Requests to its own planner and critic that a hub works on at once."""
+SESSION_S = 3600
+"""How long a broker keeps what comes for a hub that is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a hub is to others, the same after a restart. `client_id` is a secret: who knows it can throw the hub off."""
+
+    name: str
+    client_id: str
+
+
+def identity(home: Path, name: str | None = None) -> Identity:
+    """Return who the hub of a home is; made up and kept on first use. Raises `MissingPart`."""
+    path = home / "hub.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        found = Identity(str(known["name"]), str(known["client_id"]))
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        found = Identity(name or f"hub-{secrets.token_hex(4)}", f"swarm-{secrets.token_hex(16)}")
+        try:
+            path.touch(mode=0o600)
+            path.write_text(json.dumps({"name": found.name, "client_id": found.client_id}), encoding="utf-8")
+        except OSError as error:
+            raise MissingPart(f"{path} cannot be written: {error.strerror}.") from error
+    return found if name in {None, found.name} else Identity(name or "", f"swarm-{secrets.token_hex(16)}")
+
+
+async def serve(
+    url: str,
+    settings: Settings,
+    *,
+    place: Path | str,
+    config: HubConfig,
+    name: str | None = None,
+    agents: bool = True,
+    on_record: Callable[[Envelope], None] = lambda _: None,
+    announce: Callable[[str], None],
+) -> None:
+    """Be a hub until cancelled. `place`: the folder or URL of its store. Raises `BusUnavailable`, `StorageFailed` …."""
+    terms = Terms()
+    async with open_store(place) as store:
+        who = identity(settings.home, name)
+        hub: Hub
+
+        async def connected() -> None:
+            await hub.announce_card()
+
+        transport = MqttTransport(
+            url,
+            source=f"/swarm/hub/{who.name}",
+            client_id=who.client_id,
+            session_expiry_s=SESSION_S,
+            clean_start=False,
+            will_topic=topics.hub_card(who.name),
+            announce=announce,
+            on_connect=lambda: connected(),
+        )
+        bus = Bus(transport)
+        hub = Hub(who.name, bus, store, this_process(), terms, on_record=on_record, announce=announce)
+        desk = Desk(hub, config, settings)
+        async with transport:
+            announce(f"hub {who.name} is ready on {url}")
+            with fewer_collections():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(hub.run(), name="hub")
+                    group.create_task(desk.run(), name="desk")
+                    if agents:
+                        group.create_task(
+                            _own_agents(transport.user, who.name, bus, store, config, settings, terms, announce),
+                            name="own agents",
+                        )
+
+
+async def _own_agents(  # noqa: PLR0917 - all that its parts share
+    user: str,
+    hub: str,
+    bus: Bus,
+    store: Store,
+    config: HubConfig,
+    settings: Settings,
+    terms: Terms,
+    announce: Callable[[str], None],
+) -> None:
+    """Be a planner and a critic for the hub's runs."""
+    agent = f"{user}/{hub}"
+    crafts = {
+        name: Craft(role_class(name, None, settings.home), model=_model_of(name, config, settings))
+        for name in NOT_WORKERS
+    }
+    caps = {
+        name: worker_caps(craft.role.tools, network="public", folder=settings.home) for name, craft in crafts.items()
+    }
+    async with OwnWorkshop(
+        crafts, caps, settings, folder=settings.home, endpoints=config.endpoints, announce=announce
+    ) as workshop:
+        await workshop.prepare()
+        worker = Worker(
+            agent=agent,
+            roles=tuple(
+                RoleCard(name=name, handles=HANDLES[name], about=craft.role.about()) for name, craft in crafts.items()
+            ),
+            workshop=workshop,
+            bus=bus,
+            stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
+            files=lambda _: store.files,
+            work=settings.home / "work",
+            slots=OWN_SLOTS,
+            terms=terms,
+            nonce=new_id(),
+        )
+        await worker.run()
+
+
+HANDLES = {"planner": "PlanRequested", "critic": "ReviewRequested"}
+
+
+def _model_of(role: str, config: HubConfig, settings: Settings) -> str:
+    own = config.roles.get(role)
+    return (own.model if own else None) or config.model or settings.model or ""

@@ -1,0 +1,147 @@
+"""What an attached worker's roles are made of and work with: by its own configuration, within its own caps.
+
+Nothing that a request says loads code here: roles are those that the worker was started with, tools those that its
+owner allows, models those that it can reach with its own keys.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+from agents.briefing import Briefing
+from agents.context import Means
+from agents.errors import AgentsError, ModelUnavailable
+from agents.model import Model, Prepared
+from agents.role import Role
+from agents.sandbox import Sandbox
+from agents.sandboxes import SANDBOXES
+from bus import lookup
+from bus.errors import BusError
+from bus.setup import Endpoint, RoleSetup
+from swarm.errors import MissingPart, SwarmError
+from swarm.model_choice import open_model, place_of
+from swarm.parts import load_tool
+from swarm.settings import Settings
+from swarm.worker_caps import WorkerCaps, capped, refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Craft:
+    """A role that a worker brings: its class, and what it is made with."""
+
+    role: type[Role[Any, Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    """The model for requests that name none."""
+
+
+class OwnWorkshop:
+    """Meets `swarm.worker.Workshop` for requests from elsewhere. Use it with `async with`; it closes what it opened."""
+
+    def __init__(
+        self,
+        crafts: Mapping[str, Craft],
+        caps: Mapping[str, WorkerCaps],
+        settings: Settings,
+        *,
+        folder: Path,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        calls: int = 64,
+        sandbox: str | None = None,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._crafts = crafts
+        self._caps = caps
+        self._settings = settings
+        self._folder = folder
+        self._endpoints = endpoints or {}
+        self._calls = calls
+        self._sandbox_name = sandbox
+        self._announce = announce
+        self._models: dict[str, Model] = {}
+        self._means: dict[tuple[object, ...], Means] = {}
+        self._sandbox: Sandbox | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def prepare(self) -> None:
+        """Get ready what takes long for the models that are used where a request names none."""
+        for craft in self._crafts.values():
+            if craft.model and isinstance(model := self._model(craft.model), Prepared):
+                await model.prepare()
+
+    def role(self, name: str, spec: RoleSetup) -> Role[Any, Any]:  # noqa: ARG002 - its class is the worker's own
+        """Make a role. Raises `MissingPart`."""
+        craft = self._crafts[name]
+        try:
+            return craft.role(**craft.options)
+        except TypeError as error:
+            raise MissingPart(f"role {name!r} cannot be made with {sorted(craft.options)}: {error}") from error
+
+    def means(self, name: str, spec: RoleSetup) -> Means:
+        """Return what an agent of a role works with. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
+        model = spec.model or self._crafts[name].model
+        key = (name, model, spec.tools, spec.window, spec.temperature, spec.timeout_ms)
+        if key not in self._means:
+            table = self._caps[name].table
+            tools = [load_tool(table[tool], self._folder) for tool in spec.tools]
+            self._means[key] = Means(
+                model=self._model(model),
+                tools={tool.name: tool for tool in tools},
+                sandbox=self.sandbox,
+                window=spec.window,
+                temperature=spec.temperature,
+                timeout_s=spec.timeout_ms / 1000,
+            )
+        return self._means[key]
+
+    def narrowed(self, name: str, briefing: Briefing) -> Briefing:
+        """Return the briefing of a role that grants no more than this worker allows."""
+        found = capped(briefing, self._caps[name], name)
+        if not found.role.model:
+            role = found.role.model_copy(update={"model": self._crafts[name].model})
+            return replace(found, role=role)
+        return found
+
+    def refusal(self, name: str, briefing: Briefing) -> str | None:
+        """Return why a request cannot be worked on here; None where it can."""
+        why = refusal(briefing, self._caps[name], name)
+        if why is None:
+            try:
+                self.means(name, self.narrowed(name, briefing).role)
+            except (AgentsError, BusError, SwarmError) as error:
+                return str(error)
+        return why
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The sandbox to use; whether it works is found when it is first used."""
+        if self._sandbox is None:
+            name = self._sandbox_name or next(iter(SANDBOXES))
+            self._sandbox = cast("Sandbox", cast("Any", lookup.load(name, SANDBOXES))(python=None))
+        return self._sandbox
+
+    def _model(self, name: str) -> Model:
+        if not name:
+            raise ModelUnavailable("no model is named, and this worker has none of its own.", "Give one by --model.")
+        if name not in self._models:
+            place = place_of(
+                name,
+                self._endpoints,
+                self._settings,
+                calls=self._calls,
+                folder=self._folder,
+                announce=self._announce,
+            )
+            model = open_model(name, place)
+            self._stack.push_async_callback(model.close)
+            self._models[name] = model
+        return self._models[name]
