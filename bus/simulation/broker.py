@@ -20,7 +20,7 @@ from typing import Protocol
 
 from bus.errors import BusUnavailable
 from bus.simulation.loop import NOBODY
-from bus.topics import matches
+from bus.topics import Routes, matches
 from bus.transport import Message
 
 
@@ -113,6 +113,7 @@ class SimulatedBroker:
         self.tap: Callable[[str, str, Message], None] | None = None
         """Told (client, topic, message) of all that is handed to it, before it can be lost."""
         self._sessions: dict[str, Session] = {}
+        self._routes: Routes[Session] = Routes()
         self._retained: dict[str, Message] = {}
         self._unreachable: dict[str, float] = {}
         """Client -> until when no packet of it passes."""
@@ -132,6 +133,8 @@ class SimulatedBroker:
             known = self._sessions.get(client)
         goes_on = known is not None and keeps
         if known is None or not keeps:
+            if known is not None:
+                self._routes.remove(known)
             known = self._sessions[client] = Session(client, will_topic, keeps, receive_maximum)
         link = Link(port, client, asyncio.get_running_loop().create_future())
         known.link = link
@@ -149,7 +152,8 @@ class SimulatedBroker:
         if self.tap is not None:
             self.tap(link.client, topic, message)
         if not assured:
-            self._to_broker(link, lambda: self._take(topic, message, retain=retain, assured=False))
+            if self._routes[topic]:  # else nobody wants it, and it need not be carried
+                self._to_broker(link, lambda: self._take(topic, message, retain=retain, assured=False))
             return None
         if link.at_broker and not self.faults.delay_s and not link.blocked_until:  # nothing has to be waited for
             self._take(topic, message, retain=retain, assured=True)
@@ -157,13 +161,9 @@ class SimulatedBroker:
         acknowledged: asyncio.Future[bool] = link.lost.get_loop().create_future()
         link.pending[acknowledged] = None
 
-        def told() -> None:
-            if link.pending.pop(acknowledged, 0) is None and not acknowledged.done():
-                acknowledged.set_result(True)
-
         def came() -> None:
             self._take(topic, message, retain=retain, assured=True)
-            self._to_client(link, told)
+            self._acknowledged(link, acknowledged)
 
         self._to_broker(link, came)
         return acknowledged
@@ -174,19 +174,15 @@ class SimulatedBroker:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         link.pending[done] = None
 
-        def told() -> None:
-            if link.pending.pop(done, 0) is None and not done.done():
-                done.set_result(True)
-
         def came() -> None:
             session = self._session(link)
-            for pattern in patterns:
-                session.filters[pattern] = None
+            session.filters.update(dict.fromkeys(patterns))
+            self._route(session)
             for topic, message in self._retained.items():
                 if any(matches(pattern, topic) for pattern in patterns):
                     session.queue.append((topic, message, True))
             self._send_on(session)
-            self._to_client(link, told)
+            self._acknowledged(link, done)
 
         self._to_broker(link, came)
         return await done
@@ -198,6 +194,7 @@ class SimulatedBroker:
         def came() -> None:
             for pattern in patterns:
                 self._session(link).filters.pop(pattern, None)
+            self._route(self._session(link))
 
         self._to_broker(link, came)
 
@@ -274,6 +271,7 @@ class SimulatedBroker:
         self.counts["broker killed"] += 1
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
+            self._routes.remove(session)
             self.counts["forgotten as the broker was killed"] += len(session.queue) + len(session.unacknowledged)
             if session.link is not None:
                 session.link.at_broker = False
@@ -324,7 +322,17 @@ class SimulatedBroker:
     def _silent_for(self, link: Link, patience_s: float) -> None:
         asyncio.get_running_loop().call_later(patience_s, self._end, link, "nothing was heard of it", context=NOBODY)
 
+    def _acknowledged(self, link: Link, what: "asyncio.Future[bool]") -> None:
+        """Tell a client that a packet was taken: with no delay of its own, since the packet had one."""
+        if link.pending.pop(what, 0) is None and not what.done():
+            what.set_result(True)
+
     # At the broker
+
+    def _route(self, session: Session) -> None:
+        self._routes.remove(session)
+        if session.filters:
+            self._routes.add(session, session.filters)
 
     def _session(self, link: Link) -> Session:
         return self._sessions[link.client]
@@ -341,6 +349,7 @@ class SimulatedBroker:
         if not session.keeps:
             self.counts["forgotten as a session ended"] += len(session.queue) + len(session.unacknowledged)
             del self._sessions[link.client]
+            self._routes.remove(session)
         if will is not None:
             self._take(will, Message(None), retain=True, assured=True)
 
@@ -350,9 +359,8 @@ class SimulatedBroker:
             self._retained.pop(topic, None)
             if not empty:
                 self._retained[topic] = message
-        for session in tuple(self._sessions.values()):
-            if any(matches(pattern, topic) for pattern in session.filters):
-                self._offer(session, topic, message, retain=retain, assured=assured)
+        for session in self._routes[topic]:
+            self._offer(session, topic, message, retain=retain, assured=assured)
 
     def _offer(self, session: Session, topic: str, message: Message, *, retain: bool, assured: bool) -> None:
         faults, chance = self.faults, self.chance

@@ -79,14 +79,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
             timer = heapq.heappop(timers)
             if not timer.cancelled():
                 ready.append(timer)
-        self._calls += len(ready)
+        self._calls += (count := len(ready))
         if self._calls > BUSY:
             raise Stalled(f"time cannot pass: {BUSY} calls were made at {self._now:.3f} s, and there are more")
-        for _ in range(len(ready)):
+        frozen = self._frozen
+        for _ in range(count):
             handle: Any = ready.popleft()  # what follows is asyncio's own, between a loop and its handles
-            if handle.cancelled():
+            if handle._cancelled:  # noqa: SLF001
                 continue
-            if self._frozen and (parked := self._frozen.get(handle._context.get(process, ""))) is not None:  # noqa: SLF001
+            if frozen and (parked := frozen.get(handle._context.get(process, ""))) is not None:  # noqa: SLF001
                 parked.append(handle)
                 continue
             handle._run()  # noqa: SLF001

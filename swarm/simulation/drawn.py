@@ -92,7 +92,7 @@ def drawn_setup(chance: random.Random) -> Setup:
     """Draw a scenario: a few subtasks, with or without a planner, with limits that mostly do not matter."""
     mine = "swarm.simulation.drawn"
     tools = (f"{mine}:post", f"{mine}:order", f"{mine}:look")
-    count = chance.randint(2, 6)
+    count = chance.choice((1, 2, 2, 3, 4, 6))
     plan = tuple(_subtask(chance, number, count) for number in range(count))
     roles = {
         name: RoleSetup(model="simulated:model", max_tokens=200, deadline_ms=600_000, agents=chance.choice((2, 8)))
@@ -121,7 +121,7 @@ def drawn_setup(chance: random.Random) -> Setup:
 
 def _subtask(chance: random.Random, number: int, count: int) -> Subtask:
     needs = tuple(f"s{one}" for one in range(number) if chance.random() < 1 / count)
-    steps = [chance.choice(STEPS) for _ in range(chance.randint(1, 5))]
+    steps = [chance.choice(STEPS) for _ in range(chance.choice((1, 1, 2, 3, 5)))]
     accept = ({"ask": "It is well."},) if chance.random() < 0.2 else ()  # noqa: PLR2004 - one in five
     return Subtask(id=f"s{number}", role="busy", instruction=f"[s{number}] {' '.join(steps)}", needs=needs, accept=accept)
 
