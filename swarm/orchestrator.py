@@ -126,7 +126,7 @@ class Orchestrator:
     def tell(self, event: Event) -> None:
         """Hand in an event of the orchestrator's own edges, such as `RunPaused`."""
         self._local.append(self._own(event))
-        if self._nap is not None:
+        if self._nap is not None and not self._nap.expired():  # else it is about to look by itself
             self._nap.reschedule(0)
 
     def take_agent(self, agent: str, card: AgentCard | None, why: str) -> None:
