@@ -107,7 +107,7 @@ class Hub:
         if not self.present:
             return
         await self.bus.publish_note(
-            topics.hub_card(self.name), card(HubCard(nonce=self.nonce, software=VERSION)), retain=True
+            topics.hub_card(self.name), card(HubCard(nonce=self.nonce, software=VERSION, time=utc_now())), retain=True
         )
 
     # Runs
