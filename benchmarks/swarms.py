@@ -1,17 +1,14 @@
 """Hubs and agents over a real broker, with roles that do next to nothing: what is left is ours.
 
 `python -m benchmarks.swarms hub|agent …` is one of them in a process of its own; it says `ready` and then answers each
-line on its standard input with one of JSON (`Told`).
+line on its standard input with one of JSON (`about`).
 """
 
 import argparse
 import asyncio
 import json
-import os
 import resource
-import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,7 +37,6 @@ from swarm.ownership import this_process
 from swarm.runtime import fewer_collections, new_id
 from swarm.terms import Terms
 from swarm.worker import Worker
-from tests.support.broker import Broker, broker
 
 TEXT = "x" * 700
 """What a request asks, and what a reply says: about 1 KB with all around it."""
@@ -232,20 +228,15 @@ class Child:
         """Its process id."""
         return self.process.pid
 
-    async def told(self) -> dict[str, float]:
-        """Return what it says of itself: CPU seconds, MiB in memory, messages."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(b"?\n")
-        return json.loads(await self.process.stdout.readline())
-
-    async def do(self, what: str) -> None:
-        """Give it a command and wait until it has been carried out."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
+    async def do(self, what: str) -> dict[str, float]:
+        """Give it a command, and return what it says of itself once it has carried it out (`about`)."""
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("it was started without pipes")
         self.process.stdin.write(what.encode() + b"\n")
-        if not await self.process.stdout.readline():
+        if not (line := await self.process.stdout.readline()):
             raise RuntimeError("the process has ended")
+        said: dict[str, float] = json.loads(line)
+        return said
 
 
 @asynccontextmanager
@@ -256,8 +247,7 @@ async def child(*arguments: str) -> AsyncIterator[Child]:
         sys.executable, "-m", "benchmarks.swarms", *arguments, stdin=pipe, stdout=pipe
     )
     try:
-        assert process.stdout is not None
-        if await process.stdout.readline() != b"ready\n":
+        if process.stdout is None or await process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"{arguments} did not start")
         yield Child(process)
     finally:
@@ -270,6 +260,11 @@ def resident_mib() -> float:
     """Return how much memory this process has in RAM."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 2**20
+
+
+def about(**more: float) -> str:
+    """Return what a process says of itself: CPU seconds, MiB in memory, and what else there is."""
+    return json.dumps({"cpu_s": process_time(), "mib": resident_mib(), **more})
 
 
 async def commands() -> AsyncIterator[str]:
@@ -298,8 +293,7 @@ async def be_hub(url: str, place: str, name: str) -> None:
                     await there(hub, int(count))
                 case _:
                     pass
-            told = {"cpu_s": process_time(), "mib": resident_mib(), "results": results.count, "runs": len(hub.runs)}
-            print(json.dumps(told), flush=True)
+            print(about(results=results.count, ended=results.ended, runs=len(hub.runs)), flush=True)
 
 
 async def be_agent(url: str, place: str, name: str, slots: int, takes_s: float) -> None:
@@ -307,7 +301,7 @@ async def be_agent(url: str, place: str, name: str, slots: int, takes_s: float) 
     async with an_agent(url, Path(place), name, slots=slots, takes_s=takes_s):
         print("ready", flush=True)
         async for _ in commands():
-            print(json.dumps({"cpu_s": process_time(), "mib": resident_mib()}), flush=True)
+            print(about(), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,7 +8,6 @@ usual in them is read directly; what is not is left to `paho` as before.
 `PRIVATE_NAMES` lists what this puts in place of `paho`'s own, or uses; a test fails when one moves.
 """
 
-import asyncio
 import struct
 from collections.abc import Callable
 from functools import cached_property
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 
 from paho.mqtt.client import Client as Paho
 from paho.mqtt.client import MalformedPacket
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 PRIVATE_NAMES = (
@@ -69,9 +67,7 @@ class PackedOnce(Properties):
 class BrokerPackets:
     """Stands in for parts of one `paho` client. `arrived` and `confirmed` are called in its event loop."""
 
-    def __init__(
-        self, paho: Paho, arrived: Callable[[Incoming], None], confirmed: Callable[[int, int], None]
-    ) -> None:
+    def __init__(self, paho: Paho, arrived: Callable[[Incoming], None], confirmed: Callable[[int, int], None]) -> None:
         self._paho: Any = paho
         self._arrived = arrived
         self._confirmed = confirmed
