@@ -16,7 +16,7 @@ from bus import topics
 from bus.cards import HubCard, card
 from bus.envelope import Envelope, Stamp
 from bus.errors import BusError, Conflict, Damaged, LogError, NotFound, StorageFailed
-from bus.event_log import Heartbeats, Owner, RunInfo
+from bus.event_log import Heartbeats, Owned, Owner, RunInfo
 from bus.events import Event, Fact, GoalSubmitted, RunMoved
 from bus.pubsub import Bus, Note, Received
 from bus.store import Store
@@ -239,16 +239,18 @@ class Hub:
                 log.warning("looking for runs whose hub is gone: %s", error)
             await asyncio.sleep(LOOK_S)
 
-    async def _orphans(self) -> list[RunInfo]:
-        owned = [info for info in await self.store.log.runs() if info.owner is not None and info.run not in self.runs]
+    async def _orphans(self) -> list[Owned]:
+        owned = [one for one in await self.store.log.owned(besides=self.owner) if one.run not in self.runs]
+        self._not_ours = {one.run: one.epoch for one in owned if self._not_ours.get(one.run) == one.epoch}
         if not owned:
             return []
         if isinstance(self.store.log, Heartbeats):
-            silent = await self.store.log.silent({info.owner for info in owned if info.owner}, SILENT_S)
-            return [info for info in owned if info.owner in silent]
-        return [info for info in owned if info.owner is not None and is_gone(info.owner)]
+            silent = await self.store.log.silent({one.owner for one in owned}, SILENT_S)
+            return [one for one in owned if one.owner in silent]
+        gone = {owner for owner in {one.owner for one in owned} if is_gone(owner)}
+        return [one for one in owned if one.owner in gone]
 
-    async def _take_over(self, info: RunInfo) -> None:
+    async def _take_over(self, info: Owned) -> None:
         if self._not_ours.get(info.run) == info.epoch:
             return
         client = await self.client_of(info.run)
