@@ -135,7 +135,10 @@ class Orchestrator:
         self.tell(said(agent, card, why, known=lambda role: setup is None or role in setup.roles))
 
     async def moved(self) -> None:
-        """Tell those that work on this run, by its log, that this hub owns it now."""
+        """Tell those that work on this run, by its log, that this hub owns it now.
+
+        A request of which nothing was heard is said again: the other hub may have died before it could say it.
+        """
         for lease, work in self.state.leases.items():
             agent = work.agent or ""
             self._held[lease] = agent
@@ -145,6 +148,9 @@ class Orchestrator:
             if self.rights is not None:
                 self.rights.give(agent, lease, readable(await self._briefing(work)))
             self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
+            if not work.heard:
+                async for request in self.log.read(self.state.run, work.given_at, work.given_at):
+                    await self._request(request, agent)
         await self._out.flush()
 
     async def _wait(self, get: Callable[[], Awaitable[Received[Any]]]) -> Received[Any] | None:
