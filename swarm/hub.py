@@ -188,6 +188,7 @@ class Hub:
         except Conflict:
             self.announce(f"{run} is with another hub now")
         finally:
+            orchestrator.let_go()
             self.runs.pop(run, None)
 
     async def _orchestrate(self, orchestrator: Orchestrator, first: Sequence[Event], *, moved: bool) -> None:

@@ -55,6 +55,9 @@ from swarm.outgoing import Outgoing
 from swarm.roster import said
 from swarm.terms import IN_ONE_PROCESS, Terms
 
+LONGEST_LEASE = 200
+"""Characters; of what an agent says of others no more is kept, or said back."""
+
 Arrival = tuple[Envelope, str | None]
 """An envelope and the agent that sent it; None for the orchestrator's own edges."""
 
@@ -137,7 +140,7 @@ class Orchestrator:
     async def moved(self) -> None:
         """Tell those that work on this run, by its log, that this hub owns it now.
 
-        A request of which nothing was heard is said again: the other hub may have died before it could say it.
+        One that does not have a lease hands it back: the other hub may have died before it could say the request.
         """
         for lease, work in self.state.leases.items():
             agent = work.agent or ""
@@ -148,10 +151,13 @@ class Orchestrator:
             if self.rights is not None:
                 self.rights.give(agent, lease, readable(await self._briefing(work)))
             self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
-            if not work.heard:
-                async for request in self.log.read(self.state.run, work.given_at, work.given_at):
-                    await self._request(request, agent)
         await self._out.flush()
+
+    def let_go(self) -> None:
+        """Take back the rights to files that were given for this run's leases; they are for its owner to give."""
+        if self.rights is not None:
+            for lease, agent in self._held.items():
+                self.rights.take_back(agent, lease)
 
     async def _wait(self, get: Callable[[], Awaitable[Received[Any]]]) -> Received[Any] | None:
         """Wait for a message, for a local event, or until the next deadline."""
@@ -190,7 +196,7 @@ class Orchestrator:
 
     def _note(self, note: Note, agent: str) -> Arrival | None:
         """Take word of a lease: it is accepted, worked on, or not wanted."""
-        lease = str(note.fields.get("lease", ""))
+        lease = str(note.fields.get("lease", ""))[:LONGEST_LEASE]
         if self._held.get(lease) != agent or lease not in self.state.leases:
             self._unknown[agent, lease] = None
             self.dropped[Admission.LATE.value] += 1
@@ -200,6 +206,8 @@ class Orchestrator:
         if note.kind == "declined":
             why = f"{agent} declined: {str(note.fields.get('why', ''))[:400]}"
             return self._own(AssignmentEnded(lease=lease, why=why, kind="declined")), None
+        if note.kind == "not_held":
+            return self._own(AssignmentEnded(lease=lease, why=f"{agent} does not have it", kind="not_held")), None
         return None
 
     async def _take(self, arrivals: Iterable[Arrival]) -> None:

@@ -180,7 +180,7 @@ def _free_agent(state: RunState, role: str) -> str | None:
     setup = state.role(role)
     if setup is not None and state.at_work.get(role, 0) >= setup.agents:
         return None
-    offering = [agent for agent in state.agents.values() if agent.offers(role)]
+    offering = [agent for agent in state.agents.values() if agent.slots and agent.offers(role)]
     free = [agent for agent in offering if agent.slots > agent.busy]
     if not free:
         return None

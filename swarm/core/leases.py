@@ -64,7 +64,7 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
     version = state.agents[event.agent].versions.get(work.role, "")
     work.forked = work.forked or bool(work.journal and version != work.version)
     work.version = version
-    work.given_at, work.given_ms = envelope.sequence, envelope.elapsed_ms
+    work.given_ms = envelope.elapsed_ms
     # What an earlier lease asked and never told is not coming any more.
     for key in work.open_calls:
         state.ledger.settle_unproven(key)
@@ -158,7 +158,7 @@ def assignment_ended(state: RunState, _: Envelope, event: AssignmentEnded) -> No
     agent = state.agents.get(work.agent or "")
     if agent is not None and event.kind == "declined":
         agent.declined.add(work.role)
-    elif agent is not None:
+    elif agent is not None and event.kind != "not_held":
         agent.lost += 1
     take_back(state, work)
     state.pause_wanted = event.pause

@@ -115,10 +115,8 @@ class Work:
     """The lease that ended without a reply, while no other was given: what still comes under it counts."""
     lost_by: str | None = None
     """The agent that had it."""
-    given_at: int = 0
-    """Position at which it was last handed out."""
     given_ms: int = 0
-    """Running time at which it was."""
+    """Running time at which it was last handed out."""
     deadline_ms: int = 0
     journal: dict[tuple[str, Path, int], int] = field(default_factory=dict)
     """(type, path, try) -> position of each of its recorded effects, in the order of the log.
