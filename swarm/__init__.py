@@ -17,6 +17,9 @@ orchestrator.py edge of the core · intake.py what is recorded together · worke
                 · merging.py the bytes of files that two changed
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
+submission.py   a scenario on its way to a hub · submission_bounds.py how much of one · refusals.py what none may hold
+                · hub_config.py what a hub brings and allows · worker_caps.py what a worker lends
+                · caps.py where a wish and a cap meet
 broker_config.py what a broker is told · quick_broker.py one for a try · bus_doctor.py what one does
                 · findings.py of `swarm doctor`
 testing.py      for authors of roles and tools
