@@ -97,7 +97,7 @@ class Desk:
                     return  # another hub may have the run
         answer = await self.shelf.answer(client, note)
         if answer is not None:
-            await self._say(client, answer.kind, answer.fields)
+            await self._publish(topics.client_files(client), answer)
 
     async def _grant(self, client: str, run: str) -> None:
         """Let a client have the files of a run of its own."""
@@ -129,10 +129,13 @@ class Desk:
             await self._say(client, kind, {"id": call_id, "hub": self.hub.name, **answer})
 
     async def _say(self, client: str, kind: str, fields: Answer) -> None:
+        await self._publish(topics.client_answer(client), Note(kind, fields))
+
+    async def _publish(self, topic: str, note: Note) -> None:
         try:
-            await self.hub.bus.publish_note(topics.client_answer(client), Note(kind, fields))
+            await self.hub.bus.publish_note(topic, note)
         except BusError as error:
-            log.info("client %s was not answered: %s", client, error)
+            log.info("a client was not answered on %s: %s", topic, error)
 
     # Calls
 

@@ -39,6 +39,7 @@ from swarm.scenario.model import Scenario
 from swarm.serving import serve
 from swarm.settings import Settings
 from swarm.submission import SUBMITTING, pack
+from swarm.submitting import sender
 from swarm.worker_caps import worker_caps
 from tests.support.broker import broker
 from tests.support.endpoint import Body, ChatEndpoint, Reply
@@ -390,3 +391,29 @@ async def lie(bus: Bus, transport: MqttTransport, to_hub: str, run: str, seen: l
     assert link is not None
     for payload in (b"no json", b"{}", b'{"type":"swarm.ResultSubmitted.v1"}', b"[" * 10_000, b"\xff" * 900_000):
         await link.publish(to_hub, payload, qos=1, retain=False, properties=None)
+
+
+async def test_the_files_of_a_submission_go_to_the_hub_and_those_of_its_outcome_come_back(tmp_path: Path) -> None:
+    (tmp_path / "material").mkdir()
+    (tmp_path / "material" / "large.txt").write_text("x" * 300_000)
+    (tmp_path / "material" / "small.txt").write_text("y")
+    async with (
+        ChatEndpoint(player(layers(1, 1))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+        client_on(there.url, announce=print) as client,
+    ):
+        written = {"name": "files", "goal": "Make all the files.", "workspace": "./material", "outcome": ["**"]}
+        scenario = Scenario.from_dict(written, folder=tmp_path, around=SUBMITTING)
+        run = launch.new_run_id(scenario.name)
+        submission, places = pack(scenario, run=run, client=client.name, home=tmp_path / "hub")
+        async with asyncio.timeout(20):
+            await client.submit(submission, sender(client, places))
+        log = await ended(client, run)
+        end = log[-1].event
+        assert isinstance(end, GoalAccepted)
+        files = client.files(client.hub_of(run), run)
+        got = {ref.path: await files.get(ref.sha256) for ref in end.files}
+    assert got["t0-0.txt"] == b"made by t0-0\n"
+    assert got["material/large.txt"] == b"x" * 300_000
