@@ -11,6 +11,7 @@ from bus import topics
 from bus.cards import RoleCard
 from bus.envelope import Envelope, Stamp
 from bus.events import Fact
+from bus.file_cache import FileCache
 from bus.pubsub import Bus
 from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
@@ -84,7 +85,8 @@ async def serve(
             await hub.announce_card()
 
         rights, mine = Rights(), Rights()
-        shelf, clients = Shelf(store.files, rights), Shelf(store.files, mine, under="run")
+        payloads = FileCache(settings.home / "payloads")
+        shelf, clients = Shelf(store.files, rights, payloads), Shelf(store.files, mine, payloads, under="run")
         transport = MqttTransport(
             url,
             source=f"/swarm/hub/{who.name}",

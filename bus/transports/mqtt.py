@@ -199,7 +199,8 @@ class MqttTransport:
         be written, `TooLarge` for what the broker does not take, `NotAllowed`, `BusUnavailable`.
         """
         validate_topic(topic)
-        by_claim = self._parcels is not None and not _carries_files(topic, message)
+        carries_files = _carries_files(topic, message)
+        by_claim = self._parcels is not None and not carries_files
         payload = wire.encode(
             message,
             source=self._source,
@@ -207,7 +208,7 @@ class MqttTransport:
             most=parcels.MOST_BYTES if by_claim else self._options.max_packet,
         )
         large = by_claim and len(payload) > INLINE_BYTES
-        if large or topic in self._lines:
+        if large or (topic in self._lines and not carries_files):
             async with self._lines.setdefault(topic, asyncio.Lock()):  # none overtakes one that is put into the store
                 if large:
                     payload = await self._claim_for(topic, payload)
