@@ -36,6 +36,8 @@ from swarm.workshop import Craft, OwnWorkshop
 
 OWN_SLOTS = 64
 """Requests to its own planner and critic that a hub works on at once."""
+SETTLES_S = 20.0
+"""How long a hub that starts leaves calls for files open that it cannot judge yet: it takes its runs up meanwhile."""
 SESSION_S = 3600
 """How long a broker keeps what comes for a hub that is away."""
 
@@ -86,7 +88,8 @@ async def serve(
 
         rights, mine = Rights(), Rights()
         payloads = FileCache(settings.home / "payloads")
-        shelf, clients = Shelf(store.files, rights, payloads), Shelf(store.files, mine, payloads, under="run")
+        shelf = Shelf(store.files, rights, payloads, settles_s=SETTLES_S)
+        clients = Shelf(store.files, mine, payloads, under="run")
         transport = MqttTransport(
             url,
             source=f"/swarm/hub/{who.name}",
