@@ -62,6 +62,8 @@ class Means:
     """Tokens of the model's context window, where known."""
     temperature: float | None = None
     timeout_s: float = 120.0
+    now: Callable[[], float] = time.time
+    """Seconds since 1970."""
 
 
 class Context:
@@ -227,7 +229,7 @@ class Context:
 
     async def now(self) -> float:
         """Return the time in seconds since 1970 (UTC); the recorded one when the role is run again."""
-        return await self._draw("now", time.time)
+        return await self._draw("now", self._means.now)
 
     async def random(self) -> float:
         """Return a random number from 0 to 1; the recorded one when the role is run again."""

@@ -7,6 +7,8 @@ topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish 
 transport.py   contract · transports/ one file each · parcels.py where payloads lie that are too large to travel
                broker_address.py where a broker is · broker_link.py one connection to it
                broker_queue.py what a subscription over it holds
+courier.py     files fetched and brought over a bus · file_notes.py in which words · file_parts.py part by part
+               courier_parcels.py large messages by the same way · file_cache.py what is kept of it, bounded
 event_log.py   contract · event_logs/ one file each · chain.py what they check alike
 store.py       an event log with its files: file_store.py, and marks: mark_store.py
                references.py which events name which files

@@ -174,6 +174,7 @@ def run_events(run: str) -> str:
 # Back again
 
 
+@lru_cache(maxsize=4096)
 def parse(topic: str) -> Address:
     """Take a topic of ours apart. Raises `ValueError` for any other."""
     match topic.split("/"):

@@ -49,6 +49,8 @@ class Client:
     """The hubs that are there, with their versions."""
     courier: Courier = field(init=False)
     """Brings the files of submissions, and takes those of outcomes."""
+    _places: dict[str, str] = field(default_factory=dict)
+    """Run -> hub that has it."""
     _waiting: dict[str, asyncio.Future[Note]] = field(default_factory=dict)
     _seen: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -109,6 +111,11 @@ class Client:
             raise _refusal(answer.fields)
         return answer
 
+    def hub_of(self, run: str) -> str:
+        """Return a hub that has a run, as far as we know; any that is there. Raises `MissingPart` where none is."""
+        place = self._places.get(run, "")
+        return place if place in self.hubs else self.any_hub()
+
     def any_hub(self) -> str:
         """Return a hub that is there. Raises `MissingPart` where none is."""
         if not self.hubs:
@@ -122,6 +129,28 @@ class Client:
 
     # Runs
 
+    async def find(self, name: str) -> str:
+        """Return the run that a person means: an id, a unique beginning of one, or `last`. Raises `UsageError`."""
+        runs: dict[str, str] = {}
+        for hub in sorted(self.hubs) or [self.any_hub()]:
+            answer = await self.call("list", hub=hub)
+            told = answer.fields.get("runs")
+            for one in told if isinstance(told, list) else ():
+                if isinstance(one, dict) and isinstance(run := one.get("run"), str):
+                    runs.setdefault(run, hub)
+                    self._places.setdefault(run, hub)
+        if name == "last" and runs:
+            return next(iter(runs))
+        found = [run for run in runs if run == name] or [run for run in runs if run.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        what = (
+            f"{name!r} could be {len(found)} runs"
+            if found
+            else f"there is no run {name!r} that you have submitted here"
+        )
+        raise UsageError(f"{what} ({', '.join((found or [*runs])[:5]) or 'none'}).")
+
     async def submit(
         self, submission: Submission, put: Callable[[str, str, str], Awaitable[None]]
     ) -> tuple[str, tuple[str, ...]]:
@@ -130,6 +159,7 @@ class Client:
         while True:
             answer = await self.call("submit", hub=hub, submission=submission)
             if answer.kind == "accepted":
+                self._places[submission.run] = hub
                 told = answer.fields.get("warnings", ())
                 return hub, tuple(str(one) for one in told) if isinstance(told, list) else ()
             wanted = answer.fields.get("files")
@@ -143,7 +173,7 @@ class Client:
         """Yield a run's log from a position to another, or to where it ends now."""
         position = start
         while end is None or position <= end:
-            answer = await self.call("lines", hub=self.any_hub(), run=run, **{"from": position})
+            answer = await self.call("lines", hub=self.hub_of(run), run=run, **{"from": position})
             found, length = answer.fields.get("lines"), answer.fields.get("length")
             if not isinstance(found, list) or not isinstance(length, int):
                 raise BadEnvelope("a hub answers what is no page of a log")

@@ -5,7 +5,7 @@ without waiting for anything itself, and share its commit: with a model that ans
 two. A kill in that time has the answer asked for again; so the time is that of a commit, and nobody holds a timer.
 """
 
-from time import monotonic
+import asyncio
 from typing import Any, Protocol
 
 from agents.turns import turns
@@ -36,12 +36,13 @@ class Inbox(Protocol):
 async def together(first: Received[Any], inbox: Inbox, state: RunState) -> list[Received[Any]]:
     """Return a message with all that came meanwhile, and where all of that can wait, with what follows at once."""
     batch = [first]
-    until = monotonic() + LINGER_S
+    now = asyncio.get_running_loop().time
+    until = now() + LINGER_S
     quiet = False
     while True:
         while len(batch) < BATCH and (more := inbox.get_nowait()) is not None:
             batch.append(more)
-        over = quiet or len(batch) == BATCH or monotonic() >= until
+        over = quiet or len(batch) == BATCH or now() >= until
         if over or not all(_can_wait(item, state) for item in batch):
             return batch
         quiet = await turns().quiet(LOOK_AGAIN)

@@ -126,7 +126,7 @@ class Orchestrator:
     def tell(self, event: Event) -> None:
         """Hand in an event of the orchestrator's own edges, such as `RunPaused`."""
         self._local.append(self._own(event))
-        if self._nap is not None:
+        if self._nap is not None and not self._nap.expired():  # else it is about to look by itself
             self._nap.reschedule(0)
 
     def take_agent(self, agent: str, card: AgentCard | None, why: str) -> None:
@@ -244,7 +244,7 @@ class Orchestrator:
             self._unknown[agent, lease] = None
 
     def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
-        self._out.add(self.bus.publish_note(topics.agent_control(agent), Note(kind, fields)))
+        self._out.add(self.bus.publish_note, topics.agent_control(agent), Note(kind, fields))
 
     def _acknowledge(self) -> None:
         """Tell agents up to where what they said is recorded, and which leases they hold no more."""
@@ -312,10 +312,10 @@ class Orchestrator:
                     cancel = True
                 case GoalAccepted() | GoalFailed():
                     cancel = True
-                    self._out.add(self.bus.publish(topics.run_outcome(run), envelope, retain=True))
+                    self._out.add(self.bus.publish, topics.run_outcome(run), envelope, retain=True)
                 case _:
                     pass
-            self._out.add(self.bus.publish(topics.run_event(run, type(event).__name__), envelope))
+            self._out.add(self.bus.publish, topics.run_event(run, type(event).__name__), envelope)
             if self.on_record is not None:
                 self.on_record(envelope)
         if cancel:
@@ -338,7 +338,7 @@ class Orchestrator:
                 self._keeper.given(envelope.id)
             if self.rights is not None:
                 self.rights.give(agent, envelope.id, readable(briefing))
-            self._out.add(self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments))
+            self._out.add(self.bus.publish, topics.agent_request(agent, self.state.run), envelope, attachments)
 
     async def _briefing(self, work: Work) -> Briefing:
         journal = [effect async for effect in read_at(self.log, self.state.run, [*work.journal.values()])]

@@ -26,18 +26,22 @@ def sender(client: Client, places: Mapping[str, Path]) -> Callable[[str, str, st
     return send
 
 
-async def followed(args: argparse.Namespace, client: Client, run: str, out: Path) -> int:
+async def followed(
+    args: argparse.Namespace, client: Client, run: str, out: Path, *, after: RunState | None = None
+) -> int:
     """Show a run until it has ended or is paused, take its files, tell its outcome and return the exit status.
+
+    `after`: as it stands, where it is followed from there.
 
     Stopped by a person, it only stops following: the run goes on at its hub.
     """
     from swarm.commands.report import report  # noqa: PLC0415 - a command's part, as all that prints
 
-    state = RunState(run)
+    state = after or RunState(run)
     view = view_for(sys.stderr, quiet=args.quiet, terminal_only=args.json)
     try:
         async with view:
-            async for envelope in client.follow(run):
+            async for envelope in client.follow(run, state.position + 1):
                 apply(state, envelope)
                 view.on_event(envelope)
     except asyncio.CancelledError:
@@ -46,7 +50,7 @@ async def followed(args: argparse.Namespace, client: Client, run: str, out: Path
     folder = None
     if state.ended is not None and state.ended.files:
         store = MemoryFileStore()
-        files = client.files(client.any_hub(), run)
+        files = client.files(client.hub_of(run), run)
         for ref in state.ended.files:
             await store.put(await files.get(ref.sha256))
         folder = await handover.hand_over(run, state.ended.files, store, out)

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -84,7 +83,8 @@ class Thinking:
         raise ModelFailed(reason, retryable=getattr(outcome, "kind", "") != "refused")
 
     async def _tries(self, ask: Ask, asked: ModelAsked) -> ModelAnswered | ModelTryFailed:
-        began = time.monotonic()
+        now = asyncio.get_running_loop().time
+        began = now()
         answered_before = self.model.health.answered
         kinds: dict[str, int] = {}
         while True:
@@ -97,7 +97,7 @@ class Thinking:
                     failure,
                     kinds[failure.kind],
                     self.model.health,
-                    time.monotonic() - began,
+                    now() - began,
                     self.patience_s,
                     random.random(),  # noqa: S311 - spreads the load, guards nothing
                     answered_before=answered_before,

@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-agents", action="store_true", help="bring no planner and critic of its own")
     parser.add_argument("--quiet", action="store_true", help="show no events of runs")
     parser.add_argument(
-        "--print-broker-config", action="store_true", help="print a configuration for mosquitto, and exit"
+        "--print-broker-config",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="print a configuration for mosquitto, or write it and its access list into a folder, and exit",
     )
 
 
@@ -34,11 +38,8 @@ def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     from swarm.errors import UsageError  # noqa: PLC0415 - loads little
 
-    if args.print_broker_config:
-        from swarm.broker_config import broker_config  # noqa: PLC0415 - only here
-
-        print(broker_config(), end="")  # noqa: T201 - the result
-        return 0
+    if args.print_broker_config is not None:
+        return _broker_config(args.print_broker_config)
     if not args.bus:
         raise UsageError("--bus: which broker? Such as --bus mqtt://127.0.0.1 (`swarm broker` starts one to try).")
     import asyncio  # noqa: PLC0415 - what runs agents loads here
@@ -90,4 +91,31 @@ async def _run(args: argparse.Namespace) -> int:
             await asyncio.wait({hub})
     if not hub.cancelled():
         hub.result()
+    return 0
+
+
+def _broker_config(folder: str) -> int:
+    from pathlib import Path  # noqa: PLC0415 - loads only where it is used
+
+    from swarm.broker_config import broker_config, config_files  # noqa: PLC0415 - likewise
+    from swarm.errors import MissingPart, UsageError  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import say  # noqa: PLC0415 - likewise
+
+    if not folder:
+        say(broker_config())
+        return 0
+    place = Path(folder).absolute()
+    try:
+        files = config_files(str(place), str(place))
+    except ValueError as error:
+        raise UsageError(f"--print-broker-config: {error}") from error
+    for name, text in files.items():
+        try:
+            with (place / name).open("x", encoding="utf-8") as stream:
+                stream.write(text)
+        except FileExistsError as error:
+            raise UsageError(f"{place / name} is there already, and nothing is ever overwritten.") from error
+        except OSError as error:
+            raise MissingPart(f"{place / name} cannot be written: {error.strerror}.") from error
+        say(f"wrote {place / name}")
     return 0
