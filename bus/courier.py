@@ -1,8 +1,8 @@
 """Edge of whoever has no disk in common with a hub: files are fetched and brought over the bus, and kept here.
 
-One courier serves a process. What it fetches is bounded in size and checked against its hash; what is lost on the way is
-asked for again, from where it stopped, and only after a while without any progress it gives up. One hash is on its way
-once at a time, whoever wants it.
+One courier serves a process. What it fetches is bounded in size and checked against its hash; what is lost on the way
+is asked for again, from where it stopped, and only after a while without any progress it gives up. One hash is on its
+way once at a time, whoever wants it.
 """
 
 import asyncio

@@ -15,6 +15,8 @@ runtime.py      puts it together · parts.py what its roles work with · clock.p
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request, marks
 orchestrator.py edge of the core · intake.py what is recorded together · worker.py edge of one role
                 · merging.py the bytes of files that two changed
+shelf.py        a hub's files for who has no disk in common with it · uploads.py part by part · file_rights.py who may
+                · file_service.py for agents, over the bus · hub_parcels.py large messages by the same way
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
 broker_config.py what a broker is told · quick_broker.py one for a try · bus_doctor.py what one does

@@ -602,7 +602,9 @@ def _qos_wanted(pattern: str) -> int:
 
 def _carries_files(topic: str, message: Message) -> bool:
     """Tell whether a message brings the very bytes that claims stand for; a client's go beside its other words."""
-    if topic.startswith(f"{ROOT}/submit/"):
-        return message.envelope is None and message.attachments.get("note") in FILE_NOTES
-    levels = topic.split("/")
-    return levels[2] in {"hub", "agent", "client"} and "files" in levels[4:6] if len(levels) > 5 else False
+    match topic.split("/")[2:]:
+        case ["hub", _, "files", _, _] | ["agent" | "client", _, _, "files"]:
+            return True
+        case ["submit", _, _]:
+            return message.envelope is None and message.attachments.get("note") in FILE_NOTES
+    return False

@@ -1,4 +1,4 @@
-"""Notes of files: reading undoes writing, over bytes too; and parts find together whatever becomes of them on the way."""
+"""Notes of files: reading undoes writing; parts find together whatever becomes of them on the way."""
 
 import hashlib
 import random
@@ -81,9 +81,7 @@ def content(size: int) -> bytes:
 
 
 def part(data: bytes, offset: int) -> Chunk:
-    return Chunk(
-        LEASE, hashlib.sha256(data).hexdigest(), len(data), offset, data[offset : offset + CHUNK_BYTES]
-    )
+    return Chunk(LEASE, hashlib.sha256(data).hexdigest(), len(data), offset, data[offset : offset + CHUNK_BYTES])
 
 
 SIZES = st.sampled_from([0, 1, ASKED_FIRST_BYTES, ASKED_FIRST_BYTES + 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5])

@@ -22,7 +22,14 @@ def ref(sha256: str) -> FileRef:
 def returned(*changed: str | None, whole: str | None = None) -> ToolReturned:
     files = tuple(FileChange(path="p", base=F, sha256=sha256, bytes=1) for sha256 in changed)
     return ToolReturned(
-        attempt=1, path=(0,), digest="", tool="t", arguments={}, output="", files=files, whole=ref(whole) if whole else None
+        attempt=1,
+        path=(0,),
+        digest="",
+        tool="t",
+        arguments={},
+        output="",
+        files=files,
+        whole=ref(whole) if whole else None,
     )
 
 

@@ -71,11 +71,18 @@ async def sides(tmp_path: Path, *, agent_receives: int = 100) -> AsyncIterator[S
             listening, heard = asyncio.Event(), asyncio.Queue[Note]()
             tasks = [
                 group.create_task(one)
-                for one in (service.run(), files.run(), client_files.run(), hear_clients(hub, clients, listening, heard))
+                for one in (
+                    service.run(),
+                    files.run(),
+                    client_files.run(),
+                    hear_clients(hub, clients, listening, heard),
+                )
             ]
             await asyncio.gather(service.started.wait(), files.listening(), client_files.listening(), listening.wait())
             transports = {"hub": hub_side, "agent": agent_side, "client": client_side}
-            yield Sides(hub, agent, client, files, client_files, agents, clients, rights, runs, store, transports, heard)
+            yield Sides(
+                hub, agent, client, files, client_files, agents, clients, rights, runs, store, transports, heard
+            )
             for task in tasks:
                 task.cancel()
 
