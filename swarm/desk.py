@@ -93,7 +93,11 @@ class Desk:
     async def _file(self, client: str, note: Note) -> None:
         """Take or give a part of a file: for a submission that waits, or of a run's outcome."""
         run = str(note.fields.get("run", ""))
-        if not self.rights.room(client, run) and not (note.fields.get("parcel") is True and self._expects(client, run)):
+        known = self.rights.room(client, run) > 0
+        if not known and note.fields.get("parcel") is True:
+            if note.kind == "put" and not self._expects(client, run):
+                return
+        elif not known:
             try:
                 await self._grant(client, run)
             except (UsageError, LogError):

@@ -106,6 +106,12 @@ class Shelf:
             raise NotFound(f"{who} has brought no payload {sha256} under {under[:80]!r}")
         return await self._store(parcel=True).get(sha256)
 
+    async def claimed(self, who: str, sha256: str) -> bytes:
+        """Return a payload that is claimed to somebody. Raises `NotFound` for any other."""
+        if not self.claims.has(who, sha256):
+            raise NotFound(f"no payload {sha256} is claimed to {who}")
+        return await self._store(parcel=True).get(sha256)
+
     async def keep_parcel(self, who: str, payload: bytes) -> str:
         """Keep a payload that is claimed to somebody, and return its SHA-256."""
         sha256 = await self._store(parcel=True).put(payload)

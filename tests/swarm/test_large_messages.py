@@ -182,6 +182,21 @@ async def test_a_claim_of_what_others_brought_is_dropped_and_counted(tmp_path: P
 
 
 @pytest.mark.services
+async def test_an_agent_on_the_connection_of_its_hub_gets_and_gives_large_messages_too(tmp_path: Path) -> None:
+    request, briefing = request_with_journal(300_000)
+    reply = envelope(ResultSubmitted(text="r" * 100_000), cause=LEASE, source="/swarm/agent/own/1")
+    async with (
+        sides(tmp_path) as at,
+        at.hub.subscribe(topics.agent_requests("own/1")) as requests,
+        at.hub.subscribe(topics.run_replies(HUB, RUN)) as replies,
+    ):
+        await at.hub.publish(topics.agent_request("own/1", RUN), request, {"briefing": briefing})
+        assert (await next_of(requests)).envelope == request
+        await at.hub.publish(topics.hub_reply(HUB, "own/1", RUN), reply)
+        assert (await next_of(replies)).envelope == reply
+
+
+@pytest.mark.services
 async def test_only_the_agent_that_a_payload_is_claimed_to_can_fetch_it(tmp_path: Path) -> None:
     async with sides(tmp_path) as at:
         claim = await HubParcels(HUB, at.agents, at.clients).put(topics.agent_request("eve/1", RUN), b"p" * 70_000)
