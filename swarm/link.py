@@ -69,18 +69,18 @@ async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]
     """Reach agents on a bus. Raises `BadAddress`, `BusUnavailable`, `NotAllowed`."""
     from bus.transports.mqtt import MqttTransport  # noqa: PLC0415 - only runs over a broker need it
 
-    hub = f"run-{secrets.token_hex(4)}"
-    terms, rights = Terms(), Rights()
-    payloads = tempfile.TemporaryDirectory(prefix="swarm-payloads-")
-    shelf = Shelf(store.files, rights, FileCache(Path(payloads.name)))
-    transport = MqttTransport(url, source=f"/swarm/hub/{hub}", parcels=HubParcels(hub, shelf, None), announce=announce)
-    own = f"{transport.user}/{hub}-"
+    with tempfile.TemporaryDirectory(prefix="swarm-payloads-") as folder:
+        hub = f"run-{secrets.token_hex(4)}"
+        terms, rights = Terms(), Rights()
+        shelf = Shelf(store.files, rights, FileCache(Path(folder)))
+        parcels = HubParcels(hub, shelf)
+        transport = MqttTransport(url, source=f"/swarm/hub/{hub}", parcels=parcels, announce=announce)
+        own = f"{transport.user}/{hub}-"
 
-    def backed(agent: str, lease: str, event: Fact) -> bool:
-        readable = rights.readable(agent, lease) | shelf.brought(agent, lease)
-        return agent.startswith(own) or not unbacked(event, readable)
+        def backed(agent: str, lease: str, event: Fact) -> bool:
+            readable = rights.readable(agent, lease) | shelf.brought(agent, lease)
+            return agent.startswith(own) or not unbacked(event, readable)
 
-    with payloads:
         async with transport, asyncio.TaskGroup() as group:
             bus = Bus(transport)
             roster = Roster(bus, terms.rejoin_s)

@@ -136,7 +136,7 @@ def agent_joined(state: RunState, _: Envelope, event: AgentJoined) -> None:
     state.agents[event.agent] = found
     for offer in event.brings:
         if state.role(offer.name) is None:
-            state.brought[offer.name] = RoleSetup(model="", about=offer.about, tools=offer.tools)
+            state.brought[offer.name] = RoleSetup(model="", about=offer.about, brought=True)
     for role in {*event.roles, *(known.roles if known else ())}:
         note_lack(state, role)
 
