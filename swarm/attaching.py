@@ -20,8 +20,8 @@ from bus.courier_parcels import CourierParcels, lease_of
 from bus.envelope import Stamp
 from bus.errors import BusError
 from bus.event_log import Files
+from bus.file_cache import FileCache
 from bus.pubsub import Bus
-from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
 from swarm.clock import utc_now
@@ -123,12 +123,9 @@ async def attach(
     )
     bus = Bus(transport)
     crafts = {one.name: Craft(one.role, model=model) for one in brought}
-    async with (
-        open_store(settings.home) as store,
-        OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop,
-    ):
+    async with OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop:
         await workshop.prepare()
-        courier = parcels.courier = Courier(bus, route_of_agent(agent), store.files)
+        courier = parcels.courier = Courier(bus, route_of_agent(agent), FileCache(settings.home / "fetched"))
 
         def files(assignment: Assignment) -> Files:
             return courier.files(lambda: assignment.hub, assignment.lease)

@@ -196,7 +196,8 @@ class MqttTransport:
         be written, `TooLarge` for what the broker does not take, `NotAllowed`, `BusUnavailable`.
         """
         validate_topic(topic)
-        by_claim = self._parcels is not None and not _carries_files(topic, message)
+        carries_files = _carries_files(topic, message)
+        by_claim = self._parcels is not None and not carries_files
         payload = wire.encode(
             message,
             source=self._source,
@@ -204,7 +205,7 @@ class MqttTransport:
             most=parcels.MOST_BYTES if by_claim else self._options.max_packet,
         )
         large = by_claim and len(payload) > INLINE_BYTES
-        if large or topic in self._lines:
+        if large or (topic in self._lines and not carries_files):
             async with self._lines.setdefault(topic, asyncio.Lock()):  # none overtakes one that is put into the store
                 if large:
                     payload = await self._claim_for(topic, payload)
@@ -573,7 +574,9 @@ def _qos_wanted(pattern: str) -> int:
 
 def _carries_files(topic: str, message: Message) -> bool:
     """Tell whether a message brings the very bytes that claims stand for; a client's go beside its other words."""
-    if topic.startswith(f"{ROOT}/submit/"):
-        return message.envelope is None and message.attachments.get("note") in FILE_NOTES
-    levels = topic.split("/")
-    return levels[2] in {"hub", "agent", "client"} and "files" in levels[4:6] if len(levels) > 5 else False
+    match topic.split("/")[2:]:
+        case ["hub", _, "files", _, _] | ["agent" | "client", _, _, "files"]:
+            return True
+        case ["submit", _, _]:
+            return message.envelope is None and message.attachments.get("note") in FILE_NOTES
+    return False
