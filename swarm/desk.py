@@ -122,6 +122,8 @@ class Desk:
 
     async def _grant(self, client: str, run: str) -> None:
         """Let a client have the files of a run of its own."""
+        if run in self.hub.runs:
+            return  # its files are for when it has ended
         info = await self._mine(client, {"run": run})
         state = await fold(self.hub.store.log, info.run)
         files = [*state.tree.values(), *(state.ended.files if state.ended else ())]
