@@ -33,6 +33,10 @@ demo: $(VENV)/.installed bubblewrap ## run scenarios/first_steps.yaml live, with
 test: $(VENV)/.dev bubblewrap ## the tests, without network and without a model
 	$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=ci $(PYTEST_ARGS)
 
+.PHONY: services
+services: $(VENV)/.dev mosquitto postgresql ## the tests that need a broker and a database: real ones, started by the tests
+	$(BIN)/python -m pytest -q -m services -n 2 $(PYTEST_ARGS)
+
 .PHONY: test-all
 test-all: bubblewrap ## the tests on each Python from 3.11 on that is here
 	@for one in python3.11 python3.12 python3.13; do \
@@ -72,6 +76,15 @@ clean: ## remove the environment, caches and builds; runs (.swarm) stay
 .PHONY: bubblewrap
 bubblewrap:
 	$(call need,command -v bwrap,bubblewrap (shuts code in that a model wrote),bubblewrap)
+
+# Debian keeps servers off the path of ordinary users.
+.PHONY: mosquitto
+mosquitto:
+	$(call need,PATH="$$PATH:/usr/sbin" command -v mosquitto,mosquitto (an MQTT broker),mosquitto)
+
+.PHONY: postgresql
+postgresql:
+	$(call need,{ ls /usr/lib/postgresql/*/bin/postgres || command -v postgres; },PostgreSQL (a database server),postgresql)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -174,6 +174,8 @@ def canonical_json(value: object) -> bytes:
 
 
 def _canonical(value: object) -> object:
+    if isinstance(value, str):  # most are, and to ask for a mapping takes longest
+        return value
     if isinstance(value, Mapping):
         # RFC 8785, section 3.2.3: keys are sorted by their UTF-16 code units.
         return {key: _canonical(value[key]) for key in sorted(value, key=_utf16)}

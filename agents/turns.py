@@ -14,12 +14,12 @@ class Turns:
 
     def __init__(self) -> None:
         self.now = 0
-        self._waiting: list[tuple[int, int, Callable[[bool], None]]] = []
+        self._waiting: list[tuple[int, int, Callable[[bool], object]]] = []
         self._last: list[tuple[int, asyncio.Future[bool]]] = []
         self._calls = 0
         self._turning = False
 
-    def call_at(self, turn: int, callback: Callable[[bool], None]) -> None:
+    def call_at(self, turn: int, callback: Callable[[bool], object]) -> None:
         """Call back once the loop is past a turn to come, or idle: then with True. A callback does not raise."""
         self._begin()
         self._calls += 1
@@ -46,7 +46,8 @@ class Turns:
             due.append(heapq.heappop(self._waiting)[2])
         for callback in due:
             callback(idle)
-        self._end_waits(quiet=idle and not due)
+        if self._last:
+            self._end_waits(quiet=not self._waiting and is_idle(loop))
         self._turning = bool(self._waiting or self._last)
         if self._turning:
             loop.call_soon(self._turn)

@@ -73,9 +73,19 @@ class BrokerAddress:
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{host}:{self.port}"
 
     @property
+    def name(self) -> str:
+        """Who we are, as it stands in topics: a worker makes its own topics of it before it connects."""
+        return self.user or ANONYMOUS
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the broker is on this machine."""
+        return self.host in _LOOPBACK
+
+    @property
     def guarded(self) -> bool:
         """Tell whether nobody on the way can listen or pretend: encrypted and with login, or on this machine."""
-        return self.host in _LOOPBACK or (self.tls and (self.user is not None or self.cert is not None))
+        return self.is_local or (self.tls and (self.user is not None or self.cert is not None))
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Return what checks the broker's certificate, None for an address without TLS. Raises `BadAddress`."""

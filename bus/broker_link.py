@@ -8,6 +8,7 @@ A link is used once. A new connection is a new link, so nothing of an old one is
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
@@ -31,6 +32,8 @@ from bus.errors import BusUnavailable, NotAllowed, TooLarge
 PRIVATE_NAMES = ("_client", "_on_connect", "_on_disconnect")
 """Of `aiomqtt.Client`."""
 CONNECT_TIMEOUT_S = 5.0
+_SILENT = logging.getLogger("swarm.bus.client")
+_SILENT.setLevel(logging.CRITICAL)  # what it would say of lost connections is said here, once and in words
 PACKET_OVERHEAD = 1024
 """Room in a packet for the topic and all else that is not payload."""
 
@@ -82,6 +85,8 @@ class LinkOptions:
     """Begin a new session, whatever the broker kept for this client id."""
     will_topic: str | None = None
     """A topic that the broker clears when we are gone without a word."""
+    qos_of: Callable[[str], int] = lambda _: 1
+    """The QoS with which what matches a filter is to come."""
 
 
 class Refusal(BusUnavailable):
@@ -97,6 +102,8 @@ class BrokerLink:
         """The broker kept our session: what was not acknowledged comes again."""
         self.max_packet = options.max_packet
         """The largest packet that both sides take, in bytes."""
+        self.in_flight = _MOST_IN_FLIGHT
+        """How many messages may be on their way to the broker at once."""
         self.subscription_ids = True
         """The broker tells by which filters a message came."""
         self._options = options
@@ -175,13 +182,12 @@ class BrokerLink:
 
     async def subscribe(self, filters: Sequence[tuple[str, int | None]], *, retained: bool = True) -> None:
         """Subscribe to filters, each with its identifier or None. Raises `BusUnavailable`, `NotAllowed`."""
-        options = SubscribeOptions(
-            qos=1,
-            retainAsPublished=True,
-            retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
-            if retained
-            else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
+        handling = (
+            SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
         )
+        options = [
+            SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=handling) for qos in (0, 1)
+        ]
         if not self.subscription_ids:
             filters = [(pattern, None) for pattern, _ in filters]
         plain = [pattern for pattern, identifier in filters if identifier is None]
@@ -192,7 +198,7 @@ class BrokerLink:
                 identified.SubscriptionIdentifier = identifier
                 groups.append(([pattern], identified))
         for patterns, properties in groups:
-            wanted = [(pattern, options) for pattern in patterns]
+            wanted = [(pattern, options[self._options.qos_of(pattern)]) for pattern in patterns]
             reasons = await self._race(self._client.subscribe(wanted, properties=properties))
             for pattern, reason in zip(patterns, reasons, strict=True):
                 if reason.value >= _FAILURE:
@@ -215,7 +221,8 @@ class BrokerLink:
         options, address = self._options, self._options.address
         connect = _properties(PacketTypes.CONNECT)
         connect.ReceiveMaximum = options.receive_maximum
-        connect.MaximumPacketSize = options.max_packet
+        # No maximum packet size: told of one, mosquitto 2.0 drops what is larger but counts it against receive maximum
+        # for ever, so that anybody could make us deaf. What is too large is dropped when it has come.
         if options.session_expiry_s:
             connect.SessionExpiryInterval = options.session_expiry_s
         will = None
@@ -227,6 +234,7 @@ class BrokerLink:
             username=address.user,
             password=address.password,
             identifier=options.client_id,
+            logger=_SILENT,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=will,
             keepalive=options.keepalive_s,
@@ -262,7 +270,8 @@ class BrokerLink:
             return
         self._connected = True
         self.session_present = flags.session_present
-        self._window = asyncio.Semaphore(min(getattr(properties, "ReceiveMaximum", 65_535), _MOST_IN_FLIGHT))
+        self.in_flight = min(getattr(properties, "ReceiveMaximum", 65_535), _MOST_IN_FLIGHT)
+        self._window = asyncio.Semaphore(self.in_flight)
         self.max_packet = min(self.max_packet, getattr(properties, "MaximumPacketSize", self.max_packet))
         self.subscription_ids = bool(getattr(properties, "SubscriptionIdentifierAvailable", 1))
         self._client._on_connect(paho, data, flags, reason, properties)  # noqa: SLF001 - see the module
@@ -397,9 +406,9 @@ class BrokerLink:
                 f"{address}: the broker's certificate is not trusted: {cause.verify_message}. "
                 f"Name the file of who signed it: mqtts://…?ca=FILE"
             )
-        if isinstance(cause, ssl.SSLError):
-            return Refusal(
-                f"{address}: no encrypted connection came about ({cause.reason or cause}). "
+        if isinstance(cause, ssl.SSLError) or (address.tls and isinstance(cause, ConnectionResetError)):
+            return BusUnavailable(
+                f"{address}: no encrypted connection came about ({getattr(cause, 'reason', None) or cause}). "
                 f"Is the port one for mqtts, and a certificate of ours wanted (?cert=FILE&key=FILE)?"
             )
         if isinstance(cause, socket.gaierror):

@@ -1,8 +1,8 @@
 """What a subscription over a broker holds: deliveries in order, each held at the broker until it is dealt with.
 
-The queue has no bound of its own: what the broker sends un-acknowledged is bounded by receive maximum, and a claim
-takes no more room than its note. A claim is redeemed when its turn comes, by whoever takes it; until then it stands at
-the head, and other subscriptions of the same connection go on.
+The queue has no bound of its own: what the broker sends un-acknowledged is bounded by receive maximum. A claim is
+redeemed when its turn comes, by whoever takes it; until then it stands at the head, and other subscriptions of the same
+connection go on.
 """
 
 import asyncio
@@ -50,11 +50,13 @@ class BrokerSubscription:
         self._redeem = redeem
         self._redeeming = asyncio.Lock()
         self._queue: deque[Waiting] = deque()
-        self._unacknowledged: dict[int, Hold | None] = {}
+        self._unacknowledged: dict[int, Hold] = {}
         self._consumers: deque[asyncio.Future[None]] = deque()
         self._last = 0
         self._closed = False
         self._why: Exception | None = None
+        self.claims_held = 0
+        """Claims that wait here and at the broker."""
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -108,6 +110,8 @@ class BrokerSubscription:
                 return  # another consumer was here
             head = self._queue[0]
             head.message = await self._redeem(head.topic, head.claim)
+            if head.hold is not None:
+                self.claims_held -= 1
             if head.message is None:
                 self._queue.popleft()
                 if head.hold is not None:
@@ -135,22 +139,25 @@ class BrokerSubscription:
     def put(self, waiting: Waiting) -> None:
         """Add a delivery at the end."""
         self._queue.append(waiting)
+        if waiting.message is None and waiting.hold is not None:
+            self.claims_held += 1
         if self._consumers:
             self._call()
 
-    def close(self, why: Exception | None = None) -> None:
+    def close(self, why: Exception | None = None, *, forget: bool = True) -> None:
         """Take nothing more; what is queued can still be had. `why`: what `get` raises after that.
 
-        The broker keeps nothing for a closed subscription: it could give it to nobody else.
+        `forget`: the broker need not keep what was not acknowledged, since nobody will get it again; else it stays
+        there for the next connection of this session.
         """
         self._closed, self._why = True, why
-        for waiting in self._queue:
-            if waiting.hold is not None:
-                waiting.hold.release()
-                waiting.hold = None
-        for hold in self._unacknowledged.values():
-            if hold is not None:
-                hold.release()
+        holds = [waiting.hold for waiting in self._queue] + [*self._unacknowledged.values()]
         self._unacknowledged.clear()
+        for waiting in self._queue:
+            waiting.hold = None
+        self.claims_held = 0
+        for hold in holds:
+            if hold is not None and forget:
+                hold.release()
         while self._consumers:
             self._call()

@@ -14,11 +14,16 @@ from bus.event_log import Owner
 
 START = bytes(32)
 """What stands before the first record."""
+_UNFED = hashlib.sha256()
+"""Copied for each record: OpenSSL looks the algorithm up for each that is made, which takes a third of a hash."""
 
 
 def link(previous: bytes, line: bytes) -> bytes:
     """Return the hash of a record: SHA-256 of the hash before it and its canonical line."""
-    return hashlib.sha256(previous + line).digest()
+    hash_ = _UNFED.copy()
+    hash_.update(previous)
+    hash_.update(line)
+    return hash_.digest()
 
 
 def lines_after(position: int, records: Sequence[Envelope]) -> list[bytes]:

@@ -6,6 +6,7 @@ BusError
 ├── BadAddress         the address of a broker, or of what belongs to it, that cannot be understood
 ├── BusUnavailable     no broker answers, it refuses us, or the connection to it was lost for too long
 ├── NotAllowed         the broker does not let us write to a topic, or read it
+├── Refused            a hub does not take a file from us
 ├── BadArchive         a file that holds no run, or not all of it, or more than it may
 ├── NotFound           a short name, run, record or file that is not there
 └── LogError
@@ -40,6 +41,10 @@ class BusUnavailable(BusError):
 
 class NotAllowed(BusError):
     """The broker does not let us write to a topic, or read it; the text names it."""
+
+
+class Refused(BusError):
+    """A hub does not take a file from us; the text has its reason."""
 
 
 class BadArchive(BusError):

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 Kind = Literal[
     "agent_card", "agent_request", "agent_control", "agent_files",
     "hub_card", "hub_reply", "hub_files",
-    "submission", "client_answer", "run_event", "run_outcome",
+    "submission", "client_answer", "client_files", "run_event", "run_outcome",
 ]  # fmt: skip
 
 
@@ -112,6 +112,11 @@ def client_answer(client: str) -> str:
     return f"{ROOT}/client/{check_agent(client)}/answer"
 
 
+def client_files(client: str) -> str:
+    """Where hubs send a client the bytes it asked for."""
+    return f"{ROOT}/client/{check_agent(client)}/files"
+
+
 @lru_cache(maxsize=4096)
 def run_event(run: str, event: str) -> str:
     """Where a run's recorded events of one class are shown."""
@@ -169,6 +174,7 @@ def run_events(run: str) -> str:
 # Back again
 
 
+@lru_cache(maxsize=4096)
 def parse(topic: str) -> Address:
     """Take a topic of ours apart. Raises `ValueError` for any other."""
     match topic.split("/"):
@@ -184,6 +190,8 @@ def parse(topic: str) -> Address:
             found = Address("submission", client=check_agent(f"{user}/{instance}"))
         case ["swarm", "v1", "client", user, instance, "answer"]:
             found = Address("client_answer", client=check_agent(f"{user}/{instance}"))
+        case ["swarm", "v1", "client", user, instance, "files"]:
+            found = Address("client_files", client=check_agent(f"{user}/{instance}"))
         case _:
             found = None
     if found is None:

@@ -17,7 +17,8 @@ orchestrator.py edge of the core · intake.py what is recorded together · worke
                 · merging.py the bytes of files that two changed
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
-broker_config.py what a broker is told · quick_broker.py one for a try
+broker_config.py what a broker is told · quick_broker.py one for a try · bus_doctor.py what one does
+                · findings.py of `swarm doctor`
 testing.py      for authors of roles and tools
 errors.py       what can go wrong · version.py
 """

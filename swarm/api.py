@@ -9,7 +9,6 @@ from typing import Literal
 from bus.envelope import Envelope
 from bus.event_log import EventLog
 from swarm import finding, launch, preparing
-from swarm.errors import UsageError
 from swarm.outcome import Outcome
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings, read_settings
@@ -29,20 +28,19 @@ async def run(
 ) -> Outcome:
     """Run a scenario (a path, a dict of a file's keys, or a `Scenario`) and return what it came to.
 
-    `model`: `provider:name` for every role. `home`: where state lives, by default `$SWARM_HOME` or `./.swarm`. `out`:
-    the folder for the outcome's files. `on_event` is called with each `Envelope` once it is recorded. Cancelling pauses
-    the run; `resume` goes on with it. Raises `SwarmError` before the run begins; afterwards what happened is in the
-    outcome. Touches no signal handlers, no logging, no working directory, no environment.
+    `model`: `provider:name` for every role. `home`: where state lives, by default `$SWARM_HOME` or `./.swarm`.
+    `out`: the folder for the outcome's files. `bus`: the URL of a broker, whose agents work on it. `on_event` is
+    called with each `Envelope` once it is recorded. Cancelling pauses the run; `resume` goes on with it. Raises
+    `SwarmError` before the run begins; afterwards what happened is in the outcome. Touches no signal handlers, no
+    logging, no working directory, no environment.
     """
-    if bus is not None:
-        raise UsageError("runs over a broker (`bus=`) are not in this version")
     if isinstance(scenario, Mapping):
         scenario = Scenario.from_dict(scenario, inputs=inputs)
     elif not isinstance(scenario, Scenario):
         scenario = Scenario.load(scenario, inputs=inputs)
     settings = _settings(home, scenario.folder)
     ready = await preparing.prepare(scenario, settings, models=[model] if model else [])
-    return await launch.start(ready, settings, out=Path(out) if out else None, on_event=on_event)
+    return await launch.start(ready, settings, out=Path(out) if out else None, bus=bus, on_event=on_event)
 
 
 async def resume(

@@ -21,6 +21,7 @@ from bus.events import (
     SubtaskAssigned,
 )
 from bus.pubsub import Bus, Note
+from bus.references import files_of
 
 GRACE_S = 60.0
 """How long after its deadline an assignment is kept that no hub has a word on."""
@@ -146,6 +147,13 @@ class Assignment:
             raise ValueError(f"{reply_to!r:.80} is no topic for replies")
         if epoch >= self.epoch:
             self.reply_to, self.epoch = reply_to, epoch
+
+    def names(self) -> list[str]:
+        """Return the hashes of the files that are named by what is not recorded."""
+        found = {
+            ref.sha256: None for one in self._outbox.values() for ref in files_of(one.event) if ref.sha256 is not None
+        }
+        return [*found]
 
     async def say_again(self) -> None:
         """Send all that is not recorded, or not confirmed, once more, in its order."""

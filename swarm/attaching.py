@@ -15,11 +15,15 @@ from agents.role import Role
 from agents.roles import ROLES
 from bus import topics
 from bus.cards import RoleCard
+from bus.courier import Courier, route_of_agent
+from bus.courier_parcels import CourierParcels, lease_of
 from bus.envelope import Stamp
 from bus.errors import BusError
+from bus.event_log import Files
 from bus.pubsub import Bus
 from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
+from swarm.assignment import Assignment
 from swarm.clock import utc_now
 from swarm.errors import UsageError
 from swarm.model_choice import find
@@ -81,7 +85,7 @@ async def default_model(settings: Settings) -> str:
         return ""
 
 
-async def attach(  # noqa: PLR0917 - what a command line says
+async def attach(
     url: str,
     brought: Sequence[Brought],
     caps: Mapping[str, WorkerCaps],
@@ -107,9 +111,11 @@ async def attach(  # noqa: PLR0917 - what a command line says
 
     user = MqttTransport(url, announce=announce).user
     agent = f"{user}/{topics.check_name(instance)}"
+    parcels = CourierParcels(lease_of)
     transport = MqttTransport(
         url,
         source=f"/swarm/agent/{agent}",
+        parcels=parcels,
         receive_maximum=slots + 4,
         will_topic=topics.agent_card(agent),
         announce=announce,
@@ -122,14 +128,20 @@ async def attach(  # noqa: PLR0917 - what a command line says
         OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop,
     ):
         await workshop.prepare()
+        courier = parcels.courier = Courier(bus, route_of_agent(agent), store.files)
+
+        def files(assignment: Assignment) -> Files:
+            return courier.files(lambda: assignment.hub, assignment.lease)
+
         async with transport, asyncio.TaskGroup() as group:
+            at_files = group.create_task(courier.run(), name=f"{agent} and its files")
             worker = Worker(
                 agent=agent,
                 roles=tuple(one.card(sorted(caps[one.name].tools)) for one in brought),
                 workshop=workshop,
                 bus=bus,
                 stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
-                files=lambda _: store.files,
+                files=files,
                 work=settings.home / "work" / instance,
                 slots=slots,
                 terms=terms,
@@ -144,3 +156,4 @@ async def attach(  # noqa: PLR0917 - what a command line says
             except BusError as error:
                 announce(f"leaves without a word: {error}")
             at_work.cancel()
+            at_files.cancel()

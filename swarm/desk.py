@@ -19,19 +19,21 @@ from pydantic import JsonValue, ValidationError
 from agents.briefing import Offer
 from agents.errors import AgentsError
 from bus import topics
-from bus.errors import BusError, Conflict, LogError, NotFound
+from bus.errors import BusError, LogError, NotFound
 from bus.event_log import RunInfo
 from bus.events import CancelAsked, DoubtSettled, Event, GoalSubmitted, RunPaused, RunResumed
 from bus.pubsub import Note, Received
 from bus.setup import Limits
 from swarm.core.doubts import doubts
 from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
+from swarm.file_rights import Rights
 from swarm.hub import Hub
 from swarm.hub_config import HubConfig
 from swarm.preparing import prepare_for_agents
 from swarm.runtime import fold
 from swarm.scenario.trust import role_hashes
 from swarm.settings import Settings
+from swarm.shelf import Shelf
 from swarm.submission import Submission, unpack
 from swarm.version import VERSION
 
@@ -54,9 +56,13 @@ class Desk:
     hub: Hub
     config: HubConfig
     settings: Settings
-    files: Callable[[str, Note], Awaitable[None]] | None = None
-    """Takes what a client says of files."""
+    shelf: Shelf
+    """Of the clients' files: what they bring for submissions, and take of outcomes."""
+    rights: Rights
+    """Of clients, to these."""
     dropped: Counter[str] = field(default_factory=Counter)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it listens."""
     _awaited: dict[str, Submission] = field(default_factory=dict)
     """By run: submissions whose files are still to come."""
 
@@ -66,6 +72,7 @@ class Desk:
             self.hub.bus.subscribe(topics.submissions(), kinds=Note, capacity=1024) as inbox,
             asyncio.TaskGroup() as group,
         ):
+            self.started.set()
             room = asyncio.Semaphore(64)
 
             async def answered(received: Received[Note]) -> None:
@@ -79,18 +86,33 @@ class Desk:
                 await room.acquire()
                 group.create_task(answered(received), name="client")
 
-    def may_put(self, client: str, run: str) -> Submission | None:
-        """Return the submission for which a client may put files."""
-        submission = self._awaited.get(run)
-        return submission if submission is not None and submission.client == client else None
+    async def _file(self, client: str, note: Note) -> None:
+        """Take or give a part of a file: for a submission that waits, or of a run's outcome."""
+        run = str(note.fields.get("run", ""))
+        if not self.rights.room(client, run):
+            try:
+                await self._grant(client, run)
+            except (UsageError, LogError):
+                if note.fields.get("hub") is None:
+                    return  # another hub may have the run
+        answer = await self.shelf.answer(client, note)
+        if answer is not None:
+            await self._say(client, answer.kind, answer.fields)
+
+    async def _grant(self, client: str, run: str) -> None:
+        """Let a client have the files of a run of its own."""
+        info = await self._mine(client, {"run": run})
+        state = await fold(self.hub.store.log, info.run)
+        files = [*state.tree.values(), *(state.ended.files if state.ended else ())]
+        if state.ended is not None:
+            self.rights.give(client, run, [ref.sha256 for ref in files])
 
     async def _answer(self, received: Received[Note]) -> None:
         client, note = topics.parse(received.topic).client, received.content
         if note.fields.get("hub", self.hub.name) != self.hub.name:
             return  # it asks another hub
         if note.kind in {"get", "put"}:
-            if self.files is not None:
-                await self.files(client, note)
+            await self._file(client, note)
             return
         call = CALLS.get(note.kind)
         call_id = note.fields.get("id")
@@ -135,6 +157,7 @@ class Desk:
             if len(self._awaited) >= MOST_WAITING:
                 self._awaited.pop(next(iter(self._awaited)))
             self._awaited[run] = submission
+            self.rights.give(client, run, [])
             return "wants", {"run": run, "files": missing}
         setup = await prepare_for_agents(
             unpacked.scenario, self.settings, models=submission.models, elsewhere=unpacked.elsewhere
@@ -148,6 +171,7 @@ class Desk:
         )
         began = await self.hub.begin(run, first)
         self._awaited.pop(run, None)
+        self.rights.take_back(client, run)
         if not began:
             return "", {}  # another hub was quicker, and answers
         warnings = [
@@ -222,10 +246,11 @@ class Desk:
 
     async def list_runs(self, client: str, _: Mapping[str, Any]) -> tuple[str, Answer]:
         """Return the client's runs that this hub carries on, or can read."""
-        found = []
-        for info in (await self.hub.store.log.runs())[:200]:
-            if _same_user(await self.hub.client_of(info.run), client):
-                found.append({"run": info.run, "length": info.length, "here": info.run in self.hub.runs})
+        found = [
+            {"run": info.run, "length": info.length, "here": info.run in self.hub.runs}
+            for info in (await self.hub.store.log.runs())[:200]
+            if _same_user(await self.hub.client_of(info.run), client)
+        ]
         return "runs", {"runs": found}
 
     async def _tell(self, client: str, fields: Mapping[str, Any], event: Event) -> tuple[str, Answer]:

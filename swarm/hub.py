@@ -17,11 +17,12 @@ from bus.cards import HubCard, card
 from bus.envelope import Envelope, Stamp
 from bus.errors import BusError, Conflict, Damaged, LogError, NotFound, StorageFailed
 from bus.event_log import Heartbeats, Owner, RunInfo
-from bus.events import Event, GoalSubmitted, RunMoved
+from bus.events import Event, Fact, GoalSubmitted, RunMoved
 from bus.pubsub import Bus, Note, Received
 from bus.store import Store
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
+from swarm.file_rights import Rights
 from swarm.marks import Marker
 from swarm.orchestrator import Orchestrator
 from swarm.ownership import is_gone
@@ -65,8 +66,14 @@ class Hub:
     announce: Callable[[str], None] = log.info
     stamp: Stamp | None = None
     """What marks its events as its own; left out: with ids by chance and the time of day."""
+    rights: Rights | None = None
+    """Which files agents may have."""
+    backed: Callable[[str, str, Fact], bool] = lambda *_: True
+    """See `Orchestrator.backed`."""
     runs: dict[str, Running] = field(default_factory=dict)
     roster: Roster = field(init=False)
+    present: bool = False
+    """Whether it listens to all that it is to hear."""
     ended: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
     """Runs that ended or paused here."""
     _board: Switchboard = field(init=False)
@@ -78,12 +85,18 @@ class Hub:
         self.roster = Roster(self.bus, self.terms.rejoin_s)
         self._board = Switchboard(self.bus, self.name, self._unknown)
 
-    async def run(self) -> None:
-        """Carry runs on until cancelled; what is open then is for another hub, or for this one's next start."""
+    async def run(self, *listening: asyncio.Event) -> None:
+        """Carry runs on until cancelled; what is open then is for another hub, or for this one's next start.
+
+        `listening`: set by the hub's other parts, once they hear those who see its card.
+        """
         try:
             async with self._group as group:
                 group.create_task(self.roster.run(), name="roster")
                 group.create_task(self._board.run(), name="switchboard")
+                for event in (self.roster.started, self._board.started, *listening):
+                    await event.wait()  # who sees the card may speak at once
+                self.present = True
                 await self.announce_card()
                 group.create_task(self._look(), name="takes over")
         finally:
@@ -91,6 +104,8 @@ class Hub:
 
     async def announce_card(self) -> None:
         """Say that this hub is here: at the start, and after each reconnection."""
+        if not self.present:
+            return
         await self.bus.publish_note(
             topics.hub_card(self.name), card(HubCard(nonce=self.nonce, software=VERSION)), retain=True
         )
@@ -147,6 +162,8 @@ class Hub:
             self.name,
             recorded,
             self.terms,
+            self.rights,
+            self.backed,
         )
 
     async def _carry_on(self, orchestrator: Orchestrator, first: Sequence[Event], *, moved: bool) -> None:

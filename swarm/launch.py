@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -18,6 +19,7 @@ from swarm.core.doubts import Doubt, doubts
 from swarm.core.state import RunState, Verdict
 from swarm.errors import MissingPart, UsageError
 from swarm.finding import find, refuse_imported, refuse_running, with_head
+from swarm.link import Link, over_broker
 from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
@@ -35,10 +37,14 @@ async def start(
     settings: Settings,
     *,
     out: Path | None = None,
+    bus: str | None = None,
     on_event: OnEvent | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Run a scenario to its end and hand its files over. Cancelling pauses the run."""
+    """Run a scenario to its end and hand its files over. Cancelling pauses the run.
+
+    `bus`: the URL of a broker, whose agents work on it; this process brings only those that nobody there offers.
+    """
     setup, kept = ready.setup, ready.recordings
     async with (
         open_store(settings.home) as store,
@@ -59,7 +65,14 @@ async def start(
         try:
             with carrying_on(run):
                 return await carry_on(
-                    RunState(run), [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+                    RunState(run),
+                    [first],
+                    store=store,
+                    parts=parts,
+                    epoch=epoch,
+                    home=settings.home,
+                    on_event=on_event,
+                    link=over_broker(bus, store, announce=announce) if bus else None,
                 )
         finally:
             if kept:
@@ -136,6 +149,7 @@ async def carry_on(
     epoch: int,
     home: Path,
     on_event: OnEvent | None,
+    link: AbstractAsyncContextManager[Link] | None = None,
 ) -> Outcome:
     """Run a run that this process owns to its end or pause, let go of it, and return what it came to."""
     told = 0
@@ -147,7 +161,16 @@ async def carry_on(
             on_event(envelope)
 
     try:
-        await execute(state, first, store=store, parts=parts, epoch=epoch, work=home / "work", on_record=on_record)
+        await execute(
+            state,
+            first,
+            store=store,
+            parts=parts,
+            epoch=epoch,
+            work=home / "work",
+            on_record=on_record,
+            link=link,
+        )
     except ExceptionGroup as group:
         storage, rest = group.split((StorageFailed, Damaged))
         if storage is None or rest is not None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from agents.briefing import Briefing
 from bus import topics
 from bus.cards import AgentCard
 from bus.envelope import Envelope, Stamp
@@ -22,6 +23,7 @@ from bus.events import (
     CheckStarted,
     DoubtSettled,
     Event,
+    Fact,
     GoalAccepted,
     GoalFailed,
     MergeTried,
@@ -45,7 +47,8 @@ from swarm.core.admit import Admission, admit, turn
 from swarm.core.apply import apply
 from swarm.core.decide import decide, next_deadline
 from swarm.core.request import brief
-from swarm.core.state import RunState
+from swarm.core.state import RunState, Work
+from swarm.file_rights import Rights, readable
 from swarm.intake import Inbox, together
 from swarm.lease_keeper import LeaseKeeper, Overdue
 from swarm.outgoing import Outgoing
@@ -72,6 +75,10 @@ class Orchestrator:
     """Called with each record once it is durable."""
     terms: Terms | None = IN_ONE_PROCESS
     """By which leases are kept; None where nothing can be lost on the way and no agent dies alone."""
+    rights: Rights | None = None
+    """Which files agents may have, where they have no disk in common with us."""
+    backed: Callable[[str, str, Fact], bool] = lambda *_: True
+    """Tells whether an agent may name, under a lease, the files that its event names."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were not recorded, and how often."""
     _local: deque[Envelope] = field(default_factory=deque)
@@ -135,6 +142,8 @@ class Orchestrator:
             if self._keeper is not None:
                 self._keeper.given(lease)
             reply_to = topics.hub_reply(self.hub, agent, self.state.run)
+            if self.rights is not None:
+                self.rights.give(agent, lease, readable(await self._briefing(work)))
             self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
         await self._out.flush()
 
@@ -221,6 +230,8 @@ class Orchestrator:
         work = self.state.under(lease)
         if work is None or agent not in {work.agent, work.lost_by} or isinstance(event, NOT_FROM_AGENTS):
             return Admission.LATE if self.state.running else Admission.ENDED
+        if not self.backed(agent, lease or "", event):
+            return Admission.WRONG
         in_turn = turn(self.state, lease, envelope.sequence)
         return admit(self.state, envelope) if in_turn is Admission.RECORD else in_turn
 
@@ -247,6 +258,8 @@ class Orchestrator:
             over = self.state.under(lease) is None
             if over and self._keeper is not None:
                 self._keeper.ended(lease)
+            if over and self._held.pop(lease, None) is not None and self.rights is not None:
+                self.rights.take_back(agent, lease)
             self._tell_agent(agent, "recorded", lease=lease, through=through, over=over)
         for agent, lease in unknown:
             self._tell_agent(agent, "cancel", lease=lease)
@@ -313,9 +326,9 @@ class Orchestrator:
         if work is not None:  # else it ended in the batch it began in
             self._held[envelope.id] = agent
             reply_to = topics.hub_reply(self.hub, agent, self.state.run)
-            journal = [effect async for effect in read_at(self.log, self.state.run, [*work.journal.values()])]
+            briefing = await self._briefing(work)
             attachments = {
-                "briefing": brief(self.state, work, tuple(journal)),
+                "briefing": briefing,
                 "reply_to": reply_to,
                 "remaining_ms": max(0, work.deadline_ms - self.clock.elapsed_ms),
                 "epoch": self.epoch,
@@ -323,7 +336,13 @@ class Orchestrator:
             }
             if self._keeper is not None:
                 self._keeper.given(envelope.id)
+            if self.rights is not None:
+                self.rights.give(agent, envelope.id, readable(briefing))
             self._out.add(self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments))
+
+    async def _briefing(self, work: Work) -> Briefing:
+        journal = [effect async for effect in read_at(self.log, self.state.run, [*work.journal.values()])]
+        return brief(self.state, work, tuple(journal))
 
     def _confirm(self, envelope: Envelope) -> None:
         """Tell an agent that its intent is recorded; a model call is confirmed once it is granted."""
@@ -348,6 +367,8 @@ class Orchestrator:
             if not self.state.running or self.state.under(lease) is None:
                 del self._held[lease]
                 self._tell_agent(agent, "cancel", lease=lease)
+                if self.rights is not None:
+                    self.rights.take_back(agent, lease)
         self._lapsed = bool(self.state.lost)
 
 

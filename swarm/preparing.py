@@ -56,7 +56,8 @@ async def prepare_for_agents(
 ) -> Setup:
     """Return a scenario as resolved for agents that bring their own code, models and tools.
 
-    `elsewhere`: roles that have no class here. Where nobody names a model, each agent uses its own. Raises as `prepare`.
+    `elsewhere`: roles that have no class here. Where nobody names a model, each agent uses its own. Raises as
+    `prepare`.
     """
     wanted = _wanted(scenario, models)
     asked: dict[str, RoleModel] = {}

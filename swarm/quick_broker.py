@@ -91,7 +91,9 @@ async def _version(process: Process) -> str:
                 told.append(_told(line))
                 if found := _RUNNING.search(told[-1]):
                     return found.group(1)
-    raise MissingPart(f"mosquitto did not come up: {' / '.join(told) or 'it said nothing'}.", "It must be 2.0 or newer.")
+    raise MissingPart(
+        f"mosquitto did not come up: {' / '.join(told) or 'it said nothing'}.", "It must be 2.0 or newer."
+    )
 
 
 def _told(line: bytes) -> str:

@@ -88,8 +88,8 @@ def _refuse_of_role(draft: Draft, path: FieldPath, role: dict[str, JsonValue]) -
             tools[index] = _HARMLESS_TOOL
     _refuse_model(draft, path, role)
     prompt = role.get("prompt")
-    if isinstance(prompt, str) and (file := prompt_file(prompt)) and (why := path_fault(file.strip())):
-        draft.fault("refused", (*path, "prompt"), why, "Put the file beside the scenario.")
+    if isinstance(prompt, str) and (file := prompt_file(prompt)) and (outside := path_fault(file.strip())):
+        draft.fault("refused", (*path, "prompt"), outside, "Put the file beside the scenario.")
         del role["prompt"]
 
 

@@ -4,30 +4,25 @@ import asyncio
 import gc
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 from bus import topics
 from bus.cards import RoleCard
 from bus.envelope import Envelope, Stamp
 from bus.event_log import EventLog
-from bus.events import Event, RunPaused
-from bus.lookup import load
-from bus.pubsub import Bus
+from bus.events import Event, Fact, PlanRequested, ReviewRequested, RunPaused, SubtaskAssigned
+from bus.setup import RoleSetup
 from bus.store import Store
-from bus.transport import Transport
-from bus.transports import TRANSPORTS
 from swarm.clock import RunClock, utc_now
 from swarm.core.apply import apply
 from swarm.core.state import RunState
+from swarm.link import Link, in_one_process
 from swarm.marks import EVERY, Marker, keep, nearest
 from swarm.orchestrator import Orchestrator
 from swarm.parts import Parts
-from swarm.roster import Roster
 from swarm.worker import Worker
 
-HUB = "local"
 OnRecord = Callable[[Envelope], None]
 
 INBOX = 4096
@@ -77,14 +72,22 @@ def fewer_collections() -> Iterator[None]:
 
 
 async def execute(
-    state: RunState, first: Sequence[Event], *, store: Store, parts: Parts, epoch: int, work: Path, on_record: OnRecord
+    state: RunState,
+    first: Sequence[Event],
+    *,
+    store: Store,
+    parts: Parts,
+    epoch: int,
+    work: Path,
+    on_record: OnRecord,
+    link: AbstractAsyncContextManager[Link] | None = None,
 ) -> None:
-    """Run a run, in one process, until it has ended or is paused; `state` is changed in place.
+    """Run a run until it has ended or is paused; `state` is changed in place.
 
-    Cancelling pauses the run, with the log complete. Raises what the event log raises.
+    `link`: how agents are reached, by default those of this process alone. Over a broker, this process brings agents
+    only for the roles that nobody there offers. Cancelling pauses the run, with the log complete. Raises what the event
+    log raises.
     """
-    setup = parts.setup
-    clock = RunClock(state.elapsed_ms)
     marker = Marker(store.log.marks, state)
 
     def recorded(envelope: Envelope) -> None:
@@ -92,39 +95,31 @@ async def execute(
         if envelope.sequence == state.position:  # the last of its batch: the log has all that the state has
             marker.look()
 
-    in_memory = cast("Transport", cast("Any", load("memory", TRANSPORTS))())
-    async with in_memory as transport, AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        bus = Bus(transport)
-        roster = Roster(bus)
+    async with link or in_one_process() as way, AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         orchestrator = Orchestrator(
             state,
             store.log,
             store.files,
-            bus,
-            Stamp(f"/swarm/hub/{HUB}", new_id, utc_now),
-            clock,
+            way.bus,
+            Stamp(f"/swarm/hub/{way.hub}", new_id, utc_now),
+            RunClock(state.elapsed_ms),
             epoch,
-            HUB,
+            way.hub,
             recorded,
+            way.terms,
+            way.rights,
+            way.backed,
         )
-        replies = await stack.enter_async_context(bus.subscribe(topics.run_replies(HUB, state.run), capacity=INBOX))
+        filters = topics.run_replies(way.hub, state.run)
+        replies = await stack.enter_async_context(way.bus.subscribe(filters, capacity=INBOX))
         main = group.create_task(orchestrator.run(replies, *first), name="orchestrator")
         workers = [
-            Worker(
-                agent=f"{HUB}/{name}",
-                roles=(RoleCard(name=name),),
-                workshop=parts,
-                bus=bus,
-                stamp=Stamp(f"/swarm/agent/{HUB}/{name}", new_id, utc_now),
-                files=lambda _: store.files,
-                work=work,
-                slots=min(role.agents, setup.limits.parallel),
-            )
-            for name, role in setup.roles.items()
+            _worker(name, role, way, store, parts, work)
+            for name, role in parts.setup.roles.items()
+            if not way.roster.offers(name)
         ]
-        tasks = [group.create_task(roster.run(), name="roster")]
-        tasks += [group.create_task(worker.run(), name=worker.agent) for worker in workers]
-        stack.enter_context(roster.told(orchestrator.take_agent))
+        tasks = [group.create_task(worker.run(), name=worker.agent) for worker in workers]
+        stack.enter_context(way.roster.told(orchestrator.take_agent))
         try:
             with fewer_collections():
                 await asyncio.shield(main)
@@ -135,3 +130,23 @@ async def execute(
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def _worker(name: str, role: RoleSetup, link: Link, store: Store, parts: Parts, work: Path) -> Worker:  # noqa: PLR0917
+    """Return this process's agent for a role."""
+    agent = link.agent(name)
+    return Worker(
+        agent=agent,
+        roles=(RoleCard(name=name, handles=_HANDLES.get(name, SubtaskAssigned).__name__),),
+        workshop=parts,
+        bus=link.bus,
+        stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
+        files=lambda _: store.files,
+        work=work,
+        slots=min(role.agents, parts.setup.limits.parallel),
+        terms=link.terms,
+        nonce=new_id() if link.elsewhere else "",
+    )
+
+
+_HANDLES: dict[str, type[Fact]] = {"planner": PlanRequested, "critic": ReviewRequested}

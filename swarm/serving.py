@@ -10,6 +10,7 @@ from pathlib import Path
 from bus import topics
 from bus.cards import RoleCard
 from bus.envelope import Envelope, Stamp
+from bus.events import Fact
 from bus.pubsub import Bus
 from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
@@ -17,12 +18,16 @@ from swarm.clock import utc_now
 from swarm.core.plan import NOT_WORKERS
 from swarm.desk import Desk
 from swarm.errors import MissingPart
+from swarm.file_rights import Rights, unbacked
+from swarm.file_service import FileService
 from swarm.hub import Hub
 from swarm.hub_config import HubConfig
+from swarm.hub_parcels import HubParcels
 from swarm.ownership import this_process
 from swarm.parts import role_class
 from swarm.runtime import fewer_collections, new_id
 from swarm.settings import Settings
+from swarm.shelf import Shelf
 from swarm.terms import Terms
 from swarm.worker import Worker
 from swarm.worker_caps import worker_caps
@@ -78,6 +83,8 @@ async def serve(
         async def connected() -> None:
             await hub.announce_card()
 
+        rights, mine = Rights(), Rights()
+        shelf, clients = Shelf(store.files, rights), Shelf(store.files, mine, under="run")
         transport = MqttTransport(
             url,
             source=f"/swarm/hub/{who.name}",
@@ -86,27 +93,44 @@ async def serve(
             clean_start=False,
             will_topic=topics.hub_card(who.name),
             announce=announce,
-            on_connect=lambda: connected(),
+            on_connect=connected,
+            parcels=HubParcels(who.name, shelf, clients),
         )
         bus = Bus(transport)
-        hub = Hub(who.name, bus, store, this_process(), terms, on_record=on_record, announce=announce)
-        desk = Desk(hub, config, settings)
+        own = f"{transport.user}/{who.name}"
+
+        def backed(agent: str, lease: str, event: Fact) -> bool:
+            return agent == own or not unbacked(event, rights.readable(agent, lease) | shelf.brought(agent, lease))
+
+        hub = Hub(
+            who.name,
+            bus,
+            store,
+            this_process(),
+            terms,
+            on_record=on_record,
+            announce=announce,
+            rights=rights,
+            backed=backed,
+        )
+        desk = Desk(hub, config, settings, clients, mine)
+        service = FileService(bus, who.name, shelf)
         async with transport:
             announce(f"hub {who.name} is ready on {url}")
             with fewer_collections():
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(hub.run(), name="hub")
+                    group.create_task(hub.run(desk.started, service.started), name="hub")
                     group.create_task(desk.run(), name="desk")
+                    group.create_task(service.run(), name="files")
                     if agents:
                         group.create_task(
-                            _own_agents(transport.user, who.name, bus, store, config, settings, terms, announce),
+                            _own_agents(own, bus, store, config, settings, terms, announce),
                             name="own agents",
                         )
 
 
 async def _own_agents(  # noqa: PLR0917 - all that its parts share
-    user: str,
-    hub: str,
+    agent: str,
     bus: Bus,
     store: Store,
     config: HubConfig,
@@ -115,7 +139,6 @@ async def _own_agents(  # noqa: PLR0917 - all that its parts share
     announce: Callable[[str], None],
 ) -> None:
     """Be a planner and a critic for the hub's runs."""
-    agent = f"{user}/{hub}"
     crafts = {
         name: Craft(role_class(name, None, settings.home), model=_model_of(name, config, settings))
         for name in NOT_WORKERS

@@ -51,11 +51,14 @@ class Switchboard:
     hub: str
     unknown: Callable[[Received[Any]], None]
     dropped: Counter[str] = field(default_factory=Counter)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it listens."""
     _lines: dict[str, Line] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Sort what comes until cancelled."""
         async with self.bus.subscribe(topics.hub_replies(self.hub), capacity=ROOM) as inbox:
+            self.started.set()
             async for received in inbox:
                 line = self._lines.get(topics.parse(received.topic).run)
                 if line is not None:

@@ -29,7 +29,7 @@ from agents.role import Role
 from bus import topics
 from bus.cards import AgentCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
-from bus.errors import BusError, LogError
+from bus.errors import BusError, BusUnavailable, Damaged, LogError, Refused, StorageFailed
 from bus.event_log import Files
 from bus.events import (
     AssignmentEnded,
@@ -168,7 +168,7 @@ class Worker:
         elif topics.parse(received.topic).kind == "hub_card":
             await self._hub_card(content)
         else:
-            self._take_word(content)
+            self._take_word(content, group)
 
     async def _take_request(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
         """Take a request on, or say why not."""
@@ -210,7 +210,7 @@ class Worker:
             return f"role {assignment.role[:80]!r} is not offered here"
         return self.workshop.refusal(assignment.role, briefing)
 
-    def _take_word(self, note: Note) -> None:
+    def _take_word(self, note: Note, group: asyncio.TaskGroup) -> None:
         """Take a hub's word on what is held."""
         if note.kind == "drain":
             self._draining = True
@@ -219,11 +219,11 @@ class Worker:
         if held is None:
             return
         try:
-            self._word(held, note)
+            self._word(held, note, group)
         except (LookupError, TypeError, ValueError) as error:
             self.dropped[f"a note {note.kind[:40]!r} that cannot be read: {error!r}"[:120]] += 1
 
-    def _word(self, held: Assignment, note: Note) -> None:
+    def _word(self, held: Assignment, note: Note, group: asyncio.TaskGroup) -> None:
         fields = note.fields
         match note.kind:
             case "confirmed":
@@ -238,6 +238,7 @@ class Worker:
             case "moved":
                 held.moved(str(fields["reply_to"]), int(fields["epoch"]))
                 self._epochs[held.run] = max(held.epoch, self._epochs.get(held.run, 0))
+                group.create_task(self._bring_again(held), name=f"{self.agent} moves {held.lease}")
             case _:
                 self.dropped[f"a note {note.kind[:40]!r}"] += 1
 
@@ -253,6 +254,16 @@ class Worker:
         """Take in that a hub has come, or come back: it may lack what was said to it."""
         if note.kind:
             await self._say_again()
+
+    async def _bring_again(self, held: Assignment) -> None:
+        """Say again to the hub that a run is with now what was not recorded; the files that it names come first."""
+        files = self.files(held)
+        try:
+            for sha256 in held.names():
+                await files.put(await files.get(sha256))
+            await held.say_again()
+        except (BusError, LogError) as error:
+            log.warning("not brought to another hub: %s", error, extra={"agent": self.agent})
 
     async def _say_again(self) -> None:
         for assignment in list(self._held.values()):
@@ -313,7 +324,7 @@ class Worker:
                 reply = await at_work
             return reply if isinstance(reply, Parted) else reply.model_copy(update={"effects": effects.count})
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
-            return ending(error, envelope.id, effects.count)
+            return ending(error, envelope.id, effects.count, alone=self.terms is not None)
         finally:
             await folder.remove()
 
@@ -379,10 +390,17 @@ CHANGED = (
 NOT_RETRYABLE = (CheckBroken, SandboxUnavailable)
 
 
-def ending(error: Exception | SystemExit, lease: str, effects: int) -> AssignmentEnded | WorkFailed:
-    """Return what follows from a role's exception: the run pauses where a part of it is missing."""
+def ending(
+    error: Exception | SystemExit, lease: str, effects: int, *, alone: bool = False
+) -> AssignmentEnded | WorkFailed:
+    """Return what follows from a role's exception: the run pauses where a part of it is missing.
+
+    `alone`: the agent has a disk and a connection of its own; what fails there is for another agent, not for a person.
+    """
     raised = leaves(error)
     for one in raised:
+        if alone and isinstance(one, StorageFailed | BusUnavailable | Refused | Damaged):
+            return AssignmentEnded(lease=lease, why=str(one)[:4000])
         if isinstance(one, PAUSING):
             why = f"{one}\n{CHANGED}" if isinstance(one, Diverged) else str(one)
             return AssignmentEnded(lease=lease, why=why, pause=why)

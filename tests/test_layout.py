@@ -26,6 +26,7 @@ TOP_LEVEL = {
     "agents",
     "benchmarks",
     "bus",
+    "deploy",
     "docs",
     "pyproject.toml",
     "scenarios",

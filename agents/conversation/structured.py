@@ -26,6 +26,11 @@ _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"?|,(?=\s*[}\]])', re.DOTALL)
 _FENCE = re.compile(r"```\w*\s*")
 _THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
 _DECODER = json.JSONDecoder(strict=False)
+_ENCODERS = {
+    sort: json.JSONEncoder(ensure_ascii=False, sort_keys=sort, separators=(",", ":"), allow_nan=False)
+    for sort in (False, True)
+}
+"""Made once: `json.dumps` makes one for every call with other than its own settings."""
 
 
 def loads(text: str) -> JsonValue:
@@ -44,7 +49,7 @@ def loads(text: str) -> JsonValue:
 
 def dumps(value: object, *, sort: bool = False) -> str:
     """Encode without spaces; `sort` the keys where equal values must give equal text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=sort, separators=(",", ":"), allow_nan=False)
+    return _ENCODERS[sort].encode(value)
 
 
 def read_object(text: str) -> dict[str, JsonValue]:

@@ -248,8 +248,7 @@ class PostgresEventLog:
         """Yield every line there is. See `EventLog.all_lines`."""
         last = (0, 0)
         while True:
-            query = "SELECT run, position, line FROM events WHERE (run, position) > ($1, $2) ORDER BY run, position LIMIT $3"
-            page = await self._reader.fetch(query, *last, _PAGE)
+            page = await self._reader.fetch(_ALL, *last, _PAGE)
             if not page:
                 return
             for _, _, line in page:

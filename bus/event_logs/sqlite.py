@@ -351,14 +351,13 @@ def _add(connection: sqlite3.Connection, head: _Head, time: str, lines: Sequence
     """Write lines after the head, which moves on. `time`: that of the first of them."""
     if head.total == 0 and lines:
         connection.execute("UPDATE runs SET created = ? WHERE number = ?", (time, head.number))
+    rows = []
     for line in lines:
         head.position += 1
         head.total += len(line)
         head.digest = link(head.digest, line)
-        connection.execute(
-            "INSERT INTO events (run, position, total, hash, line) VALUES (?, ?, ?, ?, ?)",
-            (head.number, head.position, head.total, head.digest, line),
-        )
+        rows.append((head.number, head.position, head.total, head.digest, line))
+    connection.executemany("INSERT INTO events (run, position, total, hash, line) VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def _sweep(connection: sqlite3.Connection) -> bool:

@@ -1,4 +1,4 @@
-"""The PostgreSQL behind `bus/event_logs/postgres.py`, in parts.
+"""What the event log in PostgreSQL is made of.
 
 server.py    a server by its URL: connections, and what its errors mean (alone knows asyncpg)
 schema.py    the tables, made and brought up to date

@@ -8,6 +8,8 @@ What the contract leaves open:
 - **At least once.** A message is acknowledged at the broker once every local subscription that got it has acknowledged
   it. After a reconnect messages may come again, and `publish` sends again what was not confirmed. When a broker loses
   its memory, or a session ends, messages are lost all the same: who needs an answer keeps asking (leases, outboxes).
+- **Claims** that wait to be redeemed take up half of receive maximum at most, else the files that they stand for could
+  not come over the same connection; those beyond it are acknowledged as they come, and lie only here.
 - **Order.** Messages of one publisher on one topic come in order on one connection, not across reconnects.
 - **Retained words** are kept here while a filter here covers them, so that a later subscription gets them at once.
   After a reconnect they are taken anew; one that is not there any more is reported as cleared.
@@ -29,10 +31,11 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from bus import parcels, wire
-from bus.broker_address import ANONYMOUS, BrokerAddress
+from bus.broker_address import BrokerAddress
 from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, content_type
 from bus.broker_queue import BrokerSubscription, Hold, Waiting
 from bus.errors import BadAddress, BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
+from bus.file_notes import KINDS as FILE_NOTES
 from bus.parcels import CLAIM, INLINE_BYTES, Parcels
 from bus.topics import ROOT, Routes, check_name, covers, matches, overlap, validate_filter, validate_topic
 from bus.transport import Message
@@ -43,6 +46,12 @@ WORDS_WAIT_S = 1.0
 """After a reconnect: how long retained words may take to come, before those that have not are cleared."""
 EARLY_S = 10.0
 """How long messages that a session kept for us wait for somebody here to subscribe to them."""
+STABLE_S = 5.0
+"""A connection that lives shorter than this does not start the delays anew."""
+SUSPECT = 3
+"""So many short connections in a row, and somebody else may be using our client id."""
+MOST_WAITING = 1_000
+"""Deliveries that wait here, beyond which claims too are left waiting at the broker."""
 MOST_WORDS = 65_536
 """Retained words kept here; beyond it the oldest are forgotten, and a later subscription misses them."""
 
@@ -108,7 +117,7 @@ class MqttTransport:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._address = BrokerAddress.parse(url, environ)
-        self.user = self._address.user or ANONYMOUS
+        self.user = self._address.name
         """The broker's user, as it stands in topics."""
         try:
             check_name(self.user)
@@ -125,6 +134,7 @@ class MqttTransport:
             max_packet,
             clean_start,
             None if will_topic is None else validate_topic(will_topic),
+            _qos_wanted,
         )
         self._source = source
         self._patience_s = patience_s
@@ -197,7 +207,7 @@ class MqttTransport:
         be written, `TooLarge` for what the broker does not take, `NotAllowed`, `BusUnavailable`.
         """
         validate_topic(topic)
-        by_claim = self._parcels is not None and not _carries_files(topic)
+        by_claim = self._parcels is not None and not _carries_files(topic, message)
         payload = wire.encode(
             message,
             source=self._source,
@@ -357,7 +367,7 @@ class MqttTransport:
     def _close(self, subscription: BrokerSubscription) -> None:
         self._subscriptions.pop(subscription, None)
         self._routes.remove(subscription)
-        subscription.close(self._failed)
+        subscription.close(self._failed, forget=not self._options.session_expiry_s)
 
     # Receiving
 
@@ -395,11 +405,20 @@ class MqttTransport:
                 self._drop(arrived, "nobody")
             return
         hold = Hold(arrived, len(route)) if arrived.qos else None
+        if hold is not None and _is_claim(message) and self._claims_are_many():
+            arrived.link.acknowledge(arrived)
+            hold = None
         for subscription in route:
-            if hold is None and len(subscription) >= self._subscriptions[subscription]:
+            if not arrived.qos and len(subscription) >= self._subscriptions[subscription]:
                 self.dropped["slow"] += 1
             else:
                 subscription.put(self._waiting(topic, message, hold))
+
+    def _claims_are_many(self) -> bool:
+        """Tell whether a further claim is to leave room at the broker for the files that those here wait for."""
+        held = sum(it.claims_held for it in self._subscriptions)
+        waiting = sum(map(len, self._subscriptions))
+        return held * 2 >= self._options.receive_maximum and waiting < MOST_WAITING
 
     def _waiting(self, topic: str, message: Message, hold: Hold | None) -> Waiting:
         if _is_claim(message):
@@ -482,17 +501,22 @@ class MqttTransport:
 
     async def _keep(self, link: BrokerLink) -> None:
         """Connect again whenever the connection is lost, until that is of no use."""
+        loop = asyncio.get_running_loop()
         back: asyncio.Task[None] | None = None
+        short = 0
         try:
             while True:
+                began = loop.time()
                 why = await asyncio.shield(link.lost)
                 self._link = None
                 if back is not None:
                     back.cancel()
                 if isinstance(why, Refusal):
                     raise why
-                self._announce(f"{why}; connecting again")
-                link = await self._reconnect()
+                short = short + 1 if loop.time() - began < STABLE_S else 0
+                hint = f" (does another process use the client id {self._options.client_id!r}?)"
+                self._announce(f"{why}; connecting again{hint if short >= SUSPECT else ''}")
+                link = await self._reconnect(short)
                 back = asyncio.create_task(self._come_back(link), name="bus: after a reconnect")
         except BusError as error:
             self._fail(error)
@@ -515,10 +539,10 @@ class MqttTransport:
         if not link.lost.done():
             self._clear_unseen(link)
 
-    async def _reconnect(self) -> BrokerLink:
+    async def _reconnect(self, short: int) -> BrokerLink:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for attempt in itertools.count():
+        for attempt in itertools.count(max(0, short - 1)):
             delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt, 16))
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
             try:
@@ -565,7 +589,19 @@ def _is_live(topic: str) -> bool:
     return topic.startswith(f"{ROOT}/run/") and "/event/" in topic
 
 
-def _carries_files(topic: str) -> bool:
-    """Tell whether a topic carries the bytes that claims stand for."""
+def _qos_wanted(pattern: str) -> int:
+    """Return the QoS with which what matches a filter is to come.
+
+    The bytes of files come at 0, so that receive maximum does not hold them up behind the very claim that they are
+    fetched for; what is lost of them is asked for again.
+    """
+    levels = pattern.split("/")
+    return 0 if pattern.startswith((f"{ROOT}/agent/", f"{ROOT}/client/")) and levels[5:] == ["files"] else 1
+
+
+def _carries_files(topic: str, message: Message) -> bool:
+    """Tell whether a message brings the very bytes that claims stand for; a client's go beside its other words."""
+    if topic.startswith(f"{ROOT}/submit/"):
+        return message.envelope is None and message.attachments.get("note") in FILE_NOTES
     levels = topic.split("/")
-    return topic.startswith((f"{ROOT}/hub/", f"{ROOT}/agent/")) and "files" in levels[4:6]
+    return levels[2] in {"hub", "agent", "client"} and "files" in levels[4:6] if len(levels) > 5 else False

@@ -7,10 +7,14 @@ failures.py  errors as messages, JSON and exit statuses
 watching.py  a run carried on to its end, stoppable by Ctrl-C · report.py  what a run came to, in words
 shipped.py   the scenarios that come with us · consent.py  whether a person trusts a scenario's code
 granted.py   what a scenario may do, in lines · choices.py  its models · dry_run.py  both, and nothing started
-looking.py   a run as it stands · arguments.py  what several commands take
+looking.py   a run as it stands · remote.py  one that is with a hub · serving.py  what serves until it is stopped
+arguments.py what several commands take
 """
 
-_NAMES = "run resume fork check runs show log replay diff rm gc export import doctor scenarios schema init setup broker"
+_NAMES = (
+    "run submit hub attach agents resume pause cancel fork check runs show log replay diff rm gc export import doctor "
+    "broker scenarios schema init setup"
+)
 _MODULES = {"import": "import_run"}
 """Where a module cannot have the command's name."""
 

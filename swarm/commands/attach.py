@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--private-host", metavar="HOST:PORT", action="append", default=[], help="of the private network, for tools"
     )
-    parser.add_argument("--name", metavar="NAME", help="what the agent is called, unique for its user (default: made up)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="what the agent is called, unique for its user (default: made up)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,10 +1,14 @@
 """Say what works here, and what to do about the rest. Exit status 3 where something that a run needs is missing."""
 
 import argparse
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from swarm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from swarm.findings import Finding
     from swarm.settings import Settings
 
 SUMMARY = "say what works here, and the remedy"
@@ -12,21 +16,14 @@ EXAMPLES = """\
   swarm doctor
   swarm doctor models
   swarm doctor sandbox
+  swarm doctor bus --bus mqtt://127.0.0.1
 """
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    what: str
-    good: bool
-    told: str
-    remedy: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
-    parser.add_argument("part", choices=["models", "sandbox"], nargs="?", help="look at this only")
+    parser.add_argument("part", choices=["models", "sandbox", "bus"], nargs="?", help="look at this only")
+    parser.add_argument("--bus", metavar="URL", help="the broker that `bus` looks at, as the user that is named there")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -34,10 +31,12 @@ def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     import asyncio  # noqa: PLC0415 - loads only where it is used
 
-    return asyncio.run(_doctor(args.part, as_json=args.json))
+    if (args.part == "bus") != (args.bus is not None):
+        raise UsageError("`swarm doctor bus` and `--bus URL` go together: swarm doctor bus --bus mqtt://127.0.0.1")
+    return asyncio.run(_doctor(args.part, args.bus, as_json=args.json))
 
 
-async def _doctor(part: str | None, *, as_json: bool) -> int:
+async def _doctor(part: str | None, bus: str | None, *, as_json: bool) -> int:
     import json  # noqa: PLC0415 - loads only where it is used
     import os  # noqa: PLC0415 - likewise
     import sys  # noqa: PLC0415 - likewise
@@ -48,20 +47,23 @@ async def _doctor(part: str | None, *, as_json: bool) -> int:
 
     settings = read_settings(os.environ)
     parts: dict[str, list[Finding]] = {}
+    if bus is not None:
+        parts["bus"] = [finding async for finding in _bus(bus)]
     if part in {None, "models"}:
         parts["models"] = [finding async for finding in _models(settings)]
     if part in {None, "sandbox"}:
         parts["sandbox"] = [finding async for finding in _sandboxes()]
     if part is None:
         parts["state"] = [_state(settings)]
-    good = all(any(finding.good for finding in findings) for findings in parts.values())
+    enough = {"bus": all}  # of models and sandboxes one will do
+    good = all(enough.get(name, any)(finding.good for finding in findings) for name, findings in parts.items())
     if as_json:
         found = {name: [finding._asdict() for finding in findings] for name, findings in parts.items()}
         say(json.dumps({"ok": good, **found}, ensure_ascii=False))
         return 0 if good else MISSING
     colour = has_colour(sys.stdout)
     for name, findings in parts.items():
-        say(f"{name} (one is enough)" if len(findings) > 1 else name)
+        say(f"{name} (one is enough)" if len(findings) > 1 and name not in enough else name)
         for finding in findings:
             mark = paint("ok ", "green", colour=colour) if finding.good else paint("no ", "yellow", colour=colour)
             say(f"  {mark} {finding.what}: {shown(finding.told)}")
@@ -70,8 +72,18 @@ async def _doctor(part: str | None, *, as_json: bool) -> int:
     return 0 if good else MISSING
 
 
-async def _models(settings: "Settings") -> AsyncIterator[Finding]:
-    from swarm.model_choice import look  # noqa: PLC0415 - loads only where it is used
+async def _bus(url: str) -> "AsyncIterator[Finding]":
+    import os  # noqa: PLC0415 - loads only where it is used
+
+    from swarm.bus_doctor import look_at_bus  # noqa: PLC0415 - likewise
+
+    async for finding in look_at_bus(url, os.environ):
+        yield finding
+
+
+async def _models(settings: "Settings") -> "AsyncIterator[Finding]":
+    from swarm.findings import Finding  # noqa: PLC0415 - loads only where it is used
+    from swarm.model_choice import look  # noqa: PLC0415 - likewise
 
     if settings.model:
         yield Finding("SWARM_MODEL", good=True, told=f"{settings.model}, for all roles that nothing else names one for")
@@ -80,12 +92,13 @@ async def _models(settings: "Settings") -> AsyncIterator[Finding]:
         yield Finding(found.place, found.choice is not None, told, found.remedy)
 
 
-async def _sandboxes() -> AsyncIterator[Finding]:
+async def _sandboxes() -> "AsyncIterator[Finding]":
     from typing import Any, cast  # noqa: PLC0415 - loads only where it is used
 
     from agents.errors import SandboxUnavailable  # noqa: PLC0415 - likewise
     from agents.sandboxes import SANDBOXES  # noqa: PLC0415 - likewise
     from bus import lookup  # noqa: PLC0415 - likewise
+    from swarm.findings import Finding  # noqa: PLC0415 - likewise
 
     for name in SANDBOXES:
         try:
@@ -96,8 +109,10 @@ async def _sandboxes() -> AsyncIterator[Finding]:
             yield Finding(name, good=True, told="shuts programs in: no network, no files but their own")
 
 
-def _state(settings: "Settings") -> Finding:
+def _state(settings: "Settings") -> "Finding":
     import os  # noqa: PLC0415 - loads only where it is used
+
+    from swarm.findings import Finding  # noqa: PLC0415 - likewise
 
     home = settings.home.absolute()
     there = next((place for place in (home, *home.parents) if place.exists()), home)

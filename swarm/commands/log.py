@@ -22,6 +22,7 @@ EXAMPLES = """\
   swarm log last --type 'Model*' --from 20 --to 60
   swarm log last --check-chain
   swarm log last --json | jq -r '.type' | sort | uniq -c
+  swarm log last --follow --bus mqtt://127.0.0.1
 """
 _POLL_S = 0.2
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="end", metavar="N", type=position, help="up to event N")
     parser.add_argument("--check-chain", action="store_true", help="recompute the hashes that chain the events")
     parser.add_argument("--head", metavar="HASH", help="with --check-chain: a hash of this run that you kept elsewhere")
+    parser.add_argument("--bus", metavar="URL", help="a run that was submitted to the hubs on this broker")
     parser.add_argument("--json", action="store_true", help="print one CloudEvent a line")
 
 
@@ -46,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--head is for --check-chain: it says which hash the chain must hold.")
     if args.end is not None and args.end < args.start:
         raise UsageError(f"--to {args.end} is before --from {args.start}.")
+    if args.bus:
+        from swarm.commands.remote import log  # noqa: PLC0415 - loads what speaks with hubs
+
+        return asyncio.run(log(args))
     return asyncio.run(_log(args))
 
 

@@ -25,6 +25,7 @@ EXAMPLES = """\
   swarm resume last
   swarm resume brief-20260101-1a2b3c --set limits.tokens=400k
   swarm resume last --in-doubt skip
+  swarm resume last --bus mqtt://127.0.0.1
 """
 
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["retry", "skip", "fail"],
         help="what becomes of calls of which nobody knows whether they were done",
     )
+    parser.add_argument("--bus", metavar="URL", help="a run that was submitted to the hubs on this broker")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
     parser.add_argument("--quiet", action="store_true", help="show no progress, only the outcome")
 
@@ -47,6 +49,11 @@ def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     from swarm.commands.watching import stoppable  # noqa: PLC0415 - loads what runs agents
 
+    if args.bus:
+        from swarm.commands.remote import resume  # noqa: PLC0415 - loads what speaks with hubs
+        from swarm.scenario.model import change_limits  # noqa: PLC0415 - likewise
+
+        return stoppable(lambda: resume(args, dict(change_limits(args.set))))
     return stoppable(lambda: _resume(args))
 
 

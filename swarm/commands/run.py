@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from swarm.commands.arguments import new_folder
-from swarm.errors import UsageError
 from swarm.views.terminal import note
 
 SUMMARY = "run a scenario to its end"
@@ -36,15 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder for the files; by default ./RUN")
     parser.add_argument("--dry-run", action="store_true", help="say what would be used and allowed; start nothing")
     parser.add_argument("--trust", action="store_true", help="do not ask about code and servers of the scenario")
-    parser.add_argument("--bus", metavar="URL", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--bus",
+        metavar="URL",
+        help="a broker, whose agents work on it; others of ours come in where nobody offers a role",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
     parser.add_argument("--quiet", action="store_true", help="show no progress, only the outcome")
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
-    if args.bus is not None:
-        raise UsageError("--bus: runs over a broker are not in this version. Leave it out: the run is in this process.")
     out = new_folder(args.out, "--out") if args.out else None
 
     from swarm.commands.watching import stoppable  # noqa: PLC0415 - loads what runs agents
@@ -81,5 +82,7 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     return await watched(
         args,
         settings,
-        lambda watch: launch.start(ready, settings, out=out, on_event=watch.on_event, announce=watch.announce),
+        lambda watch: launch.start(
+            ready, settings, out=out, bus=args.bus, on_event=watch.on_event, announce=watch.announce
+        ),
     )

@@ -12,6 +12,7 @@ EXAMPLES = """\
   swarm show brief-20260101-1a2b3c --at 40
   swarm show last --at 40 --files ./as-it-was
   swarm show last --json | jq .tokens
+  swarm show last --bus mqtt://127.0.0.1
 """
 
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
     parser.add_argument("--at", metavar="N", type=position, help="as it was after event N")
     parser.add_argument("--files", metavar="DIR", help="write the files of the run's tree into a new folder")
+    parser.add_argument("--bus", metavar="URL", help="a run that was submitted to the hubs on this broker")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -27,7 +29,12 @@ def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     import asyncio  # noqa: PLC0415 - loads only where it is used
 
-    return asyncio.run(_show(args, new_folder(args.files, "--files") if args.files else None))
+    folder = new_folder(args.files, "--files") if args.files else None
+    if args.bus:
+        from swarm.commands.remote import show  # noqa: PLC0415 - loads what speaks with hubs
+
+        return asyncio.run(show(args, folder))
+    return asyncio.run(_show(args, folder))
 
 
 async def _show(args: argparse.Namespace, folder: Path | None) -> int:

@@ -132,7 +132,7 @@ def agent_joined(state: RunState, event: AgentJoined) -> None:
     known = state.agents.get(event.agent)
     found = AgentState(event.agent, event.roles, event.slots, versions=dict(event.versions))
     if known is not None:
-        found.busy, found.silent = known.busy, known.silent
+        found.busy, found.lost = known.busy, known.lost
     state.agents[event.agent] = found
     for offer in event.brings:
         if state.role(offer.name) is None:
@@ -145,10 +145,10 @@ def assignment_ended(state: RunState, event: AssignmentEnded) -> None:
     """Take a lease back; who was silent too often, or declined, gets no more of it for now."""
     work = state.leases[event.lease]
     agent = state.agents.get(work.agent or "")
-    if agent is not None and event.kind == "silent":
-        agent.silent += 1
-    elif agent is not None and event.kind == "declined":
+    if agent is not None and event.kind == "declined":
         agent.declined.add(work.role)
+    elif agent is not None:
+        agent.lost += 1
     take_back(state, work)
     state.pause_wanted = event.pause
 

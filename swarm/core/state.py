@@ -21,8 +21,8 @@ from bus.events import (
 from bus.setup import Criterion, FileChange, FileRef, Limits, RoleSetup, Setup, Subtask
 from swarm.core.limits import CallKey, Ledger
 
-MOST_SILENT = 3
-"""An agent that lost so many leases without a word gets no more until it joins anew."""
+MOST_LOST = 3
+"""An agent that lost, or handed back, so many leases gets no more until it joins anew."""
 
 WorkKind = Literal["plan", "review", "subtask"]
 Verdict = Literal["retry", "skip", "fail"]
@@ -142,14 +142,14 @@ class AgentState:
     busy: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     """By role: what stands for its code."""
-    silent: int = 0
-    """Leases under which it was not heard of, since it joined."""
+    lost: int = 0
+    """Leases under which it was not heard of, or that it handed back, since it joined."""
     declined: set[str] = field(default_factory=set)
     """Roles for which it took no request, since it said its card."""
 
     def offers(self, role: str) -> bool:
         """Tell whether it may be given requests for a role at all."""
-        return role in self.roles and role not in self.declined and self.silent < MOST_SILENT
+        return role in self.roles and role not in self.declined and self.lost < MOST_LOST
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from bus.envelope import Envelope
-from bus.events import Event, GoalSubmitted, ModelAnswered, PlanRequested, ReviewRequested, RunForked, SubtaskAssigned
+from bus.events import (
+    Event,
+    GoalAccepted,
+    GoalFailed,
+    GoalSubmitted,
+    ModelAnswered,
+    PlanRequested,
+    ReviewRequested,
+    RunForked,
+    RunMoved,
+    RunPaused,
+    RunResumed,
+    SubtaskAssigned,
+)
 from bus.setup import Price
 from swarm.core.limits import cost
 from swarm.core.state import RunState
@@ -70,6 +83,15 @@ class Timeline:
         money = f", {dollars(cost(usage, price) / PICO)}" if price is not None else ""
         about = "about " if usage.estimated else ""
         return f"{about}{usage.input:,} + {usage.output:,} tokens{money}"
+
+
+def headline(envelope: Envelope) -> str | None:
+    """Return what a hub shows of an event of one of its runs, in a line; None for what is for those who follow it."""
+    event = cast("Event", envelope.event)
+    if not isinstance(event, GoalSubmitted | GoalAccepted | GoalFailed | RunPaused | RunResumed | RunMoved):
+        return None
+    what, _ = words(event, "", planned=False)
+    return f"{envelope.correlation_id}  {one_line(what, LONG)}"
 
 
 def who(envelope: Envelope) -> str:

@@ -275,18 +275,24 @@ async def test_who_wrote_and_was_taken_over_while_the_connection_was_lost_is_tol
 async def test_sessions_ended_again_and_again_cost_no_record_and_double_none(postgres: Postgres) -> None:
     chance = random.Random(SEED)
     runs = [f"run-{number}" for number in range(12)]
+    written = 0
     async with PostgresEventLog(postgres.url) as log:
         epochs = {run: await log.create(run, OWNER) for run in runs}
 
         async def write(run: str) -> None:
+            nonlocal written
             for position in range(25):
                 await log.append(run, position, epochs[run], [record(position + 1, run=run)])
+                written += 1
 
         async def cut() -> None:
             killer = await server.Server(postgres.url).connect(read_only=False)
             try:
                 while True:
-                    await asyncio.sleep(chance.random() * 0.1)
+                    enough = written + chance.randint(1, 24)  # it gets on between one cut and the next
+                    while written < enough:
+                        await asyncio.sleep(0)
+                    await asyncio.sleep(chance.random() * 0.01)
                     await killer.execute(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                         " WHERE application_name = 'eventswarm' AND pid <> pg_backend_pid()"

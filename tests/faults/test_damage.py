@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bus.damage import cut
-from bus.database_file import connect
+from bus.database_file import PAGE_BYTES, connect
 from bus.errors import Damaged, LogError, NotFound
 from bus.event_logs.sqlite import SqliteEventLog
 from tests.support.command import process
@@ -120,7 +120,7 @@ async def test_a_whole_log_is_read_whole(whole: Path) -> None:
 async def test_a_cut_log_says_where(whole: Path, tmp_path: Path) -> None:
     size = (whole / "log.db").stat().st_size
     with seeded(short=True) as chance:
-        sizes = [0, 1, 99, 100, 8191, 8192, size - 1, *(chance.randrange(size) for _ in range(12))]
+        sizes = [0, 1, 99, 100, PAGE_BYTES - 1, PAGE_BYTES, size - 1, *(chance.randrange(size) for _ in range(12))]
         assert (await truncated(whole, tmp_path / "cut", sizes))["named"] > 10
 
 
@@ -251,7 +251,7 @@ async def test_a_page_torn_while_the_write_ahead_log_is_emptied_is_written_again
         assert await log.verify("late") == 400
 
 
-def torn(store: Path, number: int, page: int = 8192) -> None:
+def torn(store: Path, number: int, page: int = PAGE_BYTES) -> None:
     """Lose the second half of a page."""
     with (store / "log.db").open("r+b") as file:
         file.seek(number * page + page // 2)
@@ -267,7 +267,7 @@ async def test_a_torn_last_page_is_never_a_shorter_log(tmp_path: Path, length: i
             if start % 100 == 0:
                 await log.files.put(b"%d" % start * 2500)
             await log.append("late", start, epoch, WHOLE["late"][start : min(start + 10, length)])
-    torn(tmp_path, (tmp_path / "log.db").stat().st_size // 8192 - 1)
+    torn(tmp_path, (tmp_path / "log.db").stat().st_size // PAGE_BYTES - 1)
     read: list[Envelope] = []
     try:
         async with SqliteEventLog(tmp_path) as log:

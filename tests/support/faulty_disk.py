@@ -10,7 +10,7 @@ The SQLite of APSW is another one than Python's: the file is real, so what it le
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
@@ -94,6 +94,12 @@ class Connection:
     def execute(self, statement: str, values: Sequence[Any] = ()) -> "Cursor":
         try:
             return Cursor(self._connection.execute(statement, values))
+        except apsw.Error as error:
+            raise _as_sqlite3(error) from error
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> "Cursor":
+        try:
+            return Cursor(self._connection.executemany(statement, rows))
         except apsw.Error as error:
             raise _as_sqlite3(error) from error
 

@@ -19,6 +19,7 @@ import bus.events
 import bus.setup
 from agents.journal import KINDS
 from bus.events import EVENTS
+from swarm.broker_config import config_files
 from tests.support.class_source import Field, class_nodes, doc_of, fields_of, methods_of, section_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -319,6 +320,10 @@ def pages() -> dict[Path, str]:
         DOCS / "events.md": events_page(),
         DOCS / "roles.md": roles_page(),
         DOCS / "decisions" / "README.md": decisions_page(),
+        **{
+            DOCS.parent / "deploy/mosquitto" / name: text
+            for name, text in config_files("/mosquitto/config", "/mosquitto/data").items()
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Makes THIRD_PARTY.md from what is installed: `pip install -e '.[web,local,bwrap]'`, then `python -m` this module."""
+"""Makes THIRD_PARTY.md from what is installed with all extras but `dev`, by `python -m` this module."""
 
 from importlib.metadata import distribution
 from pathlib import Path
@@ -11,6 +11,7 @@ EXTRAS = {
     "web": "pages as readable text",
     "local": "the small model on this machine",
     "bwrap": "bubblewrap, where the system has none",
+    "postgres": "an event log on a server, for several hosts",
 }
 
 _HEAD = """\

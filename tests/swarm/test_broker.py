@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from swarm import quick_broker
 from swarm.broker_config import MOST_BYTES
+from swarm.errors import MissingPart
 from tests.support.command import clean_env
 from tests.support.mqtt_client import PlainClient
 from tests.support.shipped_broker import free_port
@@ -42,7 +44,9 @@ def ended(*words, **env):
 
 def listeners(port):
     """The addresses on which somebody listens at a port, as the kernel writes them."""
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
     return [line[1].partition(":")[0] for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")]
 
 
@@ -83,7 +87,7 @@ def test_the_broker_ends_with_it(how):
 
 @pytest.mark.services
 def test_it_says_so_when_the_broker_ends_first():
-    with quick() as (process, port, _):
+    with quick() as (process, _, _):
         for broker in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):  # others' processes come and go
                 words = broker.read_bytes().split(b"\0")
@@ -104,11 +108,8 @@ def test_a_port_that_is_taken_is_named_with_what_to_do():
     assert "--port" in err
 
 
-def test_where_there_is_no_mosquitto_it_says_how_to_get_one(monkeypatch, tmp_path):
-    from swarm import quick_broker
-    from swarm.errors import MissingPart
-
-    monkeypatch.setattr(quick_broker.shutil, "which", lambda name, path=None: None)
+def test_where_there_is_no_mosquitto_it_says_how_to_get_one(monkeypatch):
+    monkeypatch.setattr(quick_broker.shutil, "which", lambda *_, **__: None)
     with pytest.raises(MissingPart, match="apt-get install mosquitto"):
         quick_broker.find_program()
 

@@ -1,0 +1,92 @@
+"""How a run's orchestrator reaches its agents: in this very process, or over a broker to wherever they are."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from bus.events import Fact
+from bus.lookup import load
+from bus.pubsub import Bus
+from bus.store import Store
+from bus.transports import TRANSPORTS
+from swarm.file_rights import Rights, unbacked
+from swarm.file_service import FileService
+from swarm.hub_parcels import HubParcels
+from swarm.roster import Roster
+from swarm.shelf import Shelf
+from swarm.terms import IN_ONE_PROCESS, Terms
+
+if TYPE_CHECKING:
+    from bus.transport import Transport
+
+HUB = "local"
+CARDS_S = 1.0
+"""How long the cards of agents elsewhere may take to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A way to agents. `user`: of the broker, which agents of this process are named for."""
+
+    bus: Bus
+    hub: str
+    user: str
+    roster: Roster
+    terms: Terms | None = IN_ONE_PROCESS
+    rights: Rights | None = None
+    backed: Callable[[str, str, Fact], bool] = lambda *_: True
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether there may be agents that are not of this process."""
+        return self.terms is not None
+
+    def agent(self, role: str) -> str:
+        """Return the name of this process's agent for a role."""
+        return f"{self.user}/{role}" if not self.elsewhere else f"{self.user}/{self.hub}-{role}"
+
+
+@asynccontextmanager
+async def in_one_process() -> AsyncIterator[Link]:
+    """Reach agents of this process alone."""
+    in_memory = cast("Transport", cast("Any", load("memory", TRANSPORTS))())
+    async with in_memory as transport, asyncio.TaskGroup() as group:
+        bus = Bus(transport)
+        roster = Roster(bus)
+        following = group.create_task(roster.run(), name="roster")
+        yield Link(bus, HUB, HUB, roster)
+        following.cancel()
+
+
+@asynccontextmanager
+async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]) -> AsyncIterator[Link]:
+    """Reach agents on a bus. Raises `BadAddress`, `BusUnavailable`, `NotAllowed`."""
+    from bus.transports.mqtt import MqttTransport  # noqa: PLC0415 - only runs over a broker need it
+
+    hub = f"run-{secrets.token_hex(4)}"
+    terms, rights = Terms(), Rights()
+    shelf = Shelf(store.files, rights)
+    transport = MqttTransport(url, source=f"/swarm/hub/{hub}", parcels=HubParcels(hub, shelf, None), announce=announce)
+    own = f"{transport.user}/{hub}-"
+
+    def backed(agent: str, lease: str, event: Fact) -> bool:
+        readable = rights.readable(agent, lease) | shelf.brought(agent, lease)
+        return agent.startswith(own) or not unbacked(event, readable)
+
+    async with transport, asyncio.TaskGroup() as group:
+        bus = Bus(transport)
+        roster = Roster(bus, terms.rejoin_s)
+        service = FileService(bus, hub, shelf)
+        tasks = [
+            group.create_task(roster.run(), name="roster"),
+            group.create_task(service.run(), name="files"),
+        ]
+        await roster.started.wait()
+        await service.started.wait()
+        await asyncio.sleep(CARDS_S)
+        yield Link(bus, hub, transport.user, roster, terms, rights, backed)
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,59 @@
+"""A submitted run from its submitter's side: files sent, the run followed, its outcome taken."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from bus.file_store import MemoryFileStore
+from swarm import handover
+from swarm.client import Client
+from swarm.core.apply import apply
+from swarm.core.state import RunState
+from swarm.outcome import outcome_of
+from swarm.views.progress import view_for
+from swarm.views.terminal import note
+
+
+def sender(client: Client, places: Mapping[str, Path]) -> Callable[[str, str, str], Awaitable[None]]:
+    """Return what sends one file of a submission to a hub, by its hash."""
+
+    async def send(hub: str, run: str, sha256: str) -> None:
+        data = await asyncio.to_thread(places[sha256].read_bytes)
+        await client.files(hub, run).put(data)
+
+    return send
+
+
+async def followed(
+    args: argparse.Namespace, client: Client, run: str, out: Path, *, after: RunState | None = None
+) -> int:
+    """Show a run until it has ended or is paused, take its files, tell its outcome and return the exit status.
+
+    `after`: as it stands, where it is followed from there.
+
+    Stopped by a person, it only stops following: the run goes on at its hub.
+    """
+    from swarm.commands.report import report  # noqa: PLC0415 - a command's part, as all that prints
+
+    state = after or RunState(run)
+    view = view_for(sys.stderr, quiet=args.quiet, terminal_only=args.json)
+    try:
+        async with view:
+            async for envelope in client.follow(run, state.position + 1):
+                apply(state, envelope)
+                view.on_event(envelope)
+    except asyncio.CancelledError:
+        note(f"follows {run} no longer; it goes on. `swarm show {run} --bus {args.bus}` shows it.")
+        raise
+    folder = None
+    if state.ended is not None and state.ended.files:
+        store = MemoryFileStore()
+        files = client.files(client.hub_of(run), run)
+        for ref in state.ended.files:
+            await store.put(await files.get(ref.sha256))
+        folder = await handover.hand_over(run, state.ended.files, store, out)
+    outcome = outcome_of(state, folder=str(folder) if folder else None)
+    report(outcome, as_json=args.json)
+    return outcome.exit_status

@@ -1,0 +1,392 @@
+"""Hubs, attached agents and clients, over a real broker."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus import topics
+from bus.envelope import Envelope, Stamp
+from bus.events import (
+    AgentJoined,
+    AssignmentEnded,
+    GoalAccepted,
+    GoalFailed,
+    JournalCut,
+    PlanProposed,
+    ResultSubmitted,
+    RunPaused,
+    SubtaskAssigned,
+)
+from bus.pubsub import Bus, Note
+from bus.transports.mqtt import MqttTransport
+from swarm import launch
+from swarm.attaching import attach, bring
+from swarm.client import Client, client_on, state_of
+from swarm.clock import utc_now
+from swarm.core.apply import apply
+from swarm.core.state import RunState
+from swarm.errors import UsageError
+from swarm.hub_config import HubConfig
+from swarm.preparing import prepare
+from swarm.runtime import new_id
+from swarm.scenario.model import Scenario
+from swarm.serving import serve
+from swarm.settings import Settings
+from swarm.submission import SUBMITTING, pack
+from swarm.worker_caps import worker_caps
+from tests.support.broker import broker
+from tests.support.endpoint import Body, ChatEndpoint, Reply
+from tests.support.runs import layers, player, role_of, task
+
+pytestmark = pytest.mark.services
+
+
+@asynccontextmanager
+async def running(coroutine: Any) -> AsyncIterator[asyncio.Task[Any]]:
+    task = asyncio.create_task(coroutine)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def settings_of(home: Path, endpoint: ChatEndpoint) -> Settings:
+    home.mkdir(parents=True, exist_ok=True)
+    return Settings(home=home, model="openai:test-model", openai_key="key-of-the-tests", openai_url=endpoint.url)
+
+
+def hub(url: str, home: Path, endpoint: ChatEndpoint, **more: Any) -> Any:
+    settings = settings_of(home, endpoint)
+    return serve(url, settings, place=home, config=HubConfig(), announce=print, **more)
+
+
+def agent(
+    url: str,
+    home: Path,
+    endpoint: ChatEndpoint,
+    *roles: str,
+    slots: int = 4,
+    stopping: asyncio.Event | None = None,
+    name: str | None = None,
+) -> Any:
+    brought = [bring(one, home) for one in roles]
+    caps = {one.name: worker_caps(one.role.tools, folder=home) for one in brought}
+    settings = settings_of(home, endpoint)
+    return attach(
+        url,
+        brought,
+        caps,
+        settings,
+        stopping or asyncio.Event(),
+        slots=slots,
+        model="openai:test-model",
+        name=name,
+        announce=print,
+    )
+
+
+async def submitted(client: Client, home: Path, **written: Any) -> str:
+    scenario = Scenario.from_dict(
+        {"name": "storm", "goal": "Make all the files.", **written}, folder=home, around=SUBMITTING
+    )
+    run = launch.new_run_id(scenario.name)
+    submission, _ = pack(scenario, run=run, client=client.name, home=home)
+
+    async def no_files(*_: str) -> None:
+        raise AssertionError
+
+    await client.submit(submission, no_files)
+    return run
+
+
+async def test_a_submitted_run_is_done_by_attached_agents(tmp_path: Path) -> None:
+    async with (
+        ChatEndpoint(player(layers(2, 3))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder", "researcher")),
+        client_on(there.url, announce=print) as client,
+    ):
+        run = await submitted(client, tmp_path)
+        state = RunState(run)
+        async with asyncio.timeout(40):
+            async for envelope in client.follow(run):
+                apply(state, envelope)
+        assert state.status == "accepted", state.ended
+        assert (await state_of(client, run)).position == state.position
+
+
+async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(tmp_path: Path) -> None:
+    async with (
+        ChatEndpoint(player(layers(1, 3))) as endpoint,
+        broker() as there,
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+    ):
+        await asyncio.sleep(0.5)
+        scenario = Scenario.from_dict({"name": "here", "goal": "Make all the files."}, folder=tmp_path)
+        settings = settings_of(tmp_path / "home", endpoint)
+        ready = await prepare(scenario, settings)
+        seen: list[Envelope] = []
+        async with asyncio.timeout(40):
+            outcome = await launch.start(ready, settings, out=tmp_path / "out", bus=there.url, on_event=seen.append)
+    assert outcome.outcome == "accepted"
+    assert (tmp_path / "out" / "t0-0.txt").read_text() == "made by t0-0\n"
+    worked = {one.source.rpartition("/")[2].partition("-")[0] for one in seen if isinstance(one.event, ResultSubmitted)}
+    assert worked == {"coder"}, "by the attached agent"
+    planned = next(one.source for one in seen if isinstance(one.event, PlanProposed))
+    assert "/run-" in planned, "by this process"
+
+
+async def ended(client: Client, run: str, within_s: float = 40) -> list[Envelope]:
+    """Follow a run to its end and return its log."""
+    async with asyncio.timeout(within_s):
+        return [envelope async for envelope in client.follow(run)]
+
+
+async def test_an_agent_that_comes_while_a_run_waits_for_it_is_given_the_work(tmp_path: Path) -> None:
+    async with (
+        ChatEndpoint(player(layers(1, 2))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        client_on(there.url, announce=print) as client,
+    ):
+        run = await submitted(client, tmp_path)
+        async with asyncio.timeout(20):
+            async for envelope in client.follow(run):
+                if isinstance(envelope.event, PlanProposed):
+                    break
+        async with running(agent(there.url, tmp_path / "agent", endpoint, "coder")):
+            log = await ended(client, run)
+    assert isinstance(log[-1].event, GoalAccepted)
+    joined = [one.event.agent for one in log if isinstance(one.event, AgentJoined)]
+    assert any("coder-" in one for one in joined)
+
+
+async def test_a_run_that_nobody_offers_a_role_for_fails_at_its_deadline_and_names_the_role(tmp_path: Path) -> None:
+    plan = [{"id": "brief", "role": "editor", "do": "Write it."}]
+    async with (
+        ChatEndpoint(player()) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        client_on(there.url, announce=print) as client,
+    ):
+        run = await submitted(client, tmp_path, plan=plan, roles={"editor": {"deadline": "2s"}})
+        log = await ended(client, run)
+    end = log[-1].event
+    assert isinstance(end, GoalFailed)
+    assert (end.kind, "'editor'" in end.reason) == ("no_agent", True)
+
+
+async def test_an_agent_that_is_to_leave_finishes_what_it_holds_and_takes_nothing_more(tmp_path: Path) -> None:
+    started = asyncio.Event()
+
+    async def slowly(body: Body) -> Reply:
+        if role_of(body) == "coder":
+            started.set()
+            await asyncio.sleep(0.6)
+        return player(layers(2, 4))(body)
+
+    leaving = asyncio.Event()
+    async with (
+        ChatEndpoint(slowly) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        client_on(there.url, announce=print) as client,
+        running(agent(there.url, tmp_path / "old", endpoint, "coder", slots=2, stopping=leaving, name="old")) as old,
+    ):
+        run = await submitted(client, tmp_path)
+        await started.wait()
+        leaving.set()
+        await asyncio.wait_for(asyncio.shield(old), 15)
+        async with running(agent(there.url, tmp_path / "new", endpoint, "coder", name="new")):
+            log = await ended(client, run)
+    assert isinstance(log[-1].event, GoalAccepted)
+    given = [one.event.agent for one in log if isinstance(one.event, SubtaskAssigned)]
+    assert given.count("anonymous/old") == 2, "as many as it had slots for"
+    assert not [one for one in log if isinstance(one.event, AssignmentEnded)], "it finished them"
+    assert len([one for one in log if isinstance(one.event, ResultSubmitted)]) == 8
+
+
+async def test_a_role_that_nobody_knew_is_offered_to_the_planner_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "tester.py").write_text(TESTER, encoding="utf-8")
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def play(body: Body) -> Reply:
+        if role_of(body) == "planner" and "tester" in str(body["messages"]):
+            return json.dumps({"subtasks": [task("t0-0") | {"creates": ["t0-0.txt"]}, task("try", role="tester")]})
+        if role_of(body) == "critic" and not goes_on.is_set():
+            waits.set()
+            await goes_on.wait()
+            return json.dumps({"reasons": "nobody has tried it", "accepted": False})
+        return player(layers(1, 1))(body)
+
+    async with (
+        ChatEndpoint(play) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        client_on(there.url, announce=print) as client,
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+    ):
+        run = await submitted(client, tmp_path)
+        await asyncio.wait_for(waits.wait(), 20)
+        async with running(agent(there.url, tmp_path, endpoint, "./tester.py:Tester")):
+            await asyncio.sleep(1)
+            goes_on.set()
+            log = await ended(client, run)
+    assert isinstance(log[-1].event, GoalAccepted)
+    assert "try" in {one.event.subtask.id for one in log if isinstance(one.event, SubtaskAssigned)}
+
+
+TESTER = '''\
+from swarm import Context, ResultSubmitted, Role, SubtaskAssigned
+
+
+class Tester(Role[SubtaskAssigned, ResultSubmitted]):
+    """Tries what others made."""
+
+    name = "tester"
+    handles = SubtaskAssigned
+
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        return ctx.result("tried it")
+'''
+
+
+async def test_agents_of_an_old_and_a_new_version_of_a_role_work_on_one_run(tmp_path: Path) -> None:
+    """An attempt that the old one began goes on with the new one, as far as it asks the same."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "walker.py").write_text(WALKER.format(last="Then where?"), encoding="utf-8")
+    (tmp_path / "new" / "walker.py").write_text(WALKER.format(last="And then?"), encoding="utf-8")
+    held, asked = asyncio.Event(), []
+
+    async def play(body: Body) -> Reply:
+        if role_of(body) == "critic":
+            return json.dumps({"reasons": "it is there", "accepted": True})
+        said = str(body["messages"][-1]["content"])
+        asked.append(said)
+        if said == "Then where?":
+            held.set()
+            await asyncio.sleep(60)
+        return "left"
+
+    plan = [{"id": "walk", "role": "walker", "do": "Walk."}]
+    async with (
+        ChatEndpoint(play) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        client_on(there.url, announce=print) as client,
+    ):
+        async with running(agent(there.url, tmp_path / "old", endpoint, "./walker.py:Walker")):
+            run = await submitted(client, tmp_path, plan=plan)
+            await asyncio.wait_for(held.wait(), 20)
+        async with running(agent(there.url, tmp_path / "new", endpoint, "./walker.py:Walker")):
+            log = await ended(client, run)
+    assert isinstance(log[-1].event, GoalAccepted)
+    assert [one.event.text for one in log if isinstance(one.event, ResultSubmitted)] == ["left, left"]
+    assert Counter(asked) == {"Where first?": 1, "Then where?": 1, "And then?": 1}
+    assert len([one for one in log if isinstance(one.event, JournalCut)]) == 1
+
+
+WALKER = '''\
+from swarm import Context, ResultSubmitted, Role, SubtaskAssigned
+
+
+class Walker(Role[SubtaskAssigned, ResultSubmitted]):
+    """Asks for the way."""
+
+    name = "walker"
+    handles = SubtaskAssigned
+
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        first = await ctx.converse("You answer.", "Where first?")
+        then = await ctx.converse("You answer.", "{last}")
+        return ctx.result(first.text + ", " + then.text)
+'''
+
+
+async def test_a_client_pauses_resumes_and_cancels_its_own_run_and_nobody_elses(tmp_path: Path) -> None:
+    held = asyncio.Event()
+
+    async def play(body: Body) -> Reply:
+        if role_of(body) == "coder":
+            held.set()
+            await asyncio.sleep(30)
+        return player(layers(1, 1))(body)
+
+    async with (
+        ChatEndpoint(play) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+        client_on(there.url, announce=print) as client,
+        client_on(there.url.replace("//", "//mallory@"), announce=print) as other,
+    ):
+        run = await submitted(client, tmp_path)
+        await asyncio.wait_for(held.wait(), 20)
+        for kind in ("pause", "cancel"):
+            with pytest.raises(UsageError, match="somebody else's"):
+                await other.call(kind, run=run)
+        with pytest.raises(UsageError, match="there is no run"):
+            await other.call("lines", hub=other.any_hub(), run=run)
+        await client.call("pause", run=run)
+        assert isinstance((await ended(client, run))[-1].event, RunPaused)
+        await client.call("resume", hub=client.any_hub(), run=run, limits={"tokens": 300_000})
+        await client.call("cancel", run=run)
+        end = (await ended(client, run))[-1].event
+    assert isinstance(end, GoalFailed)
+    assert end.kind == "cancelled"
+
+
+async def test_an_agent_that_lies_harms_nobody_but_itself(tmp_path: Path) -> None:
+    """It answers under leases of others, in no schema, too large, and says 10,000 things that mean nothing."""
+    async with (
+        ChatEndpoint(player(layers(2, 3))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder", name="honest")),
+        client_on(there.url, announce=print) as client,
+        MqttTransport(there.url.replace("//", "//mallory@"), source="/swarm/agent/mallory/1") as transport,
+    ):
+        liar = Bus(transport)
+        run = await submitted(client, tmp_path)
+        to_hub = topics.hub_reply(client.any_hub(), "mallory/1", run)
+        seen: list[Envelope] = []
+        lies = asyncio.create_task(lie(liar, transport, to_hub, run, seen))
+        async with asyncio.timeout(60):
+            async for envelope in client.follow(run):
+                seen.append(envelope)  # noqa: PERF401 - it is looked into meanwhile
+        await lies
+    assert isinstance(seen[-1].event, GoalAccepted)
+    assert not [one for one in seen if "mallory" in one.source]
+    results = [one for one in seen if isinstance(one.event, ResultSubmitted)]
+    assert len(results) == 6
+    assert not [one for one in results if one.event.text == "lies"]
+
+
+async def lie(bus: Bus, transport: MqttTransport, to_hub: str, run: str, seen: list[Envelope]) -> None:
+    stamp = Stamp("/swarm/agent/mallory/1", new_id, utc_now)
+    for _ in range(200):
+        for request in [one for one in seen if isinstance(one.event, SubtaskAssigned)]:
+            forged = stamp(
+                run, ResultSubmitted(text="lies"), subject=request.subject, causation_id=request.id, sequence=1
+            )
+            await bus.publish(to_hub, forged)
+            await bus.publish_note(to_hub, Note("declined", {"lease": request.id, "why": "I lie"}))
+            await bus.publish_note(to_hub, Note("progress", {"lease": ["not", "a", "lease"]}))
+        await asyncio.sleep(0.005)
+    flood = [bus.publish_note(to_hub, Note("progress", {"lease": f"none-{number}"})) for number in range(10_000)]
+    for start in range(0, len(flood), 500):
+        await asyncio.gather(*flood[start : start + 500])
+    link = transport._link
+    assert link is not None
+    for payload in (b"no json", b"{}", b'{"type":"swarm.ResultSubmitted.v1"}', b"[" * 10_000, b"\xff" * 900_000):
+        await link.publish(to_hub, payload, qos=1, retain=False, properties=None)
