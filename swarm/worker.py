@@ -108,6 +108,8 @@ class Worker:
     _declined: bool = False
     """Whether something was declined for want of room, so that the card is to be said again once there is."""
     _draining: bool = False
+    _said: int = 0
+    """How often its card was said."""
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -132,7 +134,10 @@ class Worker:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
         self._declined = False
         slots = 0 if self._draining else self.slots
-        own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, host=socket.gethostname())
+        self._said += 1
+        own = AgentCard(
+            roles=self.roles, slots=slots, nonce=self.nonce, said=self._said, host=socket.gethostname()
+        )
         await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
 
     async def reconnected(self) -> None:
