@@ -115,9 +115,10 @@ class Worker:
     async def run(self) -> None:
         """Announce the agent and work until cancelled."""
         requests, control = topics.agent_requests(self.agent), topics.agent_control(self.agent)
+        own_card = topics.agent_card(self.agent)
         capacity = 4 * self.slots + 1024
         async with (
-            self.bus.subscribe(requests, control, topics.hub_cards(), capacity=capacity) as inbox,
+            self.bus.subscribe(requests, control, own_card, topics.hub_cards(), capacity=capacity) as inbox,
             asyncio.TaskGroup() as group,
         ):
             await self.announce()
@@ -128,7 +129,7 @@ class Worker:
                     await self._take(received, group)
                     received.acknowledge()
             finally:
-                await self.bus.clear(topics.agent_card(self.agent))
+                await self.bus.clear(own_card)
 
     async def announce(self) -> None:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
@@ -170,10 +171,14 @@ class Worker:
         content = received.content
         if not isinstance(content, Note):
             await self._take_request(received, group)
-        elif topics.parse(received.topic).kind == "hub_card":
-            await self._hub_card(content)
-        else:
-            self._take_word(content, group)
+            return
+        match topics.parse(received.topic).kind:
+            case "hub_card":
+                await self._hub_card(content)
+            case "agent_card":
+                await self._own_card(content)
+            case _:
+                self._take_word(content, group)
 
     async def _take_request(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
         """Take a request on, or say why not."""
@@ -254,6 +259,14 @@ class Worker:
         if held.task is not None and not held.ended:
             held.task.cancel()
         self._idle.set()
+
+    async def _own_card(self, note: Note) -> None:
+        """Say the card again if it was cleared: a broker speaks the will of our forerunner when it notices its end."""
+        if not note.kind:
+            try:
+                await self.announce()
+            except BusUnavailable:
+                return  # it is said after the reconnection
 
     async def _hub_card(self, note: Note) -> None:
         """Take in that a hub has come, or come back: it may lack what was said to it."""

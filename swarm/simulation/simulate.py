@@ -49,6 +49,7 @@ def simulate(
     hubs: int | None = None,
     agents: int | None = None,
     replays: bool = False,
+    prompt: bool = True,
 ) -> Simulated:
     """Run once. Left out, faults, scenario and the number of parts are drawn from the seed.
 
@@ -75,7 +76,7 @@ def simulate(
         try:
             with fewer_collections():
                 loop.run_until_complete(world.live(MOST_S))
-                outcome = _judge(world, loop, replays=replays)
+                outcome = _judge(world, loop, replays=replays, prompt=prompt)
         except Stalled as stalled:
             world.watch.breaks(str(stalled))
         return Simulated(
@@ -92,9 +93,9 @@ def simulate(
         random.setstate(before)
 
 
-def _judge(world: World, loop: VirtualLoop, *, replays: bool) -> Outcome | None:
+def _judge(world: World, loop: VirtualLoop, *, replays: bool, prompt: bool) -> Outcome | None:
     watch = world.watch
-    for broken in promises.broken_in(watch, None):
+    for broken in promises.broken_in(watch, world.held(), prompt=prompt):
         watch.breaks(broken)
     if not watch.log:
         watch.breaks("promise 4: the run never began")
