@@ -131,6 +131,13 @@ class Effects:
                     raise Diverged(self._journal.next, said) from None
                 self._part(self._journal.next)
 
+    async def drain(self) -> None:
+        """Let the role part once all that is recorded has been handed out. Raises `Diverged`, as `handed_out` does."""
+        try:
+            await self.handed_out()
+        finally:
+            self._part(self.count)
+
     async def ask(self, event: Effect) -> int:
         """Report an intent and wait for the word on it."""
         self.count += 1
@@ -205,32 +212,34 @@ async def reply_of(effects: Effects, role: Coroutine[Any, Any, R], *, only_recor
 
     `only_recorded`: until all that is recorded has been handed out; what the role does then is of no interest.
     """
-
-    async def entered() -> R | SystemExit:
-        effects.enter()
-        try:
-            return await role
-        except SystemExit as error:  # raised out of a task it would end the event loop
-            return error
-
-    task = asyncio.create_task(entered(), name="role")
-    ends: list[asyncio.Future[Any]] = [task, effects.parted]
-    if only_recorded:
-        ends.append(asyncio.create_task(effects.handed_out(), name="handed out"))
+    if not only_recorded:
+        return await _until_parted(effects, role)
+    draining = asyncio.create_task(effects.drain(), name="drain")
     try:
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if only_recorded and not task.done():
-            await ends[-1]
-            return Parted(effects.count)
-        if effects.parted.done():
-            return Parted(effects.parted.result())
-        reply = await task
-        if isinstance(reply, SystemExit):
-            raise reply
-        return reply
+        reply = await _until_parted(effects, role)
     finally:
-        for one in (task, *ends[2:]):
-            one.cancel()
-            await asyncio.wait((one,))
-            if not one.cancelled():
-                one.exception()  # seen: what a role that was ended says is of no interest
+        draining.cancel()
+        await asyncio.wait((draining,))
+    if not draining.cancelled():
+        draining.result()  # that it diverged comes before what it said
+    return reply
+
+
+async def _until_parted(effects: Effects, role: Coroutine[Any, Any, R]) -> R | Parted:
+    """Run a role in the running task, and cancel it once it has parted: what it says of that is of no interest."""
+    over = False
+    try:
+        async with asyncio.timeout(None) as ending:
+            effects.parted.add_done_callback(lambda _: None if over else ending.reschedule(0))
+            effects.enter()
+            try:
+                reply = await role
+            finally:
+                over = True
+    except (Exception, SystemExit):
+        if not effects.parted.done():
+            raise
+    else:
+        if not effects.parted.done():
+            return reply
+    return Parted(effects.parted.result())

@@ -47,6 +47,8 @@ LAST_WHOLE_FLOAT = 1e21
 """From here on ECMAScript writes whole numbers with an exponent."""
 FIRST_PLAIN_POWER = -6
 """Down to this power of ten ECMAScript writes fractions without one."""
+_AS_THEY_ARE = (str, int)
+_INTENTS = frozenset({ModelAsked, ToolCalled, CheckStarted})
 
 
 @dataclass(slots=True)
@@ -59,15 +61,15 @@ class Entry:
     at: int
     """Which of the records its first is, from 0."""
     events: list[Effect] = field(default_factory=list)
+    outcome: Effect | None = None
+    """Its outcome; None where the log has only the intent, or a try that was to be followed by another."""
     begun: bool = False
 
-    @property
-    def outcome(self) -> Effect | None:
-        """Its outcome; None where the log has only the intent, or a try that was to be followed by another."""
-        last = self.events[-1]
-        if isinstance(last, ModelTryFailed):
-            return last if last.wait_ms is None else None
-        return None if isinstance(last, ModelAsked | ToolCalled | CheckStarted) else last
+    def add(self, event: Effect) -> None:
+        """Add the next record of it."""
+        self.events.append(event)
+        again = type(event) in _INTENTS or (isinstance(event, ModelTryFailed) and event.wait_ms is not None)
+        self.outcome = None if again else event
 
     @property
     def tries(self) -> int:
@@ -86,7 +88,7 @@ class Journal:
             entry = self._entries.get(event.path)
             if entry is None:
                 entry = self._entries[event.path] = Entry(event.path, KINDS[type(event)], digest_in(event), at)
-            entry.events.append(event)
+            entry.add(event)
 
     @property
     def drained(self) -> bool:
@@ -174,11 +176,12 @@ def canonical_json(value: object) -> bytes:
 
 
 def _canonical(value: object) -> object:
-    if isinstance(value, str):  # most are, and to ask for a mapping takes longest
+    if value is None or isinstance(value, _AS_THEY_ARE):  # asked first, since most are
         return value
-    if isinstance(value, Mapping):
-        # RFC 8785, section 3.2.3: keys are sorted by their UTF-16 code units.
-        return {key: _canonical(value[key]) for key in sorted(value, key=_utf16)}
+    if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - `Mapping` alone is asked for at length
+        # RFC 8785, section 3.2.3: keys are sorted by their UTF-16 code units; ASCII is in that order anyway.
+        keys = sorted(value) if "".join(value).isascii() else sorted(value, key=_utf16)
+        return {key: _canonical(value[key]) for key in keys}
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     if isinstance(value, float):

@@ -244,7 +244,9 @@ def resuming(count: int) -> float:
             epoch = await store.log.take(info.run, OWNER, previous=None)
             async with MemoryTransport() as transport:
                 stamp = Stamp("/swarm/hub/local", new_id, lambda: TIME)
-                orchestrator = Orchestrator(state, store.log, Bus(transport), stamp, RunClock(state.elapsed_ms), epoch)
+                orchestrator = Orchestrator(
+                    state, store.log, store.files, Bus(transport), stamp, RunClock(state.elapsed_ms), epoch
+                )
                 await orchestrator.run(RunResumed(changes={"time_ms": 1}))  # at its limit, so that it ends with this
         return (perf_counter() - begun) * 1e3
 

@@ -182,12 +182,8 @@ class BrokerLink:
 
     async def subscribe(self, filters: Sequence[tuple[str, int | None]], *, retained: bool = True) -> None:
         """Subscribe to filters, each with its identifier or None. Raises `BusUnavailable`, `NotAllowed`."""
-        handling = (
-            SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
-        )
-        options = [
-            SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=handling) for qos in (0, 1)
-        ]
+        handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
+        options = [SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=handling) for qos in (0, 1)]
         if not self.subscription_ids:
             filters = [(pattern, None) for pattern, _ in filters]
         plain = [pattern for pattern, identifier in filters if identifier is None]

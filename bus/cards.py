@@ -56,6 +56,8 @@ class HubCard(_Card):
     """Drawn anew by each process."""
     software: Line = ""
     """Its version."""
+    time: Line = ""
+    """When it was said, RFC 3339: for `swarm doctor bus`, which compares clocks."""
     protocols: tuple[int, ...] = (PROTOCOL,)
 
 

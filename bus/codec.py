@@ -10,9 +10,8 @@ and one validator for each event class that makes envelope and event from the by
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any
 
 import orjson
 from pydantic import JsonValue, ValidationError
@@ -139,7 +138,13 @@ def _upgraded(attributes: dict[str, JsonValue], kind: type[Fact], version: int) 
 def _any_line() -> SchemaValidator:
     """Make what reads a whole line with any event of today's versions: `type` says which."""
     definitions: dict[str, CoreSchema] = {}
-    choices = {f"swarm.{name}.v{kind.version}": _without(definitions, _schema(name)) for name, kind in EVENTS.items()}
+    choices: dict[Hashable, CoreSchema] = {}
+    for name, kind in EVENTS.items():
+        schema = kind.__pydantic_core_schema__
+        if schema["type"] == "definitions":  # all share them: the union may hold each once
+            definitions |= {each["ref"]: each for each in schema["definitions"]}
+            schema = schema["schema"]
+        choices[f"swarm.{name}.v{kind.version}"] = _schema(name, schema)
     lines = core_schema.tagged_union_schema(choices, discriminator="type")
     return SchemaValidator(core_schema.definitions_schema(lines, [*definitions.values()]))
 
@@ -147,24 +152,10 @@ def _any_line() -> SchemaValidator:
 @cache
 def _line_of(name: str) -> SchemaValidator:
     """Make what reads a whole line with this event, and knows best what is wrong with it."""
-    return SchemaValidator(_schema(name))
+    return SchemaValidator(_schema(name, EVENTS[name].__pydantic_core_schema__))
 
 
-def _without(definitions: dict[str, CoreSchema], schema: Any) -> Any:  # noqa: ANN401 - a schema, or a part of one
-    """Return a schema without the definitions in it, which go where all share them: the union may hold each once."""
-    if isinstance(schema, list):
-        return [_without(definitions, each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("type") != "definitions":
-        return {key: _without(definitions, value) for key, value in schema.items()}
-    for each in schema["definitions"]:
-        if each["ref"] not in definitions:
-            definitions[each["ref"]] = _without(definitions, each)
-    return _without(definitions, schema["schema"])
-
-
-def _schema(name: str) -> CoreSchema:
+def _schema(name: str, event: CoreSchema) -> CoreSchema:
     """Return the schema of a line: pydantic's own schema of the event class inside one of `Envelope`."""
     kind = EVENTS[name]
     text = core_schema.str_schema(min_length=1)
@@ -176,7 +167,7 @@ def _schema(name: str) -> CoreSchema:
         _field("type", "type", stated, checked_only=True),
         _field("id", "id", text),
         _field("source", "source", text),
-        _field("event", "data", kind.__pydantic_core_schema__),
+        _field("event", "data", event),
         _field("correlation_id", "correlationid", text),
         _field("time", "time", text),
         _field("subject", "subject", core_schema.with_default_schema(text, default=None)),

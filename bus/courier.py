@@ -17,7 +17,6 @@ from weakref import WeakValueDictionary
 from bus import topics
 from bus.errors import BadEnvelope, BusUnavailable, NotFound, Refused
 from bus.event_log import Files
-from bus.file_notes import KINDS as FILE_NOTES
 from bus.file_notes import (
     MOST_BYTES,
     Answer,

@@ -96,7 +96,9 @@ def _write(folder: Path, sha256: str, data: bytes) -> None:
                 Path(file.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise StorageFailed(f"a file of {len(data):,} bytes could not be kept in {folder}: {error.strerror}.") from error
+        raise StorageFailed(
+            f"a file of {len(data):,} bytes could not be kept in {folder}: {error.strerror}."
+        ) from error
 
 
 def _read(path: Path) -> tuple[str, bytes] | None:

@@ -145,7 +145,7 @@ class Desk:
             for agent in self.hub.roster.agents.values()
             for one in agent.roles
         }
-        unpacked = unpack(submission, self.config, folder=NO_FOLDER, offered=offered)
+        unpacked = await asyncio.to_thread(unpack, submission, self.config, folder=NO_FOLDER, offered=offered)
         known = await self._known(run)
         if known is not None and known.length:
             if await self.hub.client_of(run) != client:

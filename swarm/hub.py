@@ -66,12 +66,12 @@ class Hub:
     nonce: str = field(default_factory=new_id)
     on_record: Callable[[Envelope], None] = lambda _: None
     announce: Callable[[str], None] = log.info
-    stamp: Stamp | None = None
-    """What marks its events as its own; left out: with ids by chance and the time of day."""
     rights: Rights | None = None
     """Which files agents may have."""
     backed: Callable[[str, str, Fact], bool] = lambda *_: True
     """See `Orchestrator.backed`."""
+    stamp: Stamp | None = None
+    """What marks its events as its own; left out: with ids by chance and the time of day."""
     runs: dict[str, Running] = field(default_factory=dict)
     roster: Roster = field(init=False)
     present: bool = False
@@ -109,7 +109,7 @@ class Hub:
         if not self.present:
             return
         await self.bus.publish_note(
-            topics.hub_card(self.name), card(HubCard(nonce=self.nonce, software=VERSION)), retain=True
+            topics.hub_card(self.name), card(HubCard(nonce=self.nonce, software=VERSION, time=utc_now())), retain=True
         )
 
     # Runs

@@ -251,7 +251,7 @@ class Orchestrator:
             self._unknown[agent, lease] = None
 
     def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
-        self._out.add(self.bus.publish_note(topics.agent_control(agent), Note(kind, fields)))
+        self._out.add(self.bus.publish_note, topics.agent_control(agent), Note(kind, fields))
 
     def _acknowledge(self) -> None:
         """Tell agents up to where what they said is recorded, and which leases they hold no more."""
@@ -319,10 +319,10 @@ class Orchestrator:
                     cancel = True
                 case GoalAccepted() | GoalFailed():
                     cancel = True
-                    self._out.add(self.bus.publish(topics.run_outcome(run), envelope, retain=True))
+                    self._out.add(self.bus.publish, topics.run_outcome(run), envelope, retain=True)
                 case _:
                     pass
-            self._out.add(self.bus.publish(topics.run_event(run, type(event).__name__), envelope))
+            self._out.add(self.bus.publish, topics.run_event(run, type(event).__name__), envelope)
             if self.on_record is not None:
                 self.on_record(envelope)
         if cancel:
@@ -345,7 +345,7 @@ class Orchestrator:
                 self._keeper.given(envelope.id)
             if self.rights is not None:
                 self.rights.give(agent, envelope.id, readable(briefing))
-            self._out.add(self.bus.publish(topics.agent_request(agent, self.state.run), envelope, attachments))
+            self._out.add(self.bus.publish, topics.agent_request(agent, self.state.run), envelope, attachments)
 
     async def _briefing(self, work: Work) -> Briefing:
         journal = [effect async for effect in read_at(self.log, self.state.run, [*work.journal.values()])]

@@ -7,8 +7,9 @@ they were added. A message that the bus does not take is counted and passed over
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from bus.errors import BusError
@@ -23,11 +24,11 @@ class Outgoing:
     may_be_lost: bool = False
     failed: Counter[str] = field(default_factory=Counter)
     """Kinds of errors with which the bus did not take something, and how often."""
-    _sayings: list[Coroutine[Any, Any, None]] = field(default_factory=list)
+    _sayings: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
-    def add(self, saying: Coroutine[Any, Any, None]) -> None:
+    def add(self, say: Callable[..., Coroutine[Any, Any, None]], *args: object, **kwargs: object) -> None:
         """Say this, after all that was added before."""
-        self._sayings.append(saying)
+        self._sayings.append(partial(say, *args, **kwargs))
 
     def drop(self) -> None:
         """Say none of it: what was recorded is said again by whoever goes on with the run."""
@@ -39,12 +40,12 @@ class Outgoing:
         """Say all of it. Raises what the bus raises, where that cannot lose anything."""
         sayings, self._sayings = self._sayings, []
         if not self.may_be_lost:
-            for saying in sayings:
-                await saying
+            for say in sayings:
+                await say()
             return
         if not sayings:
             return
-        for error in await asyncio.gather(*sayings, return_exceptions=True):
+        for error in await asyncio.gather(*(say() for say in sayings), return_exceptions=True):
             if isinstance(error, BusError):
                 self.failed[type(error).__name__] += 1
                 log.warning("not said: %s", error)

@@ -10,14 +10,16 @@ import json
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 from agents.briefing import Briefing
 from agents.context import Means
 from agents.effects import Effects, Parted, reply_of
 from agents.errors import Diverged, ModelUnavailable
 from agents.files.attempt_folder import AttemptFolder
+from agents.journal import KINDS
 from agents.model import EndpointHealth, ModelReply, ModelRequest
+from agents.role import Role
 from bus.envelope import Envelope
 from bus.event_log import FileStore
 from bus.events import (
@@ -46,9 +48,10 @@ from swarm.errors import SwarmError
 from swarm.parts import load_tool, role_class
 from swarm.worker import answer, context_of, ending, leaves, without_parts
 
-AT_ONCE = 128
+AT_ONCE = 64
 """Attempts gone through side by side: they share the turns of the loop that each outcome waits for."""
 _LINES = 30
+_BEGINNINGS: tuple[type[Fact], ...] = (GoalSubmitted, RunForked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class _Attempt:
     request: Envelope
     role: str
     setup: RoleSetup
-    folder: Path
+    folder: str
     """Of the scenario: its own code is found from there."""
     briefing: Briefing
     effects: list[Envelope] = field(default_factory=list)
@@ -106,22 +109,21 @@ class Rules:
     def take(self, envelope: Envelope) -> tuple[bool, Difference | None]:
         """Take the next record; tell whether it came in from outside, and where it is not what the rules want."""
         state, event = self.state, cast("Event", envelope.event)
-        decision = None if isinstance(event, RunForked) else decide(state)  # what was pending at a fork was dropped
+        begins = type(event) in _BEGINNINGS
+        decision = None if begins else decide(state)  # what was pending at a fork was dropped
         difference = None
         if decision is not None:
             if (decision.event, decision.subject) != (event, envelope.subject):
                 said = "the rules decide otherwise"
                 difference = Difference(envelope.sequence, said, shown(event), shown(decision.event))
-        elif not self._may_come_in(envelope):
+        elif not (self._begins(event) if begins else admit(state, envelope) is Admission.RECORD):
             difference = Difference(envelope.sequence, "the rules would not have recorded it", shown(event), "")
         if difference is None:
             apply(state, envelope)
         return decision is None, difference
 
-    def _may_come_in(self, envelope: Envelope) -> bool:
-        if isinstance(envelope.event, GoalSubmitted | RunForked):
-            return self.state.status == "new" or isinstance(envelope.event, RunForked)
-        return admit(self.state, envelope) is Admission.RECORD
+    def _begins(self, event: Event) -> bool:
+        return self.state.status == "new" or isinstance(event, RunForked)
 
 
 async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work: Path) -> Replayed:
@@ -130,17 +132,19 @@ async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work:
     Loads the code of the run's own roles and tools. Raises what the log and the file store raise, and `NotFound`,
     `MissingPart` where a role or tool can no longer be loaded.
     """
-    rules, attempts = Rules(run), dict[tuple[str, int], _Attempt]()
+    rules, attempts = Rules(run), _Attempts()
     found: list[Difference] = []
     room, events, ended = asyncio.Semaphore(AT_ONCE), 0, 0
-    lent = _Lent()
+    parts, places = _PartsOf(), [work / str(number) for number in range(AT_ONCE)]
 
     async def go_through(attempt: _Attempt) -> None:
+        place = places.pop()
         try:
-            difference = await _again(attempt, lent.means(attempt), files, work / str(attempt.request.sequence))
+            difference = await _again(attempt, parts.of(attempt), files, place)
             if difference is not None:
                 found.append(difference)
         finally:
+            places.append(place)
             room.release()
 
     async with asyncio.TaskGroup() as group:
@@ -150,49 +154,59 @@ async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work:
                 found.append(difference)
                 break
             events += 1
-            over = _note(rules.state, envelope, attempts, from_outside=from_outside)
+            over = attempts.take(rules.state, envelope, from_outside=from_outside)
             if over is not None:
                 ended += 1
                 await room.acquire()
                 group.create_task(go_through(over), name=f"replay {over.request.subject}")
-        for attempt in attempts.values():  # those that were never answered
+        for attempt in attempts.open.values():  # those that were never answered
             ended += 1
             await room.acquire()
             group.create_task(go_through(attempt), name=f"replay {attempt.request.subject}")
     return Replayed(run, events, ended, min(found, key=lambda one: one.position, default=None))
 
 
-def _note(
-    state: RunState, envelope: Envelope, attempts: dict[tuple[str, int], _Attempt], *, from_outside: bool
-) -> _Attempt | None:
-    """Keep what belongs to an attempt; return the attempt that this record ends."""
-    event = cast("Event", envelope.event)
-    if isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
+class _Attempts:
+    """What the log has of each attempt that has not ended yet."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, _Attempt] = {}
+        """By the lease that an agent holds of it, or held last."""
+        self._leases: dict[tuple[str, int], str] = {}
+
+    def take(self, state: RunState, envelope: Envelope, *, from_outside: bool) -> _Attempt | None:
+        """Keep what belongs to an attempt; return the attempt that this record ends."""
+        event = cast("Event", envelope.event)
+        if type(event) in KINDS:  # asked first, since most are effects
+            if from_outside and (attempt := self.open.get(envelope.causation_id or "")) is not None:
+                attempt.effects.append(envelope)
+        elif isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
+            self._begin(state, envelope)
+        elif isinstance(event, ResultSubmitted | PlanProposed | ReviewGiven | WorkFailed):
+            attempt = self.open.pop(envelope.causation_id or "", None)
+            if attempt is not None and from_outside:
+                attempt.reply = envelope
+            return attempt
+        elif isinstance(event, JournalCut):
+            effects = self.open[envelope.causation_id or ""].effects
+            upto = sum(one.sequence <= event.kept for one in effects)
+            effects[:] = without_parts(effects, upto)
+        return None
+
+    def _begin(self, state: RunState, envelope: Envelope) -> None:
+        """Begin an attempt, or go on with one under another lease."""
         work = state.leases[envelope.id]
-        key = (work.request, work.attempt)
-        before, setup, role = attempts.get(key), state.setup, state.role(work.role)
+        setup, role = state.setup, state.role(work.role)
         if setup is None or role is None:
             raise AssertionError("no request comes before the goal")
+        before = self.open.pop(self._leases.get((work.request, work.attempt), ""), None)
+        self._leases[work.request, work.attempt] = envelope.id
         effects = before.effects if before else []
-        briefing = brief(state, work, ())
-        attempts[key] = _Attempt(envelope, work.role, role, Path(setup.folder), briefing, effects)
-        return None
-    key = (envelope.subject or "", getattr(event, "attempt", 0))
-    if isinstance(event, PlanProposed | ResultSubmitted | ReviewGiven | WorkFailed):
-        key = next((key for key, one in attempts.items() if one.request.id == envelope.causation_id), key)
-        attempt = attempts.pop(key, None)
-        if attempt is not None and from_outside:
-            attempt.reply = envelope
-        return attempt
-    if isinstance(event, JournalCut) and key in attempts:
-        upto = sum(one.sequence <= event.kept for one in attempts[key].effects)
-        attempts[key].effects[:] = without_parts(attempts[key].effects, upto)
-    elif from_outside and key in attempts and isinstance(event, Effect):
-        attempts[key].effects.append(envelope)
-    return None
+        told = brief(state, work, ())
+        self.open[envelope.id] = _Attempt(envelope, work.role, role, setup.folder, told, effects)
 
 
-async def _again(attempt: _Attempt, means: Means, files: FileStore, place: Path) -> Difference | None:
+async def _again(attempt: _Attempt, parts: "_Parts", files: FileStore, place: Path) -> Difference | None:
     """Run a role once more over what its log has; return where it parts from that."""
     recorded = [cast("Effect", one.event) for one in attempt.effects]
     effects = Effects(recorded, _Nobody(), course="recorded")
@@ -200,8 +214,8 @@ async def _again(attempt: _Attempt, means: Means, files: FileStore, place: Path)
     folder = AttemptFolder(place, files, told.base, told.start, told.left)
     reply: Fact | Parted
     try:
-        role = role_class(attempt.role, attempt.setup.uses, attempt.folder)(**attempt.setup.options)
-        context = context_of(attempt.request, attempt.briefing, attempt.role, means, effects=effects, folder=folder)
+        role = parts.role(**attempt.setup.options)
+        context = context_of(attempt.request, told, attempt.role, parts.means, effects=effects, folder=folder)
         at_work = answer(role, attempt.request.event, context)
         reply = await reply_of(effects, at_work, only_recorded=attempt.reply is None)
     except SwarmError:
@@ -229,18 +243,28 @@ def _compared(attempt: _Attempt, reply: Fact | Parted, effects: Effects) -> Diff
     return Difference(written.sequence, "the role ends otherwise", shown(written.event), shown(now))
 
 
-class _Lent:
-    """What roles are lent to work with: the same for all attempts under one setup of a role."""
+class _Parts(NamedTuple):
+    """What the attempts under one setup of a role share: its class, and what it is lent to work with."""
+
+    setup: RoleSetup
+    role: type[Role[Any, Any]]
+    means: Means
+
+
+class _PartsOf:
+    """Loads the parts of each role once."""
 
     def __init__(self) -> None:
-        self._means: dict[int, tuple[RoleSetup, Means]] = {}
+        self._known: dict[tuple[str, int], _Parts] = {}
 
-    def means(self, attempt: _Attempt) -> Means:
-        """Return a role's tools, and a model that is never asked. Raises `NotFound`, `MissingPart`."""
+    def of(self, attempt: _Attempt) -> _Parts:
+        """Return a role's class and tools, and a model that is never asked. Raises `NotFound`, `MissingPart`."""
         setup = attempt.setup
-        known = self._means.get(id(setup))
+        key = (attempt.role, id(setup))
+        known = self._known.get(key)
         if known is None:
-            tools = [load_tool(tool, attempt.folder) for tool in setup.tools]
+            folder = Path(attempt.folder)
+            tools = [load_tool(tool, folder) for tool in setup.tools]
             means = Means(
                 model=_NoModel(),
                 tools={tool.name: tool for tool in tools},
@@ -248,8 +272,9 @@ class _Lent:
                 temperature=setup.temperature,
                 timeout_s=setup.timeout_ms / 1000,
             )
-            known = self._means[id(setup)] = setup, means
-        return known[1]
+            role = role_class(attempt.role, setup.uses, folder)
+            known = self._known[key] = _Parts(setup, role, means)
+        return known
 
 
 def shown(event: Fact) -> str:

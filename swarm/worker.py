@@ -388,7 +388,8 @@ async def answer(role: Role[Any, Any], request: Fact, context: Context) -> Any: 
     if isinstance(reply, ResultSubmitted):
         if len(reply.text) > LONGEST_TEXT:
             raise ToolFailed(f"the result's text has {len(reply.text)} characters; put long results into a file")
-        return reply.model_copy(update={"files": await context.changes()})
+        files = await context.changes()
+        return reply if reply.files == files else reply.model_copy(update={"files": files})
     return reply
 
 

@@ -7,6 +7,8 @@ strict endpoints accept what is left. The head (system, first user message) stay
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from agents.conversation.structured import dumps
 from bus.events import Message
 
@@ -54,12 +56,12 @@ class History:
     @property
     def messages(self) -> tuple[Message, ...]:
         """All messages, as they are now."""
-        return tuple(entry.message for entry in self._entries)
+        return tuple([entry.message for entry in self._entries])
 
     @property
     def new(self) -> tuple[Message, ...]:
         """The messages after the first `stable` ones."""
-        return tuple(entry.message for entry in self._entries[self.stable :])
+        return tuple([entry.message for entry in self._entries[self.stable :]])
 
     def cap(self, most: int) -> int:
         """Return how many bytes one output may have: `most`, or a quarter of all room where that is less."""
@@ -100,4 +102,7 @@ class History:
 
 
 def _size(message: Message) -> int:
-    return len(dumps(message).encode(errors="replace"))
+    try:
+        return len(orjson.dumps(message))
+    except TypeError:  # half a character
+        return len(dumps(message).encode(errors="replace"))

@@ -127,7 +127,7 @@ def take_back(state: RunState, work: Work) -> None:
     want(state, work)
 
 
-def agent_joined(state: RunState, event: AgentJoined) -> None:
+def agent_joined(state: RunState, _: Envelope, event: AgentJoined) -> None:
     """Take in an agent, or what it now says of itself: then it may be offered again what it declined."""
     known = state.agents.get(event.agent)
     found = AgentState(event.agent, event.roles, event.slots, versions=dict(event.versions))
@@ -136,12 +136,12 @@ def agent_joined(state: RunState, event: AgentJoined) -> None:
     state.agents[event.agent] = found
     for offer in event.brings:
         if state.role(offer.name) is None:
-            state.brought[offer.name] = RoleSetup(model="", about=offer.about, tools=offer.tools)
+            state.brought[offer.name] = RoleSetup(model="", about=offer.about, brought=True)
     for role in {*event.roles, *(known.roles if known else ())}:
         note_lack(state, role)
 
 
-def assignment_ended(state: RunState, event: AssignmentEnded) -> None:
+def assignment_ended(state: RunState, _: Envelope, event: AssignmentEnded) -> None:
     """Take a lease back; who was silent too often, or declined, gets no more of it for now."""
     work = state.leases[event.lease]
     agent = state.agents.get(work.agent or "")

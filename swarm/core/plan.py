@@ -37,8 +37,9 @@ def faults(
     counts = Counter(ids)
     found += [f"the id {name!r} is used {times} times; ids are unique" for name, times in counts.items() if times > 1]
     known, roles = set(ids), {**brought, **setup.roles}
+    workers = sorted(set(roles) - NOT_WORKERS)
     for subtask in subtasks:
-        found += _faults_of(subtask, known, roles)
+        found += _faults_of(subtask, known, roles, workers)
     total = len(known | set(assigned))
     if total > setup.limits.subtasks:
         found.append(f"{total} subtasks in all, but the limit is {setup.limits.subtasks}; plan fewer, larger ones")
@@ -77,9 +78,8 @@ def closure(start: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str
     return reached
 
 
-def _faults_of(subtask: Subtask, known: set[str], roles: Mapping[str, RoleSetup]) -> list[str]:
+def _faults_of(subtask: Subtask, known: set[str], roles: Mapping[str, RoleSetup], workers: Sequence[str]) -> list[str]:
     found: list[str] = []
-    workers = sorted(set(roles) - NOT_WORKERS)
     if not ID.fullmatch(subtask.id) or RESERVED.fullmatch(subtask.id):
         found.append(
             f"the id {subtask.id[:80]!r} cannot be used; take a short name of letters, digits, - and _ "

@@ -37,7 +37,7 @@ def proposal(state: RunState, envelope: Envelope, event: PlanProposed) -> None:
         _adopt(state, event.subtasks)
 
 
-def refusal(state: RunState, event: PlanRefused) -> None:
+def refusal(state: RunState, _: Envelope, event: PlanRefused) -> None:
     """Send a refused plan back, or find that no plan can be had."""
     state.refused_plan = ()
     state.refusals += 1

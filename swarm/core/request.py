@@ -1,8 +1,9 @@
 """What a role is told: the attachments of a request, derived from the state as it is sent."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from agents.briefing import Briefing, Offer
+from agents.briefing import Briefing, Deed, Finding, Offer
 from bus.envelope import Envelope
 from bus.setup import FileRef, Setup
 from swarm.core import tree
@@ -21,31 +22,50 @@ def brief(state: RunState, work: Work, journal: tuple[Envelope, ...]) -> Briefin
 
     `journal`: the records at the positions of `work.journal`.
     """
-    return replace(
-        _told(state, work),
+    setup, role = _setup(state), state.role(work.role)
+    if role is None:
+        raise AssertionError(f"a plan with role {work.role!r} is not adopted")
+    told = _told(state, work, setup)
+    return Briefing(
+        goal=told.goal,
+        role=role,
+        permissions=setup.permissions,
         journal=journal,
         forked=work.forked,
+        outward=told.outward,
         settled=dict(work.settled),
         private=bool(state.workspace),
+        base=told.base,
+        start=told.start,
+        left=told.left,
+        findings=told.findings,
+        offers=told.offers,
+        most_subtasks=told.most_subtasks,
         run=state.run,
-        env={f"INPUT_{name.upper().replace('-', '_')}": value for name, value in _setup(state).inputs.items()},
+        env={f"INPUT_{name.upper().replace('-', '_')}": value for name, value in setup.inputs.items()},
     )
 
 
-def _told(state: RunState, work: Work) -> Briefing:
-    """Return what differs by the kind of request."""
-    setup = _setup(state)
-    role = state.role(work.role)
-    if role is None:
-        raise AssertionError(f"a plan with role {work.role!r} is not adopted")
+class _Told(NamedTuple):
+    """What differs by the kind of request; see `Briefing`."""
+
+    goal: str
+    base: Mapping[str, FileRef]
+    start: Mapping[str, FileRef]
+    findings: tuple[Finding, ...]
+    left: Mapping[str, FileRef] = {}
+    outward: Mapping[str, Deed] = {}
+    offers: tuple[Offer, ...] = ()
+    most_subtasks: int = 0
+
+
+def _told(state: RunState, work: Work, setup: Setup) -> _Told:
     match work.kind:
         case "subtask":
             subtask = state.subtasks[work.subtask or ""]
             base = tree.base_of(state, subtask)
-            return Briefing(
+            return _Told(
                 shortened(setup.goal),
-                role,
-                setup.permissions,
                 outward={
                     name: deed for name, deed in subtask.outward.items() if work.cut or deed.attempt < work.attempt
                 },
@@ -64,14 +84,7 @@ def _told(state: RunState, work: Work) -> Briefing:
                 if subtask.result is not None:
                     tree.overlay(files, subtask.result.files)
                 findings = (finding_of(subtask),)
-            return Briefing(
-                setup.goal,
-                role,
-                setup.permissions,
-                base=files,
-                start=files,
-                findings=findings,
-            )
+            return _Told(setup.goal, base=files, start=files, findings=findings)
         case "plan":
             told = work.told
             if told is None:
@@ -81,10 +94,8 @@ def _told(state: RunState, work: Work) -> Briefing:
                 for name, offered in {**told.brought, **setup.roles}.items()
                 if name not in NOT_WORKERS
             )
-            return Briefing(
+            return _Told(
                 setup.goal,
-                role,
-                setup.permissions,
                 base=state.workspace,
                 start=told.files,
                 findings=told.findings,

@@ -48,7 +48,7 @@ def _same_result(one: ResultSubmitted, other: ResultSubmitted) -> bool:
     )
 
 
-def merge(state: RunState, event: FilesMerged) -> None:
+def merge(state: RunState, _: Envelope, event: FilesMerged) -> None:
     """Bring an accepted result's files into the tree."""
     state.to_merge.popleft()
     state.tried = None
@@ -61,7 +61,7 @@ def merge(state: RunState, event: FilesMerged) -> None:
     subtasks.accept(state, subtask)
 
 
-def conflict(state: RunState, event: FilesConflicted) -> None:
+def conflict(state: RunState, _: Envelope, event: FilesConflicted) -> None:
     """Send a result back that met another's changes; its next attempt builds on those."""
     state.to_merge.popleft()
     subtask = state.subtasks[event.subtask]
@@ -199,7 +199,7 @@ def _end_attempt(state: RunState, work: Work, why: str, *, retryable: bool) -> N
         state.stuck = Stuck("plan" if work.kind == "plan" else "attempts", f"{work.request}: {why}", final=True)
 
 
-def no_progress(state: RunState, event: NoProgressNoticed) -> None:
+def no_progress(state: RunState, _: Envelope, event: NoProgressNoticed) -> None:
     """Act on the same again: it is told once, then another way is looked for."""
     state.notice = None
     if event.what == "plan":

@@ -123,7 +123,9 @@ def _subtask(chance: random.Random, number: int, count: int) -> Subtask:
     needs = tuple(f"s{one}" for one in range(number) if chance.random() < 1 / count)
     steps = [chance.choice(STEPS) for _ in range(chance.choice((1, 1, 2, 3, 5)))]
     accept = ({"ask": "It is well."},) if chance.random() < 0.2 else ()  # noqa: PLR2004 - one in five
-    return Subtask(id=f"s{number}", role="busy", instruction=f"[s{number}] {' '.join(steps)}", needs=needs, accept=accept)
+    return Subtask(
+        id=f"s{number}", role="busy", instruction=f"[s{number}] {' '.join(steps)}", needs=needs, accept=accept
+    )
 
 
 def drawn_answer(request: ModelRequest) -> ModelReply:

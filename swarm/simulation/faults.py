@@ -29,9 +29,7 @@ STRIKES = (
 class Faults:
     """All that goes wrong. Left as they are, all kinds of it do; a seed draws which, when, and whom."""
 
-    network: NetworkFaults = NetworkFaults(
-        delay_s=0.02, lost=0.03, doubled=0.03, overtaken=0.03, queue=60
-    )
+    network: NetworkFaults = NetworkFaults(delay_s=0.02, lost=0.03, doubled=0.03, overtaken=0.03, queue=60)
     disk: DiskFaults = DiskFaults(delay_s=0.01, slow=0.02, refused=0.01, unsure=0.01)
     endpoint: float = 0.1
     """How often, of 1, a model call fails."""
@@ -61,7 +59,9 @@ def drawn(chance: random.Random) -> Faults:
         queue=chance.choice((1000, 1000, 20)),
     )
     bad = chance.choice((0.0, 0.0, 0.02))
-    disk = DiskFaults(delay_s=chance.choice((0.001, 0.02, 0.2)), slow=chance.choice((0.0, 0.05)), refused=bad, unsure=bad)
+    disk = DiskFaults(
+        delay_s=chance.choice((0.001, 0.02, 0.2)), slow=chance.choice((0.0, 0.05)), refused=bad, unsure=bad
+    )
     return Faults(
         network,
         disk,

@@ -101,9 +101,7 @@ def _judge(world: World, loop: VirtualLoop, *, replays: bool, prompt: bool) -> O
         watch.breaks("promise 4: the run never began")
         return None
     if replays and not watch.broken:
-        replayed = loop.run_until_complete(
-            replay(RUN, world.disk.log.read(RUN), world.files, world.place / "replayed")
-        )
+        replayed = loop.run_until_complete(replay(RUN, world.disk.log.read(RUN), world.files, world.place / "replayed"))
         if replayed.difference is not None:
             watch.breaks(f"promise 5: {'; '.join(replayed.difference.lines())[:600]}")
     length = at_once(world.disk.log.verify(RUN))

@@ -94,7 +94,9 @@ class Watch:
             elif message.attachments.get("note") == "recorded":
                 lease, through = message.attachments["lease"], message.attachments["through"]
                 if through > self._recorded[lease]:
-                    self.breaks(f"promise 1: {client} says {through} of {lease} are recorded: {self._recorded[lease]} are")
+                    self.breaks(
+                        f"promise 1: {client} says {through} of {lease} are recorded: {self._recorded[lease]} are"
+                    )
         elif envelope is not None and "/reply/" in topic and envelope.id not in self.forged:
             key = envelope.causation_id or "", envelope.sequence
             known = self._ordinals.setdefault(key, envelope.id)
@@ -119,4 +121,6 @@ class Watch:
         """Look at something done to the outside world. `key`: `RUN:REQUEST:DIGEST`."""
         self.acts[key] += 1
         if not idempotent and self.acts[key] > self._may_act[key.partition(":")[2]]:
-            self.breaks(f"promise 3: {key} was done {self.acts[key]} times, with {self._may_act[key.partition(':')[2]]} on record")
+            self.breaks(
+                f"promise 3: {key} was done {self.acts[key]} times, with {self._may_act[key.partition(':')[2]]} on record"
+            )

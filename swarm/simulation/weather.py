@@ -78,7 +78,7 @@ class Weather:
                             running.orchestrator.tell(RunPaused(reason="stopped by a person", kind="person"))
             case "reply", _:
                 self._forge()
-            case ("agent" | "hub"), _:
+            case (("agent" | "hub"), _):
                 parts: Sequence[Process] = world.agent_processes if part == "agent" else world.hub_processes
                 able = [one for one in parts if one.alive and one.transport is not None]
                 if not able:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from agents import effects as module
-from agents.effects import Effects
+from agents.effects import Effects, Parted, reply_of
 from agents.errors import Diverged
 from bus.events import Effect, ValueDrawn
 
@@ -145,3 +145,43 @@ async def test_an_outcome_waits_for_all_that_the_role_does_about_the_one_before(
     again = Effects(told.events, told)
     assert await role(again) == live
     assert (1, 0) in live, "the task began before the second effect of the role's own"
+
+
+async def begin_again(effects: Effects, *, end: BaseException | None = None) -> str:
+    """Draw beyond the log, as a role that minds being ended: it answers, or raises `end`."""
+    await draw(effects, 0.0)
+    try:
+        await draw(effects, 0.0)
+    except asyncio.CancelledError:
+        if end is not None:
+            raise end from None
+    return "all the same"
+
+
+@pytest.mark.parametrize("end", [None, ValueError("ended"), SystemExit(1), TimeoutError()])
+async def test_a_role_has_parted_where_its_log_ends_whatever_it_says_of_it(end: BaseException | None) -> None:
+    told = Told()
+    effects = Effects([drawn(0)], told, course="recorded")
+    assert await reply_of(effects, begin_again(effects, end=end)) == Parted(1)
+    assert told.events == []
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
+async def test_what_a_role_raises_of_its_own_passes() -> None:
+    async def broken() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        await reply_of(Effects([], Told(), course="recorded"), broken())
+
+
+async def test_an_attempt_without_a_reply_is_gone_through_as_far_as_its_log_goes() -> None:
+    effects = Effects([drawn(0)], Told(), course="recorded")
+
+    async def waits() -> None:
+        await draw(effects, 0.0)
+        await asyncio.Event().wait()
+
+    assert await reply_of(effects, waits(), only_recorded=True) == Parted(1)

@@ -67,7 +67,10 @@ async def place(transport: Transport | None = None) -> AsyncIterator[Place]:
             await service.started.wait()
             before = asyncio.all_tasks()
             yield running
-            for task in [*tasks, *(one for one in asyncio.all_tasks() - before if one.get_name().startswith("courier"))]:
+            for task in [
+                *tasks,
+                *(one for one in asyncio.all_tasks() - before if one.get_name().startswith("courier")),
+            ]:
                 task.cancel()
 
 
@@ -246,9 +249,7 @@ async def test_files_by_hundreds_at_once_are_all_brought() -> None:
 
 
 @settings(max_examples=30)
-@given(
-    st.integers(0, 2**32), st.floats(0, 0.3), st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 6 * CHUNK_BYTES)
-)
+@given(st.integers(0, 2**32), st.floats(0, 0.3), st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 6 * CHUNK_BYTES))
 def test_messages_lost_doubled_and_late_change_nothing_but_the_time(
     seed: int, lost: float, doubled: float, late: float, size: int
 ) -> None:
@@ -298,7 +299,13 @@ def test_a_shelf_answers_or_passes_over_whatever_comes(notes: list[Note]) -> Non
             answer = await shelf.answer(AGENT, note)
             assert answer is None or answer.kind in {"chunk", "more", "stored", "refused"}
         assert shelf.uploads.held <= sum(200_000 for _ in notes)
-        assert set(await store.sizes()) <= {sha(b"named"), sha(b"secret"), sha(b""), sha(b"\0\0\0"), sha(b"\0" * 131_072)}
+        assert set(await store.sizes()) <= {
+            sha(b"named"),
+            sha(b"secret"),
+            sha(b""),
+            sha(b"\0\0\0"),
+            sha(b"\0" * 131_072),
+        }
 
     asyncio.run(story())
 
@@ -408,7 +415,10 @@ async def test_ten_thousand_junk_notes_of_one_agent_do_not_keep_another_waiting(
         data = content(3 * CHUNK_BYTES)
         at.rights.give(AGENT, LEASE, [await at.store.put(data)])
         chance = random.Random(3)
-        kinds = [BAD_CALLS[name]() for name in BAD_CALLS] + [call(), Note("get", {"lease": "x", "sha256": sha(b""), "offset": 0})]
+        kinds = [BAD_CALLS[name]() for name in BAD_CALLS] + [
+            call(),
+            Note("get", {"lease": "x", "sha256": sha(b""), "offset": 0}),
+        ]
 
         async def flood() -> None:
             for _ in range(10_000):
@@ -435,9 +445,7 @@ async def test_a_flood_of_one_agent_waits_in_a_short_line() -> None:
         at.rights.give(OTHER, LEASE, [await slow.put(b"named")])
         at.rights.give(AGENT, LEASE, ())
         for _ in range(1_000):
-            await at.bus.publish_note(
-                topics.hub_files(HUB, OTHER), note_of(Get(LEASE, sha(b"named"), 0))
-            )
+            await at.bus.publish_note(topics.hub_files(HUB, OTHER), note_of(Get(LEASE, sha(b"named"), 0)))
         await (await at.files()).put(b"of another, who is answered meanwhile")
         assert at.shelf.dropped == {"too many at once": 1_000 - MOST_WAITING - 1}
         go_on.set()
