@@ -105,30 +105,23 @@ class Orchestrator:
         `inbox`: what comes on `topics.run_replies` of its hub. Raises what the event log raises: its state is ahead of
         the log then, and the way on is `resume`.
         """
-        try:
-            await self._take((self._own(event), None) for event in first)
-            while self.state.running:
-                await self._step(inbox)
-        finally:
-            self._out.drop()
-
-    async def _step(self, inbox: Inbox) -> None:
-        """Take in what comes next, or what time brings."""
-        if (wanted := meetings.wanted(self.state)) is not None:
-            await self._take([(self._own(await merging.merge(wanted, self.files)), None)])
-            return
-        received = await self._wait(inbox.get)
-        batch: list[Received[Any]] = [] if received is None else await together(received, inbox, self.state)
-        arrivals = [arrival for item in batch if (arrival := self._open(item)) is not None]
-        arrivals += [(envelope, None) for envelope in self._local]
-        self._local.clear()
-        if self._keeper is not None:
-            arrivals += [(self._own(self._lost(one)), None) for one in self._keeper.overdue()]
-        if not batch and not arrivals:
-            arrivals.append((self._own(TimePassed()), None))
-        await self._take(arrivals)
-        for item in batch:
-            item.acknowledge()
+        await self._take((self._own(event), None) for event in first)
+        while self.state.running:
+            if (wanted := meetings.wanted(self.state)) is not None:
+                await self._take([(self._own(await merging.merge(wanted, self.files)), None)])
+                continue
+            received = await self._wait(inbox.get)
+            batch: list[Received[Any]] = [] if received is None else await together(received, inbox, self.state)
+            arrivals = [arrival for item in batch if (arrival := self._open(item)) is not None]
+            arrivals += [(envelope, None) for envelope in self._local]
+            self._local.clear()
+            if self._keeper is not None:
+                arrivals += [(self._own(self._lost(one)), None) for one in self._keeper.overdue()]
+            if not batch and not arrivals:
+                arrivals.append((self._own(TimePassed()), None))
+            await self._take(arrivals)
+            for item in batch:
+                item.acknowledge()
 
     def tell(self, event: Event) -> None:
         """Hand in an event of the orchestrator's own edges, such as `RunPaused`."""

@@ -30,12 +30,6 @@ class Outgoing:
         """Say this, after all that was added before."""
         self._sayings.append(partial(say, *args, **kwargs))
 
-    def drop(self) -> None:
-        """Say none of it: what was recorded is said again by whoever goes on with the run."""
-        sayings, self._sayings = self._sayings, []
-        for saying in sayings:
-            saying.close()
-
     async def flush(self) -> None:
         """Say all of it. Raises what the bus raises, where that cannot lose anything."""
         sayings, self._sayings = self._sayings, []
