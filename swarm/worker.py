@@ -225,6 +225,9 @@ class Worker:
         if note.kind == "drain":
             self._draining = True
             return
+        if note.kind == "holds":
+            self._forget_all_but(note)
+            return
         held = self._held.get(str(note.fields.get("lease", "")))
         if held is None:
             return
@@ -251,6 +254,21 @@ class Worker:
                 group.create_task(self._bring_again(held), name=f"{self.agent} moves {held.lease}")
             case _:
                 self.dropped[f"a note {note.kind[:40]!r}"] += 1
+
+    def _forget_all_but(self, note: Note) -> None:
+        """Take a hub's word on all that is held of a run, as of a position of its log: the rest is over.
+
+        Who was to tell us so may be gone, and so may its word.
+        """
+        fields = note.fields
+        leases, epoch, through = fields.get("leases"), fields.get("epoch"), fields.get("through")
+        if not (isinstance(leases, list) and isinstance(epoch, int) and isinstance(through, int)):
+            self.dropped["a note 'holds' that cannot be read"] += 1
+            return
+        for held in list(self._held.values()):
+            known = held.run == fields.get("run") and held.epoch <= epoch and held.envelope.sequence <= through
+            if known and held.lease not in leases:
+                self._forget(held)
 
     def _forget(self, held: Assignment) -> None:
         """Let go of an assignment: it is recorded whole, or not held any more."""
