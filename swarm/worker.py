@@ -105,8 +105,11 @@ class Worker:
     _held: dict[str, Assignment] = field(default_factory=dict)
     _over: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _epochs: dict[str, int] = field(default_factory=dict)
-    _declined: bool = False
-    """Whether something was declined for want of room, so that the card is to be said again once there is."""
+    _declined: int = 0
+    """How often the card is still to be said, once there is room, since something was declined for want of it.
+
+    Twice: the first time it may overtake the word that it is to make up for.
+    """
     _draining: bool = False
     _said: int = 0
     """How often its card was said."""
@@ -133,7 +136,6 @@ class Worker:
 
     async def announce(self) -> None:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
-        self._declined = False
         slots = 0 if self._draining else self.slots
         self._said += 1
         own = AgentCard(
@@ -213,12 +215,16 @@ class Worker:
     def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
         if self._draining:
             return "draining"
-        if self.terms is not None and sum(not one.ended for one in self._held.values()) >= self.slots:
-            self._declined = True
+        if self.terms is not None and not self._has_room:
+            self._declined = 2
             return "busy"
         if assignment.role not in {one.name for one in self.roles}:
             return f"role {assignment.role[:80]!r} is not offered here"
         return self.workshop.refusal(assignment.role, briefing)
+
+    @property
+    def _has_room(self) -> bool:
+        return sum(not one.ended for one in self._held.values()) < self.slots
 
     def _take_word(self, note: Note, group: asyncio.TaskGroup) -> None:
         """Take a hub's word on what is held."""
@@ -320,7 +326,8 @@ class Worker:
             if said_again >= terms.resend_s:
                 said_again = 0.0
                 await self._say_again()
-            if self._declined and not self._draining and len(self._held) < self.slots:
+            if self._declined and not self._draining and self._has_room:
+                self._declined -= 1
                 await self.announce()
 
     async def _work(self, assignment: Assignment, briefing: Briefing) -> None:
