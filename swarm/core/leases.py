@@ -24,7 +24,7 @@ from bus.events import (
 from bus.setup import RoleSetup
 from swarm.core import doubts
 from swarm.core.limits import call_of
-from swarm.core.state import AgentState, PlannerTold, RunState, Status, Work, finding_of
+from swarm.core.state import MOST_DOUBLED, MOST_LOST, REST_MS, AgentState, PlannerTold, RunState, Status, Work, finding_of
 
 PRIORITY = {"plan": 0, "review": 1, "subtask": 2}
 """What is handed out first: begun work is finished before new work is begun."""
@@ -116,6 +116,15 @@ def close(state: RunState, work: Work) -> None:
         note_lack(state, work.role)
 
 
+def answered(state: RunState, work: Work) -> None:
+    """End a request that has its reply: whoever gave it is well."""
+    agent = state.agents.get(work.agent or work.lost_by or "")
+    if agent is not None:
+        agent.lost = 0
+        state.resting.pop(agent.agent, None)
+    close(state, work)
+
+
 def take_back(state: RunState, work: Work) -> None:
     """Offer the same attempt to another agent; until one has it, what still comes from the last one counts."""
     work.lost, work.lost_by = work.lease, work.agent
@@ -149,6 +158,9 @@ def assignment_ended(state: RunState, _: Envelope, event: AssignmentEnded) -> No
         agent.declined.add(work.role)
     elif agent is not None:
         agent.lost += 1
+        if agent.lost >= MOST_LOST:
+            rest_ms = REST_MS << min(agent.lost - MOST_LOST, MOST_DOUBLED)
+            state.resting[agent.agent] = state.elapsed_ms + rest_ms
     take_back(state, work)
     state.pause_wanted = event.pause
 
@@ -156,6 +168,7 @@ def assignment_ended(state: RunState, _: Envelope, event: AssignmentEnded) -> No
 def agent_left(state: RunState, agent: str) -> None:
     """Take back all that an agent held."""
     left = state.agents.pop(agent)
+    state.resting.pop(agent, None)
     for work in [work for work in state.leases.values() if work.agent == agent]:
         take_back(state, work)
     for role in left.roles:
