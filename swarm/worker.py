@@ -103,6 +103,8 @@ class Worker:
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were passed over, and how often."""
     _held: dict[str, Assignment] = field(default_factory=dict)
+    _fresh: "asyncio.Queue[tuple[float, Assignment]]" = field(default_factory=asyncio.Queue)
+    """What was taken on just now, with when it is to be said."""
     _over: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _epochs: dict[str, int] = field(default_factory=dict)
     _declined: int = 0
@@ -127,6 +129,7 @@ class Worker:
             await self.announce()
             if self.terms is not None:
                 group.create_task(self._keep_up(self.terms), name=f"{self.agent} keeps up")
+                group.create_task(self._accept(), name=f"{self.agent} accepts")
             try:
                 async for received in inbox:
                     await self._take(received, group)
@@ -138,9 +141,7 @@ class Worker:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
         slots = 0 if self._draining else self.slots
         self._said += 1
-        own = AgentCard(
-            roles=self.roles, slots=slots, nonce=self.nonce, said=self._said, host=socket.gethostname()
-        )
+        own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, said=self._said, host=socket.gethostname())
         await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
 
     async def reconnected(self) -> None:
@@ -205,7 +206,7 @@ class Worker:
             await assignment.note("declined", why=why)
             return
         if self.terms is not None:
-            await assignment.note("accepted")
+            self._fresh.put_nowait((asyncio.get_running_loop().time() + self.terms.silence_s, assignment))
         self._held[lease] = assignment
         name = f"{self.agent} {received.envelope.subject}"
         assignment.task = group.create_task(
@@ -310,6 +311,15 @@ class Worker:
     async def _say_again(self) -> None:
         for assignment in list(self._held.values()):
             await assignment.say_again()
+
+    async def _accept(self) -> None:
+        """Say of what was taken on that it is accepted, unless something has been said of it that tells as much."""
+        now = asyncio.get_running_loop().time
+        while True:
+            due, assignment = await self._fresh.get()
+            await asyncio.sleep(max(0.0, due - now()))
+            if not assignment.heard_of and assignment.lease in self._held:
+                await assignment.note("accepted")
 
     async def _keep_up(self, terms: Terms) -> None:
         """Renew what is held, say again what is not confirmed, and say the card again when there is room."""
