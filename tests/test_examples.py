@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from bus.envelope import Envelope
-from bus.events import AgentLeft, AssignmentEnded, GoalAccepted, ResultSubmitted, SubtaskAssigned
+from bus.events import AssignmentEnded, GoalAccepted, ResultSubmitted
 from swarm import launch
 from swarm.client import Client, client_on
 from swarm.hub_config import HubConfig
@@ -22,6 +21,7 @@ from swarm.settings import Settings
 from swarm.submission import SUBMITTING, pack
 from swarm.submitting import sender
 from tests.support.broker import Broker, broker
+from tests.support.mqtt_client import PlainClient
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -50,14 +50,14 @@ async def hub(there: Broker, home: Path) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def program(*command: str, folder: Path, env: dict[str, str] | None = None) -> AsyncIterator[Any]:
-    """Run a program in a process group of its own, and end it as a person would."""
+    """Run a program, and end it as a person would; what it began itself has to end with it."""
     there = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ} | (env or {})
     process = await asyncio.create_subprocess_exec(*command, cwd=folder, env=there, start_new_session=True)
     try:
         yield process
     finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            process.terminate()
         await asyncio.wait_for(process.wait(), 10)
 
 
@@ -128,6 +128,8 @@ async def test_a_role_in_shell_finishes_a_subtask_that_builds_on_one_in_javascri
         {"id": "list", "role": "contents", "do": "List them."},
         {"id": "count", "role": "counter", "do": "Count them.", "needs": ["list"]},
     ]
+    (tmp_path / "notes.md").write_text("# Notes\n")
+    more = {"plan": plan, "workspace": ["./notes.md"], "accept": [{"file": "contents.md"}]}
     async with (
         broker() as there,
         hub(there, tmp_path / "hub"),
@@ -135,7 +137,24 @@ async def test_a_role_in_shell_finishes_a_subtask_that_builds_on_one_in_javascri
         program(*javascript(there.url), folder=tmp_path),
         client_on(there.url, announce=print) as client,
     ):
-        log = await log_of(client, await submitted(client, tmp_path, plan=plan))
+        log = await log_of(client, await submitted(client, tmp_path, **more))
     assert isinstance(log[-1].event, GoalAccepted)
     assert results(log)["counter"].text == "The results have 4 words."
     assert not [one for one in log if isinstance(one.event, AssignmentEnded)], "accepted at once, heard all the time"
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("language", ["javascript", "shell"])
+async def test_a_role_that_is_ended_takes_its_card_back(tmp_path: Path, language: str, javascript) -> None:
+    async with broker() as there, hub(there, tmp_path / "hub"):
+        with PlainClient(there.port) as watcher:
+            watcher.subscribe("swarm/v1/agent/+/+/card")
+            command = javascript(there.url) if language == "javascript" else shell(there)
+            async with program(*command, folder=tmp_path):
+                await asyncio.to_thread(watcher.wait, lambda: any(b'"roles"' in one.payload for one in of_others(watcher)))
+            await asyncio.to_thread(watcher.wait, lambda: of_others(watcher)[-1].payload == b"")
+
+
+def of_others(watcher: PlainClient) -> list[Any]:
+    """Return the cards that came of agents that are not the hub's own."""
+    return [one for one in watcher.got if not one.topic.endswith("/h1/card")]

@@ -49,7 +49,7 @@ mosquitto_sub -V mqttv5 -q 1 -F '%t %p' -t "$mine/request/+" -t "$mine/control" 
     --will-topic "$mine/card" --will-qos 1 --will-retain "$@" >"$held/inbox" &
 listening=$!
 while sleep 5; do say_again "$@"; done &
-trap "kill $! $listening; rm -rf '$held'" EXIT
+trap "kill $! $listening 2>/dev/null; rm -rf '$held'" EXIT
 trap 'exit 143' INT TERM
 while read -r topic message; do
     [ -n "$message" ] || continue # a card that was cleared
