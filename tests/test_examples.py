@@ -12,15 +12,9 @@ import pytest
 
 from bus.envelope import Envelope
 from bus.events import AssignmentEnded, GoalAccepted, ResultSubmitted
-from swarm import launch
-from swarm.client import Client, client_on
-from swarm.hub_config import HubConfig
-from swarm.scenario.model import Scenario
-from swarm.serving import serve
-from swarm.settings import Settings
-from swarm.submission import SUBMITTING, pack
-from swarm.submitting import sender
+from swarm.client import client_on
 from tests.support.broker import Broker, broker
+from tests.support.hubs import hub, log_of, submitted
 from tests.support.mqtt_client import PlainClient
 
 ROOT = Path(__file__).parents[1]
@@ -35,20 +29,6 @@ def needs(*commands: str) -> None:
 
 
 @asynccontextmanager
-async def hub(there: Broker, home: Path) -> AsyncIterator[str]:
-    """Run a hub; yield its name. No model is needed: its critic makes the checks, and the plans are the scenarios'."""
-    home.mkdir(exist_ok=True)
-    settings = Settings(home=home, model="openai:none", openai_key="none", openai_url="http://127.0.0.1:9/v1")
-    task = asyncio.create_task(serve(there.url, settings, place=home, config=HubConfig(), name="h1", announce=print))
-    try:
-        yield "h1"
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-@asynccontextmanager
 async def program(*command: str, folder: Path, env: dict[str, str] | None = None) -> AsyncIterator[Any]:
     """Run a program, and end it as a person would; what it began itself has to end with it."""
     there = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ} | (env or {})
@@ -59,19 +39,6 @@ async def program(*command: str, folder: Path, env: dict[str, str] | None = None
         with suppress(ProcessLookupError):
             process.terminate()
         await asyncio.wait_for(process.wait(), 10)
-
-
-async def submitted(client: Client, folder: Path, **written: Any) -> str:
-    scenario = Scenario.from_dict({"name": "example", "goal": "Try it.", **written}, folder=folder, around=SUBMITTING)
-    run = launch.new_run_id(scenario.name)
-    submission, places = pack(scenario, run=run, client=client.name, home=folder / "none")
-    await client.submit(submission, sender(client, places))
-    return run
-
-
-async def log_of(client: Client, run: str, within_s: float = 60) -> list[Envelope]:
-    async with asyncio.timeout(within_s):
-        return [envelope async for envelope in client.follow(run)]
 
 
 def results(log: Sequence[Envelope]) -> dict[str, ResultSubmitted]:
@@ -108,7 +75,7 @@ async def test_a_role_in_javascript_takes_files_and_gives_one(tmp_path: Path, ja
     plan = [{"id": "list", "role": "contents", "do": "List them.", "accept": [{"file": "contents.md"}]}]
     async with (
         broker() as there,
-        hub(there, tmp_path / "hub"),
+        hub(there.url, tmp_path / "hub"),
         program(*javascript(there.url), folder=tmp_path),
         client_on(there.url, announce=print) as client,
     ):
@@ -132,7 +99,7 @@ async def test_a_role_in_shell_finishes_a_subtask_that_builds_on_one_in_javascri
     more = {"plan": plan, "workspace": ["./notes.md"], "accept": [{"file": "contents.md"}]}
     async with (
         broker() as there,
-        hub(there, tmp_path / "hub"),
+        hub(there.url, tmp_path / "hub"),
         program(*shell(there), folder=tmp_path),
         program(*javascript(there.url), folder=tmp_path),
         client_on(there.url, announce=print) as client,
@@ -146,7 +113,7 @@ async def test_a_role_in_shell_finishes_a_subtask_that_builds_on_one_in_javascri
 @pytest.mark.services
 @pytest.mark.parametrize("language", ["javascript", "shell"])
 async def test_a_role_that_is_ended_takes_its_card_back(tmp_path: Path, language: str, javascript) -> None:
-    async with broker() as there, hub(there, tmp_path / "hub"):
+    async with broker() as there, hub(there.url, tmp_path / "hub"):
         with PlainClient(there.port) as watcher:
             watcher.subscribe("swarm/v1/agent/+/+/card")
             command = javascript(there.url) if language == "javascript" else shell(there)

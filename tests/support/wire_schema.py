@@ -5,9 +5,12 @@
 
 import ast
 import json
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
@@ -103,13 +106,45 @@ def schema_text() -> str:
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
+@dataclass
+class Checker:
+    """Holds payloads against the schema, and counts what came of which kind."""
+
+    whole: Schema = field(default_factory=schema)
+    seen: Counter[tuple[topics.Kind, str]] = field(default_factory=Counter)
+    """(kind of topic, type of the message) -> how often."""
+    _validators: dict[tuple[topics.Kind, str], Draft202012Validator] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, shapes in ON.items():
+            choices = self.whole["$defs"][f"on.{kind}"]["anyOf"]
+            for shape, choice in zip(shapes, choices, strict=True):
+                one = choice | {"$defs": self.whole["$defs"]}
+                self._validators[kind, type_of(shape)] = Draft202012Validator(one)
+
+    def check(self, topic: str, payload: bytes) -> None:
+        """Raise `AssertionError` or `jsonschema.ValidationError` for what should not come on this topic."""
+        if not payload:
+            assert topic.endswith("/card"), f"{topic} was cleared"
+            return
+        kind, message = topics.parse(topic).kind, json.loads(payload)
+        validator = self._validators.get((kind, message["type"]))
+        assert validator is not None, f"{message['type']} on {topic} stands in no schema"
+        validator.validate(message)
+        self.seen[kind, message["type"]] += 1
+
+
+def type_of(shape: type[BaseModel]) -> str:
+    """Return the CloudEvents type of the message that holds an event or a note."""
+    if issubclass(shape, Fact):
+        return f"swarm.{shape.__name__}.v{shape.version}"
+    return f"swarm.note.{kind_of(shape)}.v{NOTE_VERSION}"
+
+
 def _message(shape: type[BaseModel]) -> Schema:
     """Return the schema of the CloudEvent that holds an event or a note."""
-    if issubclass(shape, Fact):
-        around, stated = "event", f"swarm.{shape.__name__}.v{shape.version}"
-    else:
-        around, stated = "note", f"swarm.note.{kind_of(shape)}.v{NOTE_VERSION}"
-    return ref(around) | {"properties": {"type": {"const": stated}, "data": ref(shape.__name__)}}
+    around = "event" if issubclass(shape, Fact) else "note"
+    return ref(around) | {"properties": {"type": {"const": type_of(shape)}, "data": ref(shape.__name__)}}
 
 
 def _topic(kind: topics.Kind) -> Schema:
