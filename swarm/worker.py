@@ -94,7 +94,7 @@ class Worker:
     files: Callable[[Assignment], Files]
     """Where the files of an assignment come from and go to."""
     work: Path
-    """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT`."""
+    """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT-LEASE`."""
     slots: int = 8
     terms: Terms | None = IN_ONE_PROCESS
     """By which leases are kept; None where nothing can be lost on the way and nobody dies alone."""
@@ -361,7 +361,9 @@ class Worker:
         request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
         recorded = [cast("Effect", one.event) for one in briefing.journal]
         effects = Effects(recorded, assignment, course="fork" if briefing.forked else "live")
-        root = self.work / envelope.correlation_id / f"{envelope.subject}-{request.attempt}"
+        # Of this lease alone: the same attempt may come to us again while what it left is still being put away.
+        place = f"{envelope.subject}-{request.attempt}-{envelope.id[:12]}"
+        root = self.work / envelope.correlation_id / place
         folder = AttemptFolder(root, self.files(assignment), briefing.base, briefing.start, briefing.left)
         try:
             deadline_s = max(1.0, assignment.remaining_s)
