@@ -78,6 +78,8 @@ class RoleSetup(Value):
     """How tools are called: by the endpoint's own means, or as JSON in the answer."""
     prompt: str | None = None
     """The text that replaces the role's own prompt."""
+    brought: bool = False
+    """Whether its code, and its tools unless some are named here, are those of the agents that offer it."""
     uses: str | None = None
     """The class of one's own, as in the scenario."""
     options: dict[str, JsonValue] = {}

@@ -16,24 +16,21 @@ from bus.cards import AgentCard
 from bus.envelope import Envelope, Stamp
 from bus.event_log import EventLog, FileStore, read_at
 from bus.events import (
-    AgentJoined,
+    FROM_AGENTS,
     AgentLeft,
     AssignmentEnded,
     CallGranted,
     CheckStarted,
-    DoubtSettled,
     Event,
     Fact,
     GoalAccepted,
     GoalFailed,
-    MergeTried,
     ModelAsked,
     PlanProposed,
     PlanRequested,
     ReviewRequested,
     RunForked,
     RunPaused,
-    RunResumed,
     SubtaskAssigned,
     TimePassed,
     ToolCalled,
@@ -204,6 +201,7 @@ class Orchestrator:
         if self._keeper is not None and note.kind in {"accepted", "progress"}:
             self._keeper.heard(lease)
         if note.kind == "declined":
+            self._tell_what_it_holds(agent)
             why = f"{agent} declined: {str(note.fields.get('why', ''))[:400]}"
             return self._own(AssignmentEnded(lease=lease, why=why, kind="declined")), None
         if note.kind == "not_held":
@@ -242,7 +240,7 @@ class Orchestrator:
         if isinstance(event, AssignmentEnded) and event.lease != lease:
             return Admission.WRONG
         work = self.state.under(lease)
-        if work is None or agent not in {work.agent, work.lost_by} or isinstance(event, NOT_FROM_AGENTS):
+        if work is None or agent not in {work.agent, work.lost_by} or not isinstance(event, FROM_AGENTS):
             return Admission.LATE if self.state.running else Admission.ENDED
         if not self.backed(agent, lease or "", event):
             return Admission.WRONG
@@ -259,6 +257,13 @@ class Orchestrator:
 
     def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
         self._out.add(self.bus.publish_note, topics.agent_control(agent), Note(kind, fields))
+
+    def _tell_what_it_holds(self, agent: str) -> None:
+        """Tell an agent all that it still holds of this run: it may be busy with what it was never told is over."""
+        state = self.state
+        leases = [lease for lease, work in state.leases.items() if work.agent == agent]
+        leases += [lease for lease, work in state.lost.items() if work.lost_by == agent]
+        self._tell_agent(agent, "holds", run=state.run, epoch=self.epoch, leases=leases, through=state.position)
 
     def _acknowledge(self) -> None:
         """Tell agents up to where what they said is recorded, and which leases they hold no more."""
@@ -384,15 +389,3 @@ class Orchestrator:
                 if self.rights is not None:
                     self.rights.take_back(agent, lease)
         self._lapsed = bool(self.state.lost)
-
-
-NOT_FROM_AGENTS = (
-    AgentJoined,
-    AgentLeft,
-    DoubtSettled,
-    MergeTried,
-    TimePassed,
-    RunForked,
-    RunPaused,
-    RunResumed,
-)

@@ -71,7 +71,7 @@ async def prepare_for_agents(
     }
     setup = scenario.resolve(asked, declared={name: tuple(one.tools) for name, one in here.items()})
     roles = {
-        name: role.model_copy(update={"about": role.about or here[name].about()}) if name in here else role
+        name: role.model_copy(update={"about": role.about or here[name].about()} if name in here else {"brought": True})
         for name, role in setup.roles.items()
     }
     setup = setup.model_copy(update={"roles": roles})

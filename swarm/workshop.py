@@ -105,9 +105,13 @@ class OwnWorkshop:
 
     def narrowed(self, name: str, briefing: Briefing) -> Briefing:
         """Return the briefing of a role that grants no more than this worker allows."""
-        found = capped(briefing, self._caps[name], name)
+        caps, craft = self._caps[name], self._crafts[name]
+        if briefing.role.brought and not briefing.role.tools:
+            own = tuple(tool for tool in craft.role.tools if tool in caps.tools)
+            briefing = replace(briefing, role=briefing.role.model_copy(update={"tools": own}))
+        found = capped(briefing, caps, name)
         if not found.role.model:
-            role = found.role.model_copy(update={"model": self._crafts[name].model})
+            role = found.role.model_copy(update={"model": craft.model})
             return replace(found, role=role)
         return found
 

@@ -167,4 +167,6 @@ def _effect(
 
 def _granted(state: RunState, work: Work, tool: str) -> bool:
     role = state.role(work.role)
-    return role is not None and tool in {name.rpartition(":")[2] for name in role.tools}
+    return role is not None and (
+        (role.brought and not role.tools) or tool in {name.rpartition(":")[2] for name in role.tools}
+    )

@@ -48,7 +48,12 @@ def next_deadline(state: RunState) -> int | None:
         return None
     first = state.deadlines[0][0] if state.deadlines else state.limits.time_ms
     lacks = (since + _patience(state, role) for role, since in state.lacking.items())
-    return min(first, state.limits.time_ms, *lacks)
+    rests = (until for agent, until in state.resting.items() if until > state.elapsed_ms and _is_wanted(state, agent))
+    return min(first, state.limits.time_ms, *lacks, *rests)
+
+
+def _is_wanted(state: RunState, agent: str) -> bool:
+    return any(state.wanted.get(role) for role in state.agents[agent].roles)
 
 
 def _end(state: RunState) -> Decision | None:  # noqa: PLR0911 - each way to end
@@ -180,7 +185,11 @@ def _free_agent(state: RunState, role: str) -> str | None:
     setup = state.role(role)
     if setup is not None and state.at_work.get(role, 0) >= setup.agents:
         return None
-    offering = [agent for agent in state.agents.values() if agent.slots and agent.offers(role)]
+    offering = [
+        agent
+        for agent in state.agents.values()
+        if agent.slots and agent.offers(role) and state.resting.get(agent.agent, 0) <= state.elapsed_ms
+    ]
     free = [agent for agent in offering if agent.slots > agent.busy]
     if not free:
         return None

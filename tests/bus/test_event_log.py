@@ -160,7 +160,10 @@ async def test_owned_runs_are_those_that_somebody_may_write(log: EventLog) -> No
     epoch = await log.take("theirs", RIVAL, previous=OWNER)
     await begun(log, "gone", 1)
     await log.remove("gone", previous=OWNER)
-    assert {one.run: (one.epoch, one.owner) for one in await log.owned()} == {"mine": (1, OWNER), "theirs": (epoch, RIVAL)}
+    assert {one.run: (one.epoch, one.owner) for one in await log.owned()} == {
+        "mine": (1, OWNER),
+        "theirs": (epoch, RIVAL),
+    }
     assert [one.run for one in await log.owned(besides=OWNER)] == ["theirs"]
     assert await log.owned(besides=RIVAL) == [Owned("mine", 1, OWNER)]
 

@@ -57,6 +57,7 @@ class Postgres:
         options["fsync"] = "on" if fsync else "off"
         with (self._folder / "data/postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in options.items())
+        self._lifeline = self._watch()
         self.start()
 
     def start(self) -> None:
@@ -90,8 +91,16 @@ class Postgres:
 
     def close(self) -> None:
         self.go_on()
-        self._control("stop", "-m", "immediate", check=False)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._lifeline.communicate()
+
+    def _watch(self) -> subprocess.Popen[bytes]:
+        """Start what stops the server and removes its folder when we end, however we do: workers of xdist just exit."""
+        stop = f"{self._programs / 'pg_ctl'} -D {self._folder / 'data'} -w stop -m immediate"
+        return subprocess.Popen(
+            ["sh", "-c", f"cat; {stop}; cd /; rm -rf {self._folder}"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            cwd=self._folder, **self._as,
+        )  # fmt: skip
 
     def _signal(self, number: signal.Signals) -> None:
         try:
