@@ -175,7 +175,8 @@ class AssignmentEnded(Fact):
     """A lease ended without result or failure: its attempt goes to another agent and counts nowhere.
 
     `declined`: the agent did not take it, and gets no more before it says its card again. `silent`: it was not heard
-    of. `handed_back`: it cannot finish. `not_held`: it never had it, or has it no more. `pause`: the part that is missing, where the run cannot go on without a person.
+    of. `handed_back`: it cannot finish. `not_held`: it never had it, or has it no more. `pause`: the part that is
+    missing, where the run cannot go on without a person.
     """
 
     lease: str

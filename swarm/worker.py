@@ -252,7 +252,7 @@ class Worker:
             log.info("a note %.40r cannot be read: %r", note.kind, error, extra={"agent": self.agent})
 
     def _not_held(self, note: Note, group: asyncio.TaskGroup) -> None:
-        """Tell a hub that took a run over that there is nothing to wait for; the request, should it come yet, is old."""
+        """Tell a hub that took a run over that there is nothing to wait for; should the request come yet, it is old."""
         run, lease, reply_to = (str(note.fields[name]) for name in ("run", "lease", "reply_to"))
         if topics.parse(reply_to).kind != "hub_reply":
             raise ValueError(f"{reply_to!r:.80} is no topic for replies")
