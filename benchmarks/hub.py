@@ -4,6 +4,7 @@ The echo keeps nothing, so at one in flight the disk alone may take longer than 
 to do as well. Hub and agent are in one process, as the two sides of the echo are, and mosquitto beside it.
 """
 
+import asyncio
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -29,8 +30,8 @@ async def through_hub(in_flight: int, runs: int = 1) -> float:
         ):
             await there(hub, 1)
             size = TRIPS + 2 * warm if runs == 1 else 2 * TRIPS  # those that begin first go on while others begin
-            for number in range(runs):
-                await hub.begin(f"run-{number}", goal(-(-size // runs), in_flight // runs))
+            each = goal(-(-size // runs), in_flight // runs)
+            await asyncio.gather(*(hub.begin(f"run-{number}", each) for number in range(runs)))
             await results.until(warm)
             begun, before = perf_counter(), results.count
             await results.until(before + TRIPS)
