@@ -56,6 +56,7 @@ def identity(home: Path, name: str | None = None) -> Identity:
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         found = Identity(name or f"hub-{secrets.token_hex(4)}", f"swarm-{secrets.token_hex(16)}")
         try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)  # with a log on a server nobody else makes it
             path.touch(mode=0o600)
             path.write_text(json.dumps({"name": found.name, "client_id": found.client_id}), encoding="utf-8")
         except OSError as error:
