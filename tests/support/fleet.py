@@ -54,7 +54,7 @@ from tests.support.command import clean_env
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import results
 
-READY_S = 20.0
+READY_S = 60.0
 LOOK_S = 0.1
 DOUBT = "nobody knows whether this was done"
 TOOLS = """\
@@ -104,6 +104,11 @@ class Part:
     @property
     def is_stopped(self) -> bool:
         return bool(self.frozen) and self.frozen[-1][1] == float("inf")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process is there, and not halted."""
+        return self.process is not None and self.process.poll() is None and not self.is_stopped
 
     def launch(self) -> None:
         """Start its process; the one before has ended."""
@@ -190,6 +195,17 @@ class Witness:
     def of(self, *kinds: type[Any]) -> list[Any]:
         return [one.event for one in self.log if isinstance(one.event, kinds)]
 
+    def last(self, count: int) -> list[str]:
+        """Return the last records as lines, with how long ago each was there, and what is open."""
+        now = asyncio.get_running_loop().time()
+        told = []
+        for envelope, seen in zip(self.log[-count:], self.seen[-count:], strict=True):
+            who = envelope.source.partition("swarm/")[2]
+            said = repr(envelope.event)[:160]
+            told.append(f"{envelope.sequence:5} {now - seen:6.1f} s ago, {who}, {envelope.subject or '-'}: {said}")
+        open_ = [f"lease of {work.agent} on {work.request}" for work in self.state.leases.values()]
+        return [*told, *open_]
+
     @property
     def rests(self) -> bool:
         """Whether it has ended, or is paused."""
@@ -227,6 +243,8 @@ class Fleet:
         for part in self.parts.values():
             part.kill9()
         if error is not None:
+            for witness, _ in self._witnesses.values():
+                error.add_note("\n".join(["--- the log ends with:", *witness.last(40)]))
             for part in self.parts.values():
                 error.add_note(f"--- {part.name} said:\n{part.told[-3000:]}")
 
