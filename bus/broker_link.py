@@ -431,8 +431,10 @@ def _properties(kind: int) -> Properties:
     return Properties(kind)  # type: ignore[no-untyped-call] # paho has no types there
 
 
-def content_type(text: str) -> Properties:
-    """Return the properties of a message of this content type."""
+def said_as(content_type: str, *, expires_s: int | None = None) -> Properties:
+    """Return the properties of messages of a content type. `expires_s`: a broker need not keep them longer."""
     properties = _properties(PacketTypes.PUBLISH)
-    properties.ContentType = text
+    properties.ContentType = content_type
+    if expires_s is not None:
+        properties.MessageExpiryInterval = expires_s
     return properties

@@ -245,7 +245,7 @@ class Hub:
             return []
         if isinstance(self.store.log, Heartbeats):
             silent = await self.store.log.silent({info.owner for info in owned if info.owner}, SILENT_S)
-            return [info for info in owned if info.owner in silent]
+            return [info for info in owned if info.owner is not None and (info.owner in silent or is_gone(info.owner))]
         return [info for info in owned if info.owner is not None and is_gone(info.owner)]
 
     async def _take_over(self, info: RunInfo) -> None:

@@ -380,6 +380,7 @@ KINDS: Mapping[type[Exception], str] = {
     ModelFailed: "model",
     StuckRepeating: "no_progress",
     ToolFailed: "tool",
+    Refused: "tool",  # more than a hub takes of one lease: another agent would bring as much
     SandboxUnavailable: "sandbox",
     CheckBroken: "tool",
 }
@@ -400,7 +401,7 @@ def ending(
     """
     raised = leaves(error)
     for one in raised:
-        if alone and isinstance(one, StorageFailed | BusUnavailable | Refused | Damaged):
+        if alone and isinstance(one, StorageFailed | BusUnavailable | Damaged):
             return AssignmentEnded(lease=lease, why=str(one)[:4000])
         if isinstance(one, PAUSING):
             why = f"{one}\n{CHANGED}" if isinstance(one, Diverged) else str(one)

@@ -4,5 +4,5 @@ loop.py    an event loop whose time is not the world's: it stands while anything
 broker.py  a broker as brokers are: acks that mean little, queues that drop silently, sessions that end
 disk.py    an event log whose appends take time, fail before or after they are durable, and fence by epoch
 
-The client's side of the broker is `bus/transports/simulated.py`; what runs a swarm on all this, `swarm/simulation/`.
+The client's side of the broker is among `bus/transports/`; what runs a swarm on all this is `swarm/simulation/`.
 """

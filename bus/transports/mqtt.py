@@ -32,11 +32,12 @@ from weakref import WeakValueDictionary
 
 from bus import parcels, wire
 from bus.broker_address import BrokerAddress
-from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, content_type
+from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, said_as
 from bus.broker_queue import BrokerSubscription, Hold, Waiting
 from bus.errors import BadAddress, BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
 from bus.file_notes import KINDS as FILE_NOTES
 from bus.parcels import CLAIM, INLINE_BYTES, Parcels
+from bus.retained_words import RetainedWords
 from bus.topics import ROOT, Routes, check_name, covers, matches, overlap, validate_filter, validate_topic
 from bus.transport import Message
 
@@ -52,10 +53,10 @@ SUSPECT = 3
 """So many short connections in a row, and somebody else may be using our client id."""
 MOST_WAITING = 1_000
 """Deliveries that wait here, beyond which claims too are left waiting at the broker."""
-MOST_WORDS = 65_536
-"""Retained words kept here; beyond it the oldest are forgotten, and a later subscription misses them."""
 
-_CONTENT_TYPE = content_type(wire.CONTENT_TYPE)
+_PLAIN = said_as(wire.CONTENT_TYPE)
+_OUTCOME = said_as(wire.CONTENT_TYPE, expires_s=24 * 3600)
+"""A run's end stands for those who come later, but not for ever."""
 
 _REASONS: dict[type[Exception], str] = {TooLarge: "too_large", BadEnvelope: "malformed", TooNew: "too_new"}
 
@@ -70,16 +71,6 @@ class _Filter:
     users: int = 0
     identifier: int | None = None
     """Where filters overlap, each bears a number, so that copies of one message can be told apart."""
-
-
-@dataclass(slots=True)
-class _Word:
-    """What was last said on a topic, retained."""
-
-    payload: bytes
-    message: Message
-    link: int
-    """Number of the connection that brought it last."""
 
 
 class MqttTransport:
@@ -155,7 +146,7 @@ class MqttTransport:
         self._filters: dict[str, _Filter] = {}
         self._identifiers = itertools.count(1)
         self._changing = asyncio.Lock()
-        self._words: dict[str, _Word] = {}
+        self._words = RetainedWords(self._is_wanted)
         self._early: deque[tuple[Arrived, Message]] = deque()
         self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -207,7 +198,8 @@ class MqttTransport:
         be written, `TooLarge` for what the broker does not take, `NotAllowed`, `BusUnavailable`.
         """
         validate_topic(topic)
-        by_claim = self._parcels is not None and not _carries_files(topic, message)
+        carries_files = _carries_files(topic, message)
+        by_claim = self._parcels is not None and not carries_files
         payload = wire.encode(
             message,
             source=self._source,
@@ -215,7 +207,7 @@ class MqttTransport:
             most=parcels.MOST_BYTES if by_claim else self._options.max_packet,
         )
         large = by_claim and len(payload) > INLINE_BYTES
-        if large or topic in self._lines:
+        if large or (topic in self._lines and not carries_files):
             async with self._lines.setdefault(topic, asyncio.Lock()):  # none overtakes one that is put into the store
                 if large:
                     payload = await self._claim_for(topic, payload)
@@ -225,7 +217,7 @@ class MqttTransport:
 
     async def _send(self, topic: str, payload: bytes, *, retain: bool) -> None:
         qos = 0 if _is_live(topic) else 1
-        properties = _CONTENT_TYPE if payload else None
+        said = (_OUTCOME if topic.endswith("/outcome") else _PLAIN) if payload else None
         until: float | None = None
         while True:
             link = self._link
@@ -233,7 +225,7 @@ class MqttTransport:
                 until = until or asyncio.get_running_loop().time() + self._patience_s
                 link = await self._connected(until)
             try:
-                heard = await link.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+                heard = await link.publish(topic, payload, qos=qos, retain=retain, properties=said)
             except BusUnavailable:
                 continue
             if not heard and self._on_unheard is not None:
@@ -313,9 +305,8 @@ class MqttTransport:
 
     def _catch_up(self, subscription: BrokerSubscription, filters: tuple[str, ...]) -> None:
         """Give a new subscription what is known here already."""
-        for topic, word in self._words.items():
-            if any(matches(pattern, topic) for pattern in filters):
-                subscription.put(self._waiting(topic, word.message, None))
+        for topic, message in self._words.matching(filters):
+            subscription.put(self._waiting(topic, message, None))
         early, self._early = self._early, deque()
         for arrived, message in early:
             self._hand_out(arrived, message)
@@ -353,8 +344,8 @@ class MqttTransport:
                 if it.users == 0:
                     gone.append(it.pattern)
                     del self._filters[it.pattern]
-            for topic in [t for t in self._words if gone and not self._is_wanted(t)]:
-                del self._words[topic]
+            if gone:
+                self._words.forget_unwanted()
             link = self._link
             # A session that outlives the connection is to gather what comes while we are away.
             if gone and link is not None and not self._options.session_expiry_s:
@@ -373,7 +364,9 @@ class MqttTransport:
 
     def _on_arrived(self, arrived: Arrived) -> None:
         """Sort in one message. It was written by others: whatever is wrong with it, it is dropped and counted."""
-        if (arrived.filters and self._is_copy(arrived)) or (arrived.retain and self._is_known(arrived)):
+        if (arrived.filters and self._is_copy(arrived)) or (
+            arrived.retain and self._words.is_known(arrived.topic, arrived.payload, arrived.link.number)
+        ):
             arrived.link.acknowledge(arrived)
             return
         try:
@@ -383,7 +376,7 @@ class MqttTransport:
             self._drop(arrived, _REASONS.get(type(error), "topic"))
             return
         if arrived.retain:
-            self._keep_word(arrived, message)
+            self._words.keep(arrived.topic, arrived.payload, message, arrived.link.number)
         self._hand_out(arrived, message)
 
     def _is_copy(self, arrived: Arrived) -> bool:
@@ -433,27 +426,9 @@ class MqttTransport:
         while self._early:
             self._drop(self._early.popleft()[0], "nobody")
 
-    # Retained words
-
-    def _is_known(self, arrived: Arrived) -> bool:
-        """Tell whether a retained word is the one that all subscriptions here have got already."""
-        word = self._words.get(arrived.topic)
-        if word is None or word.payload != arrived.payload:
-            return False
-        word.link = arrived.link.number
-        return True
-
-    def _keep_word(self, arrived: Arrived, message: Message) -> None:
-        self._words.pop(arrived.topic, None)
-        if arrived.payload and self._is_wanted(arrived.topic):
-            self._words[arrived.topic] = _Word(arrived.payload, message, arrived.link.number)
-            if len(self._words) > MOST_WORDS:
-                del self._words[next(iter(self._words))]
-
     def _clear_unseen(self, link: BrokerLink) -> None:
         """Report what an earlier connection brought and this one did not: it is not there any more."""
-        for topic in [topic for topic, word in self._words.items() if word.link != link.number]:
-            del self._words[topic]
+        for topic in self._words.take_unseen(link.number):
             for subscription in self._routes[topic]:
                 subscription.put(Waiting(topic, Message(None), None, {}))
 
@@ -601,7 +576,9 @@ def _qos_wanted(pattern: str) -> int:
 
 def _carries_files(topic: str, message: Message) -> bool:
     """Tell whether a message brings the very bytes that claims stand for; a client's go beside its other words."""
-    if topic.startswith(f"{ROOT}/submit/"):
-        return message.envelope is None and message.attachments.get("note") in FILE_NOTES
-    levels = topic.split("/")
-    return levels[2] in {"hub", "agent", "client"} and "files" in levels[4:6] if len(levels) > 5 else False
+    match topic.split("/")[2:]:
+        case ["hub", _, "files", _, _] | ["agent" | "client", _, _, "files"]:
+            return True
+        case ["submit", _, _]:
+            return message.envelope is None and message.attachments.get("note") in FILE_NOTES
+    return False
