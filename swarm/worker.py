@@ -6,6 +6,7 @@ import socket
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -105,8 +106,8 @@ class Worker:
     _held: dict[str, Assignment] = field(default_factory=dict)
     _over: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _epochs: dict[str, int] = field(default_factory=dict)
-    _declined: bool = False
-    """Whether something was declined for want of room, so that the card is to be said again once there is."""
+    _unsaid: bool = False
+    """Whether the card is to be said again once there is room: something was declined for want of it, or taken back."""
     _draining: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -118,7 +119,8 @@ class Worker:
             self.bus.subscribe(requests, control, topics.hub_cards(), capacity=capacity) as inbox,
             asyncio.TaskGroup() as group,
         ):
-            await self.announce()
+            with suppress(BusUnavailable):  # the connection was lost at once: it is said as that is back
+                await self.announce()
             if self.terms is not None:
                 group.create_task(self._keep_up(self.terms), name=f"{self.agent} keeps up")
             try:
@@ -130,7 +132,7 @@ class Worker:
 
     async def announce(self) -> None:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
-        self._declined = False
+        self._unsaid = False
         slots = 0 if self._draining else self.slots
         own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, host=socket.gethostname())
         await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
@@ -204,7 +206,7 @@ class Worker:
         if self._draining:
             return "draining"
         if self.terms is not None and sum(not one.ended for one in self._held.values()) >= self.slots:
-            self._declined = True
+            self._unsaid = True
             return "busy"
         if assignment.role not in {one.name for one in self.roles}:
             return f"role {assignment.role[:80]!r} is not offered here"
@@ -215,6 +217,8 @@ class Worker:
         if note.kind == "drain":
             self._draining = True
             return
+        if note.kind == "cancel":
+            self._unsaid = True  # a hub that took too many back gives us no more until then
         held = self._held.get(str(note.fields.get("lease", "")))
         if held is None:
             return
@@ -284,8 +288,9 @@ class Worker:
             if said_again >= terms.resend_s:
                 said_again = 0.0
                 await self._say_again()
-            if self._declined and not self._draining and len(self._held) < self.slots:
-                await self.announce()
+            if self._unsaid and not self._draining and len(self._held) < self.slots:
+                with suppress(BusUnavailable):
+                    await self.announce()
 
     async def _work(self, assignment: Assignment, briefing: Briefing) -> None:
         """Bring one attempt to its reply, whatever happens in it."""

@@ -22,7 +22,7 @@ from bus.setup import Criterion, FileChange, FileRef, Limits, RoleSetup, Setup, 
 from swarm.core.limits import CallKey, Ledger
 
 MOST_LOST = 3
-"""An agent that lost, or handed back, so many leases gets no more until it joins anew."""
+"""An agent that lost, or handed back, so many leases gets no more until it says its card anew."""
 
 WorkKind = Literal["plan", "review", "subtask"]
 Verdict = Literal["retry", "skip", "fail"]
@@ -143,7 +143,7 @@ class AgentState:
     versions: dict[str, str] = field(default_factory=dict)
     """By role: what stands for its code."""
     lost: int = 0
-    """Leases under which it was not heard of, or that it handed back, since it joined."""
+    """Leases under which it was not heard of, or that it handed back, since it said its card."""
     declined: set[str] = field(default_factory=set)
     """Roles for which it took no request, since it said its card."""
 

@@ -101,7 +101,7 @@ class Storm:
             case "kill":
                 part.kill9()
                 await asyncio.sleep(lasts_s)
-                await part.start()
+                await part.start(persist=True)
             case "halt":
                 part.stop()
                 await asyncio.sleep(lasts_s)

@@ -121,14 +121,20 @@ class Part:
                 cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
-    async def start(self) -> None:
-        """Start its process, and wait until it says that it is there."""
+    async def start(self, *, persist: bool = False) -> None:
+        """Start its process, and wait until it says that it is there.
+
+        `persist`: whenever it finds no broker and ends, start it again, as those do who look after processes.
+        """
         before = self.told.count(self.ready)
         self.launch()
         async with asyncio.timeout(READY_S):
             while self.told.count(self.ready) == before:
                 assert self.process is not None
-                assert self.process.poll() is None, self.told
+                if self.process.poll() is not None:
+                    assert persist, self.told
+                    await asyncio.sleep(0.5)
+                    self.launch()
                 await asyncio.sleep(0.02)
 
     def kill9(self) -> None:
