@@ -1,4 +1,4 @@
-"""A run of 200 subtasks over 4 workers and 2 hubs, in a storm: everything dies, halts, is cut off, or says things twice.
+"""A run of 200 subtasks over 4 workers and 2 hubs, in a storm: all die, halt, are cut off, or say things twice.
 
 A storm is a sequence of blows, one of each kind at least, in an order that its seed draws; they fall as the run goes
 on, so that they are spread over it. Their seed repeats that order, not the interleavings of a dozen processes.
@@ -154,10 +154,10 @@ async def roads(to: Broker, chance: random.Random) -> AsyncIterator[dict[str, Mq
         }
 
 
-async def weather(folder: Path, chance: random.Random, depth: int, width: int, blows: list[str], within_s: float
-) -> str:
+async def weather(folder: Path, chance: random.Random, size: tuple[int, int], blows: list[str], within_s: float) -> str:
     """Go through one storm, and return it in a line."""
     loop = asyncio.get_running_loop()
+    depth, width = size
     plan = layers(depth, width)
     names = [one["id"] for one in plan]
     letters = chance.sample(names, len(names) // 10)
@@ -213,7 +213,7 @@ def shuffled(chance: random.Random) -> list[str]:
 async def test_a_run_goes_through_a_storm_of_its_parts(tmp_path: Path) -> None:
     with seeded(short=True) as chance:
         blows = ["kill a worker", "kill the hub", "kill the broker", "halt a worker", "part the hub for long"]
-        print(await weather(tmp_path, chance, 4, 10, blows, 120))
+        print(await weather(tmp_path, chance, (4, 10), blows, 120))
 
 
 @pytest.mark.torture
@@ -221,4 +221,4 @@ async def test_a_run_goes_through_a_storm_of_its_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", range(20))
 async def test_a_run_goes_through_every_storm_of_its_parts(tmp_path: Path, number: int) -> None:
     with seeded() as chance:
-        print(f"storm {number}: {await weather(tmp_path, chance, 5, 40, shuffled(chance), 300)}")
+        print(f"storm {number}: {await weather(tmp_path, chance, (5, 40), shuffled(chance), 300)}")

@@ -24,6 +24,7 @@ from tests.support.broker import Broker, broker
 from tests.support.endpoint import Body, ChatEndpoint, Reply
 from tests.support.fleet import Fleet, Witness, writes_letters
 from tests.support.mqtt_proxy import MqttProxy
+from tests.support.namespace import host
 from tests.support.runs import layers, player, results, role_of, subtask_of
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(90)]
@@ -64,7 +65,10 @@ async def fleet_on(
         broker() as there,
         Fleet(folder, endpoint, there.url, place=place, slowness_s=slowness_s) as fleet,
     ):
-        yield fleet, there
+        try:
+            yield fleet, there
+        finally:
+            print((there.folder / "log").read_text())
 
 
 def holder(witness: Witness, subtask: str) -> str:
@@ -267,5 +271,33 @@ async def test_what_a_cut_off_worker_held_goes_to_another(tmp_path: Path) -> Non
             await run.until(lambda: len([one for one in run.of(SubtaskAssigned) if one.subtask.id == "t0-0"]) == 2)
             await fleet.ends(run)
             roads[cut_off].heal()
+            await asyncio.sleep(2)
+            await fleet.holds(run, FILES)
+
+
+async def test_what_a_host_without_network_held_goes_to_another(tmp_path: Path) -> None:
+    """Its cable is pulled: nothing resets its connections, and what it is sent is lost."""
+    play = Held(second_step("t0-0"))
+    with host() as far:
+        async with (
+            fleet_on(tmp_path, play) as (fleet, there),
+            MqttProxy(there.port, host=far.gateway) as to_broker,
+            MqttProxy(fleet.endpoint.port, host=far.gateway, plain=True) as to_model,
+        ):
+            model = f"http://{far.gateway}:{to_model.port}/v1"
+            await asyncio.gather(
+                fleet.hub("north"), fleet.worker("far", bus=to_broker.url, endpoint=model, under=far.under)
+            )
+            run = await fleet.submit()
+            await asyncio.wait_for(play.reached.wait(), 20)
+            await run.look()
+            assert holder(run, "t0-0") == "far"
+            far.pull()
+            print("pulled", asyncio.get_running_loop().time())
+            await fleet.worker("near")
+            play.release.set()
+            await run.until(lambda: holder(run, "t0-0") == "near")
+            await fleet.ends(run)
+            far.plug()
             await asyncio.sleep(2)
             await fleet.holds(run, FILES)

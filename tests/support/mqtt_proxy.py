@@ -32,6 +32,9 @@ class MqttProxy:
     late: float = 0.0
     slow: float = 0.0
     host: str = "127.0.0.1"
+    """Where it listens."""
+    plain: bool = False
+    """Whether it carries something else than MQTT, as it is."""
     port: int = 0
     met: Counter[str] = field(default_factory=Counter)
     """What was done to messages and connections, and how often."""
@@ -135,6 +138,10 @@ class _Way:
         with suppress(ConnectionError):
             while data := await reader.read(1 << 16):
                 await self.road._piece()
+                if self.road.plain:
+                    self.writer.write(data)
+                    await self.writer.drain()
+                    continue
                 packets, rest = split(rest + data)
                 for packet in packets:
                     self._take(packet)
