@@ -40,6 +40,7 @@ from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
 from swarm.serving import serve
 from swarm.settings import Settings
+from swarm.shelf import Shelf
 from swarm.submission import SUBMITTING, pack
 from swarm.submitting import sender
 from swarm.worker_caps import worker_caps
@@ -146,6 +147,32 @@ async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(
     assert worked == {"coder"}, "by the attached agent"
     planned = next(one.source for one in seen if isinstance(one.event, PlanProposed))
     assert "/run-" in planned, "by this process"
+
+
+async def test_an_agent_brings_again_what_the_hub_lacks_of_what_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It brought a file to one hub, and named it to the next, to which the run had moved in between."""
+    forgotten = []
+    brought = Shelf.brought
+
+    def forgets_once(self: Shelf, who: str, under: str) -> frozenset[str]:
+        if not forgotten and brought(self, who, under):
+            forgotten.append(under)
+            self.ended(who, under)
+        return brought(self, who, under)
+
+    monkeypatch.setattr(Shelf, "brought", forgets_once)
+    async with (
+        ChatEndpoint(player(layers(1, 2))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+        client_on(there.url, announce=print) as client,
+    ):
+        log = await ended(client, await submitted(client, tmp_path))
+    assert forgotten
+    assert isinstance(log[-1].event, GoalAccepted)
 
 
 async def ended(client: Client, run: str, within_s: float = 40) -> list[Envelope]:
