@@ -41,7 +41,7 @@ class AgentCard(_Card):
     nonce: Line = ""
     """Drawn anew by each process: another one has nothing of what its forerunner held."""
     said: int = 0
-    """How often it was said: a card that is said again to say "I have room" is then another word, which buses hand on."""
+    """How often it was said: one that is said again, to say that there is room, is then another word, and handed on."""
     host: Line = ""
     protocols: tuple[int, ...] = (PROTOCOL,)
     """Versions of the wire format that it speaks."""

@@ -138,9 +138,7 @@ class Worker:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
         slots = 0 if self._draining else self.slots
         self._said += 1
-        own = AgentCard(
-            roles=self.roles, slots=slots, nonce=self.nonce, said=self._said, host=socket.gethostname()
-        )
+        own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, said=self._said, host=socket.gethostname())
         await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
 
     async def reconnected(self) -> None:

@@ -24,7 +24,17 @@ from bus.events import (
 from bus.setup import RoleSetup
 from swarm.core import doubts
 from swarm.core.limits import call_of
-from swarm.core.state import MOST_DOUBLED, MOST_LOST, REST_MS, AgentState, PlannerTold, RunState, Status, Work, finding_of
+from swarm.core.state import (
+    MOST_DOUBLED,
+    MOST_LOST,
+    REST_MS,
+    AgentState,
+    PlannerTold,
+    RunState,
+    Status,
+    Work,
+    finding_of,
+)
 
 PRIORITY = {"plan": 0, "review": 1, "subtask": 2}
 """What is handed out first: begun work is finished before new work is begun."""

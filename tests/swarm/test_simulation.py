@@ -119,7 +119,9 @@ def test_a_run_whose_first_event_the_disk_refuses_is_begun_all_the_same(tmp_path
         assert not one.broken, one.told()
 
 
-@pytest.mark.parametrize("strike", ["hub killed", "hub frozen", "agent killed", "agent frozen", "agent cut off", "broker killed"])
+@pytest.mark.parametrize(
+    "strike", ["hub killed", "hub frozen", "agent killed", "agent frozen", "agent cut off", "broker killed"]
+)
 def test_one_kind_of_strike_alone_never_leaves_a_run_standing(strike: str, tmp_path: Path) -> None:
     faults = Faults(NetworkFaults(0.02), DiskFaults(0.01), 0.0, (strike,), 2.0, 40.0)
     for seed in range(4):
@@ -179,7 +181,9 @@ def test_a_run_that_breaks_a_promise_fails_its_test_with_the_seed(
     swarm_simulation: SwarmSimulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     MUTANTS["said_before_it_is_durable"](monkeypatch)
-    with pytest.raises(pytest.fail.Exception, match=r"seed 5 breaks what was promised:\n  promise 1: (.|\n)*`seed=5` repeats it"):
+    with pytest.raises(
+        pytest.fail.Exception, match=r"seed 5 breaks what was promised:\n  promise 1: (.|\n)*`seed=5` repeats it"
+    ):
         swarm_simulation.storm(SCENARIO, says=says, first=5)
 
 

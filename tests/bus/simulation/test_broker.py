@@ -83,8 +83,9 @@ def test_a_killed_broker_forgets_sessions_queues_and_words() -> None:
 def test_a_client_that_falls_silent_is_taken_for_dead_and_its_will_is_spoken() -> None:
     async def main() -> None:
         broker = broker_with()
-        watcher, client = SimulatedTransport(broker, client_id="w"), SimulatedTransport(
-            broker, client_id="c", will_topic="card"
+        watcher, client = (
+            SimulatedTransport(broker, client_id="w"),
+            SimulatedTransport(broker, client_id="c", will_topic="card"),
         )
         async with watcher, client, watcher.subscribe("card") as inbox:
             await client.publish("card", note(1), retain=True)
@@ -100,8 +101,9 @@ def test_a_client_that_falls_silent_is_taken_for_dead_and_its_will_is_spoken() -
 def test_a_killed_process_whose_machine_says_nothing_is_noticed_by_its_silence() -> None:
     async def main() -> None:
         broker = broker_with()
-        watcher, client = SimulatedTransport(broker, client_id="w"), SimulatedTransport(
-            broker, client_id="c", will_topic="card"
+        watcher, client = (
+            SimulatedTransport(broker, client_id="w"),
+            SimulatedTransport(broker, client_id="c", will_topic="card"),
         )
         async with watcher, watcher.subscribe("card") as inbox:
             await client.__aenter__()
