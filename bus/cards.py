@@ -24,6 +24,8 @@ class RoleCard(_Card):
     name: Name
     handles: Line = "SubtaskAssigned"
     """The request event that it answers."""
+    answers: Line = ""
+    """The CloudEvents type of its answers, version included: their schema."""
     about: Line = ""
     """What it is for, in one line: planners choose by it."""
     tools: tuple[Name, ...] = ()

@@ -1,8 +1,8 @@
 """Edge of whoever has no disk in common with a hub: files are fetched and brought over the bus, and kept here.
 
-One courier serves a process. What it fetches is bounded in size and checked against its hash; what is lost on the way is
-asked for again, from where it stopped, and only after a while without any progress it gives up. One hash is on its way
-once at a time, whoever wants it.
+One courier serves a process. What it fetches is bounded in size and checked against its hash; what is lost on the way
+is asked for again, from where it stopped, and only after a while without any progress it gives up. One hash is on its
+way once at a time, whoever wants it.
 """
 
 import asyncio
@@ -62,6 +62,8 @@ class Route:
     """The topic for calls to a hub."""
     answers: str
     under: Under
+    names_hub: bool = False
+    """Whether calls say which hub they are for, since others hear them too."""
 
 
 def route_of_agent(agent: str) -> Route:
@@ -70,9 +72,12 @@ def route_of_agent(agent: str) -> Route:
 
 
 def route_of_client(client: str) -> Route:
-    """Return the way of a client's files: under its runs. All hubs hear it; the one that has the run answers."""
+    """Return the way of a client's files: under its runs. All hubs hear it; the one that is named answers.
+
+    Where none is named (""), whoever has the run does.
+    """
     calls = topics.submission(client)
-    return Route(lambda _: calls, topics.client_files(client), "run")
+    return Route(lambda _: calls, topics.client_files(client), "run", names_hub=True)
 
 
 @dataclass(slots=True)
@@ -259,8 +264,11 @@ class _Transfer:
     async def say(self, hub: Callable[[], str], call: Call) -> None:
         """Send a call; where the bus is away it counts as one that nobody answered."""
         try:
-            note = note_of(call, self._courier.route.under)
-            await self._courier.bus.publish_note(self._courier.route.calls(hub()), note)
+            route, asked = self._courier.route, hub()
+            note = note_of(call, route.under)
+            if route.names_hub and asked:
+                note = Note(note.kind, {**note.fields, "hub": asked})
+            await self._courier.bus.publish_note(route.calls(asked), note)
         except BusUnavailable as error:
             self._why = str(error)
 

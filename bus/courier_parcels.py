@@ -1,4 +1,4 @@
-"""Payloads of an agent or a client that are too large to travel: its courier takes them to the hub, and fetches them."""
+"""Payloads of an agent or a client that are too large to travel: its courier brings and fetches them."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -516,5 +516,8 @@ Event = (
     | Effect
 )
 
+FROM_AGENTS: tuple[type[Fact], ...] = (*Effect.__args__, *Reply.__args__, JournalCut, AssignmentEnded)
+"""All that an agent may say, under a lease that it holds."""
+
 EVENTS: dict[str, type[Fact]] = {kind.__name__: kind for kind in Event.__args__}
 """Every event class by its name; the name and `version` make the CloudEvents type `swarm.NAME.vN`."""

@@ -1,7 +1,7 @@
 """A folder of files by their SHA-256 that is bounded: what was used longest ago goes when room is needed.
 
-For copies that can be had again: what an agent fetched, payloads on their way. One process uses a folder. Nothing here
-is durable, and what a crash left half written, or spoilt, is not there.
+For copies that can be had again: what an agent fetched, payloads on their way. Processes that share a folder may take
+what another one kept; each bounds what it knows of. Nothing here is durable; what is spoilt is not there.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ MOST_BYTES = 1 << 30
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".new-"
+_LEFT_S = 3600.0
+"""After which one that writes is taken for gone."""
 
 
 class FileCache:
@@ -49,13 +52,14 @@ class FileCache:
 
     async def get(self, sha256: str) -> bytes:
         """Return the bytes. Raises `NotFound`, also for what is spoilt."""
-        if sha256 not in self._sizes:
+        if not _SHA256.fullmatch(sha256):
             raise _missing(sha256)
-        self._sizes.move_to_end(sha256)
         data = await asyncio.to_thread(_read, self._folder / sha256)
         if data is None or data[0] != sha256:
             self._held -= self._sizes.pop(sha256, 0)
             raise _missing(sha256)
+        if sha256 in self._sizes:
+            self._sizes.move_to_end(sha256)
         return data[1]
 
     async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
@@ -76,7 +80,8 @@ def _look_through(folder: Path) -> OrderedDict[str, int]:
         found = []
         for path in folder.iterdir():
             if path.name.startswith(_UNFINISHED):
-                path.unlink(missing_ok=True)
+                if path.stat().st_mtime < time.time() - _LEFT_S:
+                    path.unlink(missing_ok=True)
             elif _SHA256.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                 status = path.stat()
                 found.append((status.st_mtime_ns, path.name, status.st_size))

@@ -14,7 +14,6 @@ no event names; with `parcel` a `get` asks for what was claimed to us.
 import base64
 import binascii
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,7 +51,7 @@ class Put:
 
     under: str
     sha256: str
-    bytes: int
+    size: int
     offset: int
     chunk: bytes = b""
     parcel: bool = False
@@ -64,7 +63,7 @@ class Chunk:
 
     under: str
     sha256: str
-    bytes: int
+    size: int
     offset: int
     chunk: bytes
 
@@ -105,9 +104,9 @@ def note_of(value: Call | Answer, under: Under = "lease") -> Note:
     match value:
         case Get(offset=offset, parcel=parcel):
             fields |= {"offset": offset} | ({"parcel": True} if parcel else {})
-        case Put(bytes=size, offset=offset, chunk=chunk, parcel=parcel):
+        case Put(size=size, offset=offset, chunk=chunk, parcel=parcel):
             fields |= _part(size, offset, chunk) | ({"parcel": True} if parcel else {})
-        case Chunk(bytes=size, offset=offset, chunk=chunk):
+        case Chunk(size=size, offset=offset, chunk=chunk):
             fields |= _part(size, offset, chunk)
         case More(offset=offset):
             fields["offset"] = offset
@@ -127,7 +126,7 @@ def read_call(note: Note, under: Under = "lease") -> Call:
             return Get(right, sha256, _number(note, "offset"), _parcel(note))
         case "put":
             put = Put(right, sha256, _number(note, "bytes"), _number(note, "offset"), _chunk(note), _parcel(note))
-            if put.offset + len(put.chunk) > put.bytes:
+            if put.offset + len(put.chunk) > put.size:
                 raise _bad(note, "chunk", "it reaches beyond the file's bytes")
             return put
         case _:
@@ -156,7 +155,7 @@ def check_sha256(sha256: object) -> str | None:
     return sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else None
 
 
-def _part(size: int, offset: int, chunk: bytes) -> Mapping[str, Any]:
+def _part(size: int, offset: int, chunk: bytes) -> dict[str, Any]:
     return {"bytes": size, "offset": offset, "chunk": base64.b64encode(chunk).decode("ascii")}
 
 

@@ -51,14 +51,14 @@ class Download:
 
         Raises `TooLarge` for a file of more than `most` bytes, `Damaged` for one that is said to have several sizes.
         """
-        if chunk.bytes > self.most:
-            raise TooLarge(f"the file {self.sha256} has {chunk.bytes:,} bytes; {self.most:,} are taken")
-        if self.size is not None and chunk.bytes != self.size:
-            raise Damaged(f"the file {self.sha256} is said to have {chunk.bytes:,} bytes, and {self.size:,} before")
-        fits = chunk.offset % CHUNK_BYTES == 0 and len(chunk.chunk) == min(CHUNK_BYTES, chunk.bytes - chunk.offset)
+        if chunk.size > self.most:
+            raise TooLarge(f"the file {self.sha256} has {chunk.size:,} bytes; {self.most:,} are taken")
+        if self.size is not None and chunk.size != self.size:
+            raise Damaged(f"the file {self.sha256} is said to have {chunk.size:,} bytes, and {self.size:,} before")
+        fits = chunk.offset % CHUNK_BYTES == 0 and len(chunk.chunk) == min(CHUNK_BYTES, chunk.size - chunk.offset)
         if not fits or chunk.offset in self._parts:
             return False
-        self.size = chunk.bytes
+        self.size = chunk.size
         self._parts[chunk.offset] = chunk.chunk
         self._asked.discard(chunk.offset)
         return True

@@ -20,8 +20,8 @@ from bus.courier_parcels import CourierParcels, lease_of
 from bus.envelope import Stamp
 from bus.errors import BusError
 from bus.event_log import Files
+from bus.file_cache import FileCache
 from bus.pubsub import Bus
-from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
 from swarm.clock import utc_now
@@ -32,7 +32,7 @@ from swarm.runtime import new_id
 from swarm.scenario import own_code
 from swarm.settings import Settings
 from swarm.terms import Terms
-from swarm.worker import Worker
+from swarm.worker import REPLIES, Worker
 from swarm.worker_caps import WorkerCaps
 from swarm.workshop import Craft, OwnWorkshop
 
@@ -49,10 +49,16 @@ class Brought:
         return RoleCard(
             name=self.name,
             handles=self.role.handles.__name__,
+            answers=_answers(self.role),
             about=self.role.about()[:400],
             tools=tuple(tools),
             version=version_of(self.role),
         )
+
+
+def _answers(role: type[Role[Any, Any]]) -> str:
+    reply = REPLIES.get(role.handles)
+    return f"swarm.{reply.__name__}.v{reply.version}" if reply else ""
 
 
 def bring(written: str, folder: Path) -> Brought:
@@ -123,12 +129,9 @@ async def attach(
     )
     bus = Bus(transport)
     crafts = {one.name: Craft(one.role, model=model) for one in brought}
-    async with (
-        open_store(settings.home) as store,
-        OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop,
-    ):
+    async with OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop:
         await workshop.prepare()
-        courier = parcels.courier = Courier(bus, route_of_agent(agent), store.files)
+        courier = parcels.courier = Courier(bus, route_of_agent(agent), FileCache(settings.home / "fetched"))
 
         def files(assignment: Assignment) -> Files:
             return courier.files(lambda: assignment.hub, assignment.lease)

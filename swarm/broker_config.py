@@ -109,6 +109,7 @@ _CLIENT = """
 user {name}
 topic write {root}/submit/{name}/+
 topic read {root}/client/{name}/+/answer
+topic read {root}/client/{name}/+/files
 topic read {root}/run/#
 topic read {root}/agent/+/+/card
 topic deny {root}/agent/{name}/+/card

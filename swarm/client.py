@@ -13,10 +13,12 @@ from typing import Any, cast, get_args
 
 import orjson
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 from bus import codec, topics
 from bus.cards import read_hub_card
 from bus.courier import Courier, route_of_client
+from bus.courier_parcels import CourierParcels
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, BusError, BusUnavailable
 from bus.event_log import Files
@@ -246,9 +248,11 @@ async def client_on(url: str, *, announce: Callable[[str], None]) -> AsyncIterat
     instance = f"cli-{secrets.token_hex(6)}"
     user = MqttTransport(url, announce=announce).user
     name = f"{user}/{instance}"
-    transport = MqttTransport(url, source=f"/swarm/client/{name}", announce=announce)
+    parcels = CourierParcels(_run_of)
+    transport = MqttTransport(url, source=f"/swarm/client/{name}", announce=announce, parcels=parcels)
     async with transport:
         client = Client(Bus(transport), name)
+        parcels.courier = client.courier
         task = asyncio.create_task(_both(client), name="client")
         try:
             await client.ready()
@@ -258,6 +262,14 @@ async def client_on(url: str, *, announce: Callable[[str], None]) -> AsyncIterat
             await asyncio.wait({task})
             if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, BusError):
                 raise error
+
+
+def _run_of(payload: bytes) -> str:
+    """Return the run of a submission; nothing else that a client says is large. Raises `BadEnvelope`."""
+    submission = from_json(payload).get("data", {}).get("submission")
+    if not isinstance(submission, dict) or not isinstance(run := submission.get("run"), str):
+        raise BadEnvelope(f"a message of {len(payload):,} bytes is too large, and no submission")
+    return run
 
 
 async def _both(client: Client) -> None:

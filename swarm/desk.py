@@ -41,6 +41,8 @@ PAGE_BYTES = 48 * 1024
 """Of a log's lines, in one answer."""
 MOST_WAITING = 1024
 """Submissions whose files are still to come."""
+MOST_EXPECTED = 256
+"""Submissions that are being brought in parts."""
 NO_FOLDER = Path("/nowhere")
 """What a submitted run calls its scenario's folder: there is none here."""
 
@@ -63,6 +65,8 @@ class Desk:
     dropped: Counter[str] = field(default_factory=Counter)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it listens."""
+    _expected: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Clients and runs: submissions that are too large for one message, and are being brought."""
     _awaited: dict[str, Submission] = field(default_factory=dict)
     """By run: submissions whose files are still to come."""
 
@@ -89,7 +93,11 @@ class Desk:
     async def _file(self, client: str, note: Note) -> None:
         """Take or give a part of a file: for a submission that waits, or of a run's outcome."""
         run = str(note.fields.get("run", ""))
-        if not self.rights.room(client, run):
+        known = self.rights.room(client, run) > 0
+        if not known and note.fields.get("parcel") is True:
+            if note.kind == "put" and not self._expects(client, run):
+                return
+        elif not known:
             try:
                 await self._grant(client, run)
             except (UsageError, LogError):
@@ -97,10 +105,25 @@ class Desk:
                     return  # another hub may have the run
         answer = await self.shelf.answer(client, note)
         if answer is not None:
-            await self._say(client, answer.kind, answer.fields)
+            await self._publish(topics.client_files(client), answer)
+
+    def _expects(self, client: str, run: str) -> bool:
+        """Let a client bring a submission that is too large for one message; tell whether it may submit at all."""
+        if not self.config.may_submit(client.partition("/")[0]):
+            return False
+        self._expected[client, run] = None
+        self.rights.give(client, run, [])
+        if len(self._expected) > MOST_EXPECTED:
+            oldest = next(iter(self._expected))
+            del self._expected[oldest]
+            if oldest[1] not in self._awaited:
+                self.rights.take_back(*oldest)
+        return True
 
     async def _grant(self, client: str, run: str) -> None:
         """Let a client have the files of a run of its own."""
+        if run in self.hub.runs:
+            return  # its files are for when it has ended
         info = await self._mine(client, {"run": run})
         state = await fold(self.hub.store.log, info.run)
         files = [*state.tree.values(), *(state.ended.files if state.ended else ())]
@@ -129,10 +152,13 @@ class Desk:
             await self._say(client, kind, {"id": call_id, "hub": self.hub.name, **answer})
 
     async def _say(self, client: str, kind: str, fields: Answer) -> None:
+        await self._publish(topics.client_answer(client), Note(kind, fields))
+
+    async def _publish(self, topic: str, note: Note) -> None:
         try:
-            await self.hub.bus.publish_note(topics.client_answer(client), Note(kind, fields))
+            await self.hub.bus.publish_note(topic, note)
         except BusError as error:
-            log.info("client %s was not answered: %s", client, error)
+            log.info("not answered on %s: %s", topic, error)
 
     # Calls
 
@@ -151,8 +177,8 @@ class Desk:
             if await self.hub.client_of(run) != client:
                 raise UsageError(f"there is a run {run!r} already, and it is somebody else's")
             return "accepted", {"run": run, "again": True}
-        there = await self.hub.store.files.has([ref.sha256 for ref in submission.files])
-        missing = sorted({ref.sha256 for ref in submission.files if not there[ref.sha256]})
+        brought = self.shelf.brought(client, run)  # not what is there: who knows a hash would have the file by it
+        missing = sorted({ref.sha256 for ref in submission.files} - brought)
         if missing:
             if len(self._awaited) >= MOST_WAITING:
                 self._awaited.pop(next(iter(self._awaited)))
@@ -171,6 +197,7 @@ class Desk:
         )
         began = await self.hub.begin(run, first)
         self._awaited.pop(run, None)
+        self._expected.pop((client, run), None)
         self.rights.take_back(client, run)
         if not began:
             return "", {}  # another hub was quicker, and answers

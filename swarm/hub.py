@@ -16,7 +16,7 @@ from bus import topics
 from bus.cards import HubCard, card
 from bus.envelope import Envelope, Stamp
 from bus.errors import BusError, Conflict, Damaged, LogError, NotFound, StorageFailed
-from bus.event_log import Heartbeats, Owner, RunInfo
+from bus.event_log import Heartbeats, Owned, Owner, RunInfo
 from bus.events import Event, Fact, GoalSubmitted, RunMoved
 from bus.pubsub import Bus, Note, Received
 from bus.store import Store
@@ -135,7 +135,7 @@ class Hub:
             known = next((info for info in await self.store.log.runs() if info.run == run), None)
             if known is None or known.length or run in self.runs:
                 return None
-            if known.owner is not None and known not in await self._left([known]):
+            if known.owner is not None and known.owner not in await self._gone({known.owner}):
                 return None
         try:
             return await self.store.log.take(run, self.owner, previous=known.owner)
@@ -272,25 +272,25 @@ class Hub:
                 log.warning("looking for runs whose hub is gone: %s", error)
             await asyncio.sleep(LOOK_S)
 
-    async def _orphans(self) -> list[RunInfo]:
-        return await self._left([info for info in await self.store.log.runs() if info.run not in self.runs])
+    async def _orphans(self) -> list[Owned]:
+        owned = [one for one in await self.store.log.owned(besides=self.owner) if one.run not in self.runs]
+        self._not_ours = {one.run: one.epoch for one in owned if self._not_ours.get(one.run) == one.epoch}
+        gone = await self._gone({one.owner for one in owned})
+        return [one for one in owned if one.owner in gone]
 
     async def _beat(self) -> None:
         """Say that this hub is alive: first of all, before it owns anything."""
         if isinstance(self.store.log, Heartbeats):
             await self.store.log.beat(self.owner)
 
-    async def _left(self, runs: Sequence[RunInfo]) -> list[RunInfo]:
-        """Return those that have an owner, which is gone."""
-        owned = [info for info in runs if info.owner is not None]
-        if not owned:
-            return []
-        if isinstance(self.store.log, Heartbeats):
-            silent = await self.store.log.silent({info.owner for info in owned if info.owner}, SILENT_S)
-            return [info for info in owned if info.owner in silent]
-        return [info for info in owned if info.owner is not None and is_gone(info.owner)]
+    async def _gone(self, owners: set[Owner]) -> set[Owner]:
+        """Return those owners that do not carry their runs on any more."""
+        gone = {owner for owner in owners if is_gone(owner)}
+        if isinstance(self.store.log, Heartbeats) and owners != gone:
+            gone |= await self.store.log.silent(owners - gone, SILENT_S)
+        return gone
 
-    async def _take_over(self, info: RunInfo) -> None:
+    async def _take_over(self, info: Owned) -> None:
         if self._not_ours.get(info.run) == info.epoch:
             return
         client = await self.client_of(info.run)

@@ -13,22 +13,28 @@ from swarm.shelf import Shelf
 
 @dataclass(frozen=True, slots=True)
 class HubParcels:
-    """Meets `bus.parcels.Parcels`, over the shelves by which agents and clients fetch and bring."""
+    """Meets `bus.parcels.Parcels`, over the shelves by which agents and clients fetch and bring.
+
+    A hub's own agents share its connection: what is theirs is kept and found here, without a way over the bus.
+    """
 
     hub: str
     agents: Shelf
     clients: Shelf | None = None
 
     async def put(self, topic: str, payload: bytes) -> Mapping[str, JsonValue]:
-        """Keep a payload, for those who read the topic. Raises `NotFound` for one that nobody could fetch."""
+        """Keep a payload, for those who read the topic; where no clients are heard, none can fetch what watchers miss.
+
+        Raises `NotFound` for a topic on which nobody could fetch it.
+        """
         address = topics.parse(topic)
         match address.kind:
-            case "agent_request" | "agent_control":
+            case "agent_request" | "agent_control" | "hub_reply":
                 shelf, who = self.agents, address.agent
             case "client_answer" if self.clients is not None:
                 shelf, who = self.clients, address.client
-            case "run_event" | "run_outcome" if self.clients is not None:
-                shelf, who = self.clients, run_watchers(address.run)
+            case "run_event" | "run_outcome":
+                shelf, who = self.clients or self.agents, run_watchers(address.run)
             case _:
                 raise NotFound(f"a payload of {len(payload):,} bytes on {topic!r} is too large: nobody could fetch it")
         sha256 = await shelf.keep_parcel(who, payload)
@@ -36,10 +42,17 @@ class HubParcels:
         return claim | ({"run": address.run} if address.run and shelf is self.clients else {})
 
     async def get(self, topic: str, claim: Mapping[str, JsonValue]) -> bytes:
-        """Return what an agent or a client has brought and claims. Raises `NotFound` for anything else."""
-        address = topics.parse(topic)
-        if address.kind == "hub_reply":
-            return await self.agents.parcel(address.agent, str(claim.get("lease")), str(claim["sha256"]))
-        if address.kind == "submission" and self.clients is not None:
-            return await self.clients.parcel(address.client, str(claim.get("run")), str(claim["sha256"]))
-        raise NotFound(f"nothing is claimed on {topic!r}")
+        """Return what an agent or a client has brought and claims, or what is claimed to an agent of our own.
+
+        Raises `NotFound` for anything else.
+        """
+        address, sha256 = topics.parse(topic), str(claim["sha256"])
+        match address.kind:
+            case "hub_reply" if "lease" in claim:
+                return await self.agents.parcel(address.agent, str(claim["lease"]), sha256)
+            case "agent_request" | "agent_control" | "hub_reply":
+                return await self.agents.claimed(address.agent, sha256)
+            case "submission" if self.clients is not None:
+                return await self.clients.parcel(address.client, str(claim.get("run")), sha256)
+            case _:
+                raise NotFound(f"nothing is claimed on {topic!r}")

@@ -2,12 +2,15 @@
 
 import asyncio
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bus.events import Fact
+from bus.file_cache import FileCache
 from bus.lookup import load
 from bus.pubsub import Bus
 from bus.store import Store
@@ -66,27 +69,29 @@ async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]
     """Reach agents on a bus. Raises `BadAddress`, `BusUnavailable`, `NotAllowed`."""
     from bus.transports.mqtt import MqttTransport  # noqa: PLC0415 - only runs over a broker need it
 
-    hub = f"run-{secrets.token_hex(4)}"
-    terms, rights = Terms(), Rights()
-    shelf = Shelf(store.files, rights)
-    transport = MqttTransport(url, source=f"/swarm/hub/{hub}", parcels=HubParcels(hub, shelf, None), announce=announce)
-    own = f"{transport.user}/{hub}-"
+    with tempfile.TemporaryDirectory(prefix="swarm-payloads-") as folder:
+        hub = f"run-{secrets.token_hex(4)}"
+        terms, rights = Terms(), Rights()
+        shelf = Shelf(store.files, rights, FileCache(Path(folder)))
+        parcels = HubParcels(hub, shelf)
+        transport = MqttTransport(url, source=f"/swarm/hub/{hub}", parcels=parcels, announce=announce)
+        own = f"{transport.user}/{hub}-"
 
-    def backed(agent: str, lease: str, event: Fact) -> bool:
-        readable = rights.readable(agent, lease) | shelf.brought(agent, lease)
-        return agent.startswith(own) or not unbacked(event, readable)
+        def backed(agent: str, lease: str, event: Fact) -> bool:
+            readable = rights.readable(agent, lease) | shelf.brought(agent, lease)
+            return agent.startswith(own) or not unbacked(event, readable)
 
-    async with transport, asyncio.TaskGroup() as group:
-        bus = Bus(transport)
-        roster = Roster(bus, terms.rejoin_s)
-        service = FileService(bus, hub, shelf)
-        tasks = [
-            group.create_task(roster.run(), name="roster"),
-            group.create_task(service.run(), name="files"),
-        ]
-        await roster.started.wait()
-        await service.started.wait()
-        await asyncio.sleep(CARDS_S)
-        yield Link(bus, hub, transport.user, roster, terms, rights, backed)
-        for task in tasks:
-            task.cancel()
+        async with transport, asyncio.TaskGroup() as group:
+            bus = Bus(transport)
+            roster = Roster(bus, terms.rejoin_s)
+            service = FileService(bus, hub, shelf)
+            tasks = [
+                group.create_task(roster.run(), name="roster"),
+                group.create_task(service.run(), name="files"),
+            ]
+            await roster.started.wait()
+            await service.started.wait()
+            await asyncio.sleep(CARDS_S)
+            yield Link(bus, hub, transport.user, roster, terms, rights, backed)
+            for task in tasks:
+                task.cancel()

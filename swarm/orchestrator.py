@@ -16,24 +16,21 @@ from bus.cards import AgentCard
 from bus.envelope import Envelope, Stamp
 from bus.event_log import EventLog, FileStore, read_at
 from bus.events import (
-    AgentJoined,
+    FROM_AGENTS,
     AgentLeft,
     AssignmentEnded,
     CallGranted,
     CheckStarted,
-    DoubtSettled,
     Event,
     Fact,
     GoalAccepted,
     GoalFailed,
-    MergeTried,
     ModelAsked,
     PlanProposed,
     PlanRequested,
     ReviewRequested,
     RunForked,
     RunPaused,
-    RunResumed,
     SubtaskAssigned,
     TimePassed,
     ToolCalled,
@@ -229,7 +226,7 @@ class Orchestrator:
         if isinstance(event, AssignmentEnded) and event.lease != lease:
             return Admission.WRONG
         work = self.state.under(lease)
-        if work is None or agent not in {work.agent, work.lost_by} or isinstance(event, NOT_FROM_AGENTS):
+        if work is None or agent not in {work.agent, work.lost_by} or not isinstance(event, FROM_AGENTS):
             return Admission.LATE if self.state.running else Admission.ENDED
         if not self.backed(agent, lease or "", event):
             return Admission.WRONG
@@ -378,15 +375,3 @@ class Orchestrator:
                 if self.rights is not None:
                     self.rights.take_back(agent, lease)
         self._lapsed = bool(self.state.lost)
-
-
-NOT_FROM_AGENTS = (
-    AgentJoined,
-    AgentLeft,
-    DoubtSettled,
-    MergeTried,
-    TimePassed,
-    RunForked,
-    RunPaused,
-    RunResumed,
-)

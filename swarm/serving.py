@@ -11,6 +11,7 @@ from bus import topics
 from bus.cards import RoleCard
 from bus.envelope import Envelope, Stamp
 from bus.events import Fact
+from bus.file_cache import FileCache
 from bus.pubsub import Bus
 from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
@@ -35,6 +36,8 @@ from swarm.workshop import Craft, OwnWorkshop
 
 OWN_SLOTS = 64
 """Requests to its own planner and critic that a hub works on at once."""
+SETTLES_S = 20.0
+"""How long a hub that starts leaves calls for files open that it cannot judge yet: it takes its runs up meanwhile."""
 SESSION_S = 3600
 """How long a broker keeps what comes for a hub that is away."""
 
@@ -84,7 +87,9 @@ async def serve(
             await hub.announce_card()
 
         rights, mine = Rights(), Rights()
-        shelf, clients = Shelf(store.files, rights), Shelf(store.files, mine, under="run")
+        payloads = FileCache(settings.home / "payloads")
+        shelf = Shelf(store.files, rights, payloads, settles_s=SETTLES_S)
+        clients = Shelf(store.files, mine, payloads, under="run")
         transport = MqttTransport(
             url,
             source=f"/swarm/hub/{who.name}",

@@ -60,16 +60,21 @@ class Shelf:
     parcels: Kept | None = None
     claims: Claims = field(default_factory=Claims)
     under: Under = "lease"
+    settles_s: float = 0.0
+    """How long after its start a call under what it does not know is not answered: a hub that starts has yet to learn
+    from its log who holds what, and a refusal would end an attempt."""
     clock: Callable[[], float] = monotonic
     dropped: Counter[str] = field(default_factory=Counter)
     """Why calls were passed over or refused, and how often."""
     uploads: Uploads = field(default_factory=Uploads)
+    _settled_at: float = 0.0
     _accounts: dict[tuple[str, str], _Account] = field(default_factory=dict)
     _storing: set[Key] = field(default_factory=set)
     _open: "OrderedDict[tuple[str, bool], bytes]" = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.uploads.dropped = self.dropped
+        self._settled_at = self.clock() + self.settles_s
 
     async def answer(self, who: str, note: Note) -> Note | None:
         """Return what to answer a call; None where nothing is to be said. Any note may come, from anybody."""
@@ -78,6 +83,10 @@ class Shelf:
         except BadEnvelope as error:
             self.dropped["malformed"] += 1
             log.info("a call for a file cannot be read", extra={"who": who, "error": str(error)})
+            return None
+        known = self.access.room(who, call.under) or (isinstance(call, Get) and call.parcel)
+        if not known and self.clock() < self._settled_at:
+            self.dropped["not known yet"] += 1
             return None
         try:
             said = await (self._get(who, call) if isinstance(call, Get) else self._put(who, call))
@@ -95,6 +104,12 @@ class Shelf:
         """Return a payload that was brought under a lease or run. Raises `NotFound` for any other."""
         if sha256 not in self._accounts.get((who, under), _NOTHING).parcels:
             raise NotFound(f"{who} has brought no payload {sha256} under {under[:80]!r}")
+        return await self._store(parcel=True).get(sha256)
+
+    async def claimed(self, who: str, sha256: str) -> bytes:
+        """Return a payload that is claimed to somebody. Raises `NotFound` for any other."""
+        if not self.claims.has(who, sha256):
+            raise NotFound(f"no payload {sha256} is claimed to {who}")
         return await self._store(parcel=True).get(sha256)
 
     async def keep_parcel(self, who: str, payload: bytes) -> str:

@@ -64,16 +64,16 @@ class Uploads:
         key = who, put.under, put.sha256
         one = self._unfinished.get(key)
         if one is None:
-            if put.bytes > room:
+            if put.size > room:
                 self.dropped["more than may be brought"] += 1
                 return Refused(
-                    put.under, put.sha256, f"{put.bytes:,} bytes are too many: {max(room, 0):,} may be brought"
+                    put.under, put.sha256, f"{put.size:,} bytes are too many: {max(room, 0):,} may be brought"
                 )
-            one = self._begin(key, put.bytes, now)
-        elif one.size != put.bytes:
+            one = self._begin(key, put.size, now)
+        elif one.size != put.size:
             self._drop(key)
             self.dropped["two sizes of one file"] += 1
-            return Refused(put.under, put.sha256, f"it was to have {one.size:,} bytes, now {put.bytes:,}")
+            return Refused(put.under, put.sha256, f"it was to have {one.size:,} bytes, now {put.size:,}")
         self._touch(key, one, now)
         if put.offset == len(one.data) and put.chunk:
             self._make_room(len(put.chunk))

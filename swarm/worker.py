@@ -103,6 +103,8 @@ class Worker:
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were passed over, and how often."""
     _held: dict[str, Assignment] = field(default_factory=dict)
+    _fresh: "asyncio.Queue[tuple[float, Assignment]]" = field(default_factory=asyncio.Queue)
+    """What was taken on just now, with when it is to be said."""
     _over: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _epochs: dict[str, int] = field(default_factory=dict)
     _declined: int = 0
@@ -127,6 +129,7 @@ class Worker:
             await self.announce()
             if self.terms is not None:
                 group.create_task(self._keep_up(self.terms), name=f"{self.agent} keeps up")
+                group.create_task(self._accept(), name=f"{self.agent} accepts")
             try:
                 async for received in inbox:
                     await self._take(received, group)
@@ -203,7 +206,7 @@ class Worker:
             await assignment.note("declined", why=why)
             return
         if self.terms is not None:
-            await assignment.note("accepted")
+            self._fresh.put_nowait((asyncio.get_running_loop().time() + self.terms.silence_s, assignment))
         self._held[lease] = assignment
         name = f"{self.agent} {received.envelope.subject}"
         assignment.task = group.create_task(
@@ -308,6 +311,15 @@ class Worker:
     async def _say_again(self) -> None:
         for assignment in list(self._held.values()):
             await assignment.say_again()
+
+    async def _accept(self) -> None:
+        """Say of what was taken on that it is accepted, unless something has been said of it that tells as much."""
+        now = asyncio.get_running_loop().time
+        while True:
+            due, assignment = await self._fresh.get()
+            await asyncio.sleep(max(0.0, due - now()))
+            if not assignment.heard_of and assignment.lease in self._held:
+                await assignment.note("accepted")
 
     async def _keep_up(self, terms: Terms) -> None:
         """Renew what is held, say again what is not confirmed, and say the card again when there is room."""
@@ -423,6 +435,7 @@ KINDS: Mapping[type[Exception], str] = {
     ModelFailed: "model",
     StuckRepeating: "no_progress",
     ToolFailed: "tool",
+    Refused: "tool",  # more than a hub takes of one lease: another agent would bring as much
     SandboxUnavailable: "sandbox",
     CheckBroken: "tool",
 }
@@ -443,7 +456,7 @@ def ending(
     """
     raised = leaves(error)
     for one in raised:
-        if alone and isinstance(one, StorageFailed | BusUnavailable | Refused | Damaged):
+        if alone and isinstance(one, StorageFailed | BusUnavailable | Damaged):
             return AssignmentEnded(lease=lease, why=str(one)[:4000])
         if isinstance(one, PAUSING):
             why = f"{one}\n{CHANGED}" if isinstance(one, Diverged) else str(one)

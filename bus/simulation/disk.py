@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from bus.envelope import Envelope
 from bus.errors import StorageFailed
-from bus.event_log import MarkStore, Owner, RunInfo
+from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.event_logs.memory import MemoryEventLog
 from bus.simulation.loop import NOBODY
 
@@ -154,6 +154,11 @@ class DiskOfOne:
         """List the runs, newest first."""
         self._check()
         return await self._disk.log.runs()
+
+    async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
+        """List the runs that somebody owns."""
+        self._check()
+        return await self._disk.log.owned(besides=besides)
 
     async def head(self, run: str) -> tuple[int, str]:
         """Return the last position and its hash."""

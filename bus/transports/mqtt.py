@@ -32,7 +32,7 @@ from weakref import WeakValueDictionary
 
 from bus import parcels, wire
 from bus.broker_address import BrokerAddress
-from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, content_type
+from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, said_as
 from bus.broker_queue import BrokerSubscription, Hold, Waiting
 from bus.errors import BadAddress, BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
 from bus.file_notes import KINDS as FILE_NOTES
@@ -54,7 +54,9 @@ SUSPECT = 3
 MOST_WAITING = 1_000
 """Deliveries that wait here, beyond which claims too are left waiting at the broker."""
 
-_CONTENT_TYPE = content_type(wire.CONTENT_TYPE)
+_PLAIN = said_as(wire.CONTENT_TYPE)
+_OUTCOME = said_as(wire.CONTENT_TYPE, expires_s=24 * 3600)
+"""A run's end stands for those who come later, but not for ever."""
 
 _REASONS: dict[type[Exception], str] = {TooLarge: "too_large", BadEnvelope: "malformed", TooNew: "too_new"}
 
@@ -196,7 +198,8 @@ class MqttTransport:
         be written, `TooLarge` for what the broker does not take, `NotAllowed`, `BusUnavailable`.
         """
         validate_topic(topic)
-        by_claim = self._parcels is not None and not _carries_files(topic, message)
+        carries_files = _carries_files(topic, message)
+        by_claim = self._parcels is not None and not carries_files
         payload = wire.encode(
             message,
             source=self._source,
@@ -204,7 +207,7 @@ class MqttTransport:
             most=parcels.MOST_BYTES if by_claim else self._options.max_packet,
         )
         large = by_claim and len(payload) > INLINE_BYTES
-        if large or topic in self._lines:
+        if large or (topic in self._lines and not carries_files):
             async with self._lines.setdefault(topic, asyncio.Lock()):  # none overtakes one that is put into the store
                 if large:
                     payload = await self._claim_for(topic, payload)
@@ -214,7 +217,7 @@ class MqttTransport:
 
     async def _send(self, topic: str, payload: bytes, *, retain: bool) -> None:
         qos = 0 if _is_live(topic) else 1
-        properties = _CONTENT_TYPE if payload else None
+        said = (_OUTCOME if topic.endswith("/outcome") else _PLAIN) if payload else None
         until: float | None = None
         while True:
             link = self._link
@@ -222,7 +225,7 @@ class MqttTransport:
                 until = until or asyncio.get_running_loop().time() + self._patience_s
                 link = await self._connected(until)
             try:
-                heard = await link.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+                heard = await link.publish(topic, payload, qos=qos, retain=retain, properties=said)
             except BusUnavailable:
                 continue
             if not heard and self._on_unheard is not None:
@@ -573,7 +576,9 @@ def _qos_wanted(pattern: str) -> int:
 
 def _carries_files(topic: str, message: Message) -> bool:
     """Tell whether a message brings the very bytes that claims stand for; a client's go beside its other words."""
-    if topic.startswith(f"{ROOT}/submit/"):
-        return message.envelope is None and message.attachments.get("note") in FILE_NOTES
-    levels = topic.split("/")
-    return levels[2] in {"hub", "agent", "client"} and "files" in levels[4:6] if len(levels) > 5 else False
+    match topic.split("/")[2:]:
+        case ["hub", _, "files", _, _] | ["agent" | "client", _, _, "files"]:
+            return True
+        case ["submit", _, _]:
+            return message.envelope is None and message.attachments.get("note") in FILE_NOTES
+    return False

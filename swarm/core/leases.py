@@ -74,6 +74,7 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
     version = state.agents[event.agent].versions.get(work.role, "")
     work.forked = work.forked or bool(work.journal and version != work.version)
     work.version = version
+    work.given_ms = envelope.elapsed_ms
     # What an earlier lease asked and never told is not coming any more.
     for key in work.open_calls:
         state.ledger.settle_unproven(key)
@@ -111,6 +112,18 @@ def _free(state: RunState, work: Work) -> None:
         heapq.heappop(state.deadlines)
 
 
+def answered(state: RunState, work: Work, envelope: Envelope) -> None:
+    """End a request that has its reply: whoever gave it is well, and took as long as it took."""
+    agent = state.agents.get(work.agent or work.lost_by or "")
+    if agent is not None:
+        agent.lost = 0
+        state.resting.pop(agent.agent, None)
+        took = max(1, envelope.elapsed_ms - work.given_ms)
+        known = agent.pace_ms.get(work.role, took)
+        agent.pace_ms[work.role] = (3 * known + took) // 4
+    close(state, work)
+
+
 def close(state: RunState, work: Work) -> None:
     """End a request: it has its reply, or nobody wants it any more."""
     state.lost.pop(work.lost or "", None)
@@ -124,15 +137,6 @@ def close(state: RunState, work: Work) -> None:
         heap[:] = [entry for entry in heap if entry[2] != work.request]
         heapq.heapify(heap)
         note_lack(state, work.role)
-
-
-def answered(state: RunState, work: Work) -> None:
-    """End a request that has its reply: whoever gave it is well."""
-    agent = state.agents.get(work.agent or work.lost_by or "")
-    if agent is not None:
-        agent.lost = 0
-        state.resting.pop(agent.agent, None)
-    close(state, work)
 
 
 def take_back(state: RunState, work: Work) -> None:
@@ -151,7 +155,7 @@ def agent_joined(state: RunState, _: Envelope, event: AgentJoined) -> None:
     known = state.agents.get(event.agent)
     found = AgentState(event.agent, event.roles, event.slots, versions=dict(event.versions))
     if known is not None:
-        found.busy, found.lost = known.busy, known.lost
+        found.busy, found.lost, found.pace_ms = known.busy, known.lost, known.pace_ms
     state.agents[event.agent] = found
     for offer in event.brings:
         if state.role(offer.name) is None:

@@ -120,6 +120,8 @@ class Work:
     """The lease that ended without a reply, while no other was given: what still comes under it counts."""
     lost_by: str | None = None
     """The agent that had it."""
+    given_ms: int = 0
+    """Running time at which it was last handed out."""
     deadline_ms: int = 0
     journal: dict[tuple[str, Path, int], int] = field(default_factory=dict)
     """(type, path, try) -> position of each of its recorded effects, in the order of the log.
@@ -151,6 +153,8 @@ class AgentState:
     """Leases in a row under which it was not heard of, or that it handed back."""
     declined: set[str] = field(default_factory=set)
     """Roles for which it took no request, since it said its card."""
+    pace_ms: dict[str, int] = field(default_factory=dict)
+    """By role: how long its requests take, the later ones counting more."""
 
     def offers(self, role: str) -> bool:
         """Tell whether it may be given requests for a role at all, be it after a rest."""

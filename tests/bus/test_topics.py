@@ -129,6 +129,7 @@ def test_parsing_undoes_naming(agent: str, hub: str, run: str, client: str, even
         (topics.hub_files(hub, agent), Address("hub_files", hub=hub, agent=agent)),
         (topics.submission(client), Address("submission", client=client)),
         (topics.client_answer(client), Address("client_answer", client=client)),
+        (topics.client_files(client), Address("client_files", client=client)),
         (topics.run_event(run, event), Address("run_event", run=run, event=event)),
         (topics.run_outcome(run), Address("run_outcome", run=run)),
     ]:
@@ -148,6 +149,7 @@ def test_each_filter_matches_its_topics_and_no_others(agent: str, other: str, hu
         "hub_files": topics.hub_files(hub, agent),
         "submission": topics.submission(agent),
         "client_answer": topics.client_answer(agent),
+        "client_files": topics.client_files(agent),
         "run_event": topics.run_event(run, "GoalAccepted"),
         "run_outcome": topics.run_outcome(run),
     }
@@ -173,6 +175,7 @@ def test_names_are_spelled_as_the_wire_format_says() -> None:
     assert topics.hub_card("h") == "swarm/v1/hub/h/card"
     assert topics.submission("ada/cli") == "swarm/v1/submit/ada/cli"
     assert topics.client_answer("ada/cli") == "swarm/v1/client/ada/cli/answer"
+    assert topics.client_files("ada/cli") == "swarm/v1/client/ada/cli/files"
     assert topics.run_event("r7", "GoalAccepted") == "swarm/v1/run/r7/event/GoalAccepted"
     assert topics.run_outcome("r7") == "swarm/v1/run/r7/outcome"
 

@@ -60,6 +60,7 @@ FORBIDDEN = {
     "a submission": topics.submission("coder1/one"),
     "another's submission": topics.submission(CLIENT),
     "an answer to a client": topics.client_answer(CLIENT),
+    "a file for a client": topics.client_files(CLIENT),
     "a topic that is not ours": "other/thing",
     "a level too many": f"{topics.agent_card(AGENT)}/more",
 }
@@ -96,6 +97,7 @@ OF_OTHERS = [
     topics.run_outcome("r1"),
     topics.submission(CLIENT),
     topics.client_answer(CLIENT),
+    topics.client_files(CLIENT),
 ]
 
 
@@ -153,12 +155,13 @@ def test_a_will_of_its_own_clears_a_roles_card(login):
 
 @pytest.mark.services
 def test_a_client_submits_hears_its_answers_and_watches_runs_and_who_is_there(login):
-    answer, event, outcome = (
+    answer, file, event, outcome = (
         topics.client_answer(CLIENT),
+        topics.client_files(CLIENT),
         topics.run_event("r1", "PlanProposed"),
         topics.run_outcome("r1"),
     )
-    heard = [answer, event, outcome, topics.agent_card(AGENT)]
+    heard = [answer, file, event, outcome, topics.agent_card(AGENT)]
     with login("client") as client, login("hub") as hub:
         hub.subscribe("swarm/v1/submit/+/+")
         assert client.publish(topics.submission(CLIENT)) != NOT_AUTHORIZED
@@ -183,6 +186,7 @@ def test_a_client_writes_and_reads_nothing_else(login):
             topics.agent_request(AGENT, "r1"),
             topics.submission(OTHER_CLIENT),
             topics.client_answer(OTHER_CLIENT),
+            topics.client_files(OTHER_CLIENT),
         ]
         client.subscribe("#")
         for topic in [*unheard, FENCE]:
@@ -265,7 +269,8 @@ def test_each_topic_that_we_have_is_named_in_the_access_list_as_bus_topics_makes
     text = acl()
     lines = [words[2] for line in text.replace("%u", "coder1").splitlines() if len(words := line.split()) == 3]
     lines = [line for line in lines if line.startswith("swarm/") and line != "swarm/v1/#"]
-    of_clients = [topics.agent_card(CLIENT), topics.submission(CLIENT), topics.client_answer(CLIENT)]
+    of_clients = [topics.agent_card(CLIENT), topics.submission(CLIENT)]
+    of_clients += [topics.client_answer(CLIENT), topics.client_files(CLIENT)]
     of_runs = [topics.run_outcome("r1"), topics.run_event("r1", "GoalAccepted")]
     made = [*OWN, *MINE, *of_clients, *of_runs, topics.hub_card("h1")]
     assert [topic for topic in made if not any(topics.matches(line, topic) for line in lines)] == []

@@ -467,7 +467,7 @@ async def test_a_client_brings_its_workspace_and_gets_the_outcome_under_its_run(
                 async for received in inbox:
                     who = topics.parse(received.topic).client
                     if (answer := await shelf.answer(who, received.content)) is not None:
-                        await bus.publish_note(topics.client_answer(who), answer)
+                        await bus.publish_note(topics.client_files(who), answer)
                     received.acknowledge()
 
         listening = asyncio.Event()

@@ -1,6 +1,7 @@
 """Hubs, attached agents and clients, over a real broker."""
 
 import asyncio
+import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 
 from bus import topics
 from bus.envelope import Envelope, Stamp
+from bus.errors import NotFound
 from bus.events import (
     AgentJoined,
     AssignmentEnded,
@@ -39,6 +41,7 @@ from swarm.scenario.model import Scenario
 from swarm.serving import serve
 from swarm.settings import Settings
 from swarm.submission import SUBMITTING, pack
+from swarm.submitting import sender
 from swarm.worker_caps import worker_caps
 from tests.support.broker import broker
 from tests.support.endpoint import Body, ChatEndpoint, Reply
@@ -390,3 +393,56 @@ async def lie(bus: Bus, transport: MqttTransport, to_hub: str, run: str, seen: l
     assert link is not None
     for payload in (b"no json", b"{}", b'{"type":"swarm.ResultSubmitted.v1"}', b"[" * 10_000, b"\xff" * 900_000):
         await link.publish(to_hub, payload, qos=1, retain=False, properties=None)
+
+
+async def test_files_go_to_the_hub_and_come_back_and_a_hash_alone_gives_nobody_a_file(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.md").write_bytes(secret := b"what only ann knows\n" * 20_000)
+    written = {"name": "storm", "goal": "Make all the files.", "workspace": "in"}
+    async with (
+        ChatEndpoint(player(layers(1, 1))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+        client_on(there.url, announce=print) as ann,
+        client_on(there.url, announce=print) as eve,
+    ):
+        scenario = Scenario.from_dict(written, folder=tmp_path, around=SUBMITTING)
+        submission, places = pack(scenario, run=(run := launch.new_run_id("storm")), client=ann.name, home=tmp_path)
+        at, _ = await ann.submit(submission, sender(ann, places))
+        end = (await ended(ann, run))[-1].event
+        assert isinstance(end, GoalAccepted)
+        made = {ref.path: await ann.files(at, run).get(ref.sha256) for ref in end.files}
+        assert made["t0-0.txt"] == b"made by t0-0\n"
+
+        stolen = submission.model_copy(update={"client": eve.name, "run": "eves-run"})
+        asked: list[str] = []
+
+        async def has_only_the_hash(_hub: str, _run: str, sha256: str) -> None:
+            asked.append(sha256)
+            raise EOFError
+
+        with pytest.raises(EOFError):
+            await eve.submit(stolen, has_only_the_hash)
+        assert asked == [hashlib.sha256(secret).hexdigest()]
+        with pytest.raises(NotFound, match="no run of yours names it"):
+            await eve.files(at, "eves-run").get(asked[0])
+
+
+async def test_a_submission_too_large_for_one_message_arrives(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(1_200):
+        (tmp_path / "in" / f"a-file-of-some-length-in-its-name-{number}.txt").write_text(f"{number % 3}")
+    written = {"name": "storm", "goal": "Make all the files.", "workspace": "in"}
+    async with (
+        ChatEndpoint(player(layers(1, 1))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+        client_on(there.url, announce=print) as client,
+    ):
+        scenario = Scenario.from_dict(written, folder=tmp_path, around=SUBMITTING)
+        submission, places = pack(scenario, run=launch.new_run_id("storm"), client=client.name, home=tmp_path)
+        await client.submit(submission, sender(client, places))
+        log = await ended(client, submission.run, 90)
+        assert isinstance(log[-1].event, GoalAccepted)

@@ -44,6 +44,8 @@ class Sides:
     runs: Rights
     store: MemoryFileStore
     transports: dict[str, MqttTransport]
+    heard: "asyncio.Queue[Note]"
+    """What clients say beside their files."""
 
 
 @asynccontextmanager
@@ -66,26 +68,34 @@ async def sides(tmp_path: Path, *, agent_receives: int = 100) -> AsyncIterator[S
             client_files = of_client.courier = Courier(
                 client, route_of_client(CLIENT), FileCache(tmp_path / "client"), patience
             )
-            listening = asyncio.Event()
+            listening, heard = asyncio.Event(), asyncio.Queue[Note]()
             tasks = [
                 group.create_task(one)
-                for one in (service.run(), files.run(), client_files.run(), hear_clients(hub, clients, listening))
+                for one in (
+                    service.run(),
+                    files.run(),
+                    client_files.run(),
+                    hear_clients(hub, clients, listening, heard),
+                )
             ]
             await asyncio.gather(service.started.wait(), files.listening(), client_files.listening(), listening.wait())
             transports = {"hub": hub_side, "agent": agent_side, "client": client_side}
-            yield Sides(hub, agent, client, files, client_files, agents, clients, rights, runs, store, transports)
+            yield Sides(
+                hub, agent, client, files, client_files, agents, clients, rights, runs, store, transports, heard
+            )
             for task in tasks:
                 task.cancel()
 
 
-async def hear_clients(bus: Bus, shelf: Shelf, listening: asyncio.Event) -> None:
+async def hear_clients(bus: Bus, shelf: Shelf, listening: asyncio.Event, heard: "asyncio.Queue[Note]") -> None:
     async with bus.subscribe(topics.submissions(), kinds=Note) as inbox:
         listening.set()
         async for received in inbox:
             client = topics.parse(received.topic).client
-            answer = await shelf.answer(client, received.content) if received.content.kind in {"get", "put"} else None
-            if answer is not None:
-                await bus.publish_note(topics.client_answer(client), answer)
+            if received.content.kind not in {"get", "put"}:
+                heard.put_nowait(received.content)
+            elif (answer := await shelf.answer(client, received.content)) is not None:
+                await bus.publish_note(topics.client_files(client), answer)
             received.acknowledge()
 
 
@@ -172,6 +182,21 @@ async def test_a_claim_of_what_others_brought_is_dropped_and_counted(tmp_path: P
 
 
 @pytest.mark.services
+async def test_an_agent_on_the_connection_of_its_hub_gets_and_gives_large_messages_too(tmp_path: Path) -> None:
+    request, briefing = request_with_journal(300_000)
+    reply = envelope(ResultSubmitted(text="r" * 100_000), cause=LEASE, source="/swarm/agent/own/1")
+    async with (
+        sides(tmp_path) as at,
+        at.hub.subscribe(topics.agent_requests("own/1")) as requests,
+        at.hub.subscribe(topics.run_replies(HUB, RUN)) as replies,
+    ):
+        await at.hub.publish(topics.agent_request("own/1", RUN), request, {"briefing": briefing})
+        assert (await next_of(requests)).envelope == request
+        await at.hub.publish(topics.hub_reply(HUB, "own/1", RUN), reply)
+        assert (await next_of(replies)).envelope == reply
+
+
+@pytest.mark.services
 async def test_only_the_agent_that_a_payload_is_claimed_to_can_fetch_it(tmp_path: Path) -> None:
     async with sides(tmp_path) as at:
         claim = await HubParcels(HUB, at.agents, at.clients).put(topics.agent_request("eve/1", RUN), b"p" * 70_000)
@@ -190,21 +215,17 @@ async def test_clients_get_large_outcomes_and_answers_and_send_large_submissions
         sides(tmp_path) as at,
         at.client.subscribe(topics.run_outcome(RUN)) as outcomes,
         at.client.subscribe(topics.client_answer(CLIENT), kinds=Note) as answers,
-        at.hub.subscribe(topics.submissions(), kinds=Note) as submissions,
     ):
         at.runs.give(CLIENT, RUN, ())
         await at.hub.publish(topics.run_outcome(RUN), outcome, retain=True)
         assert (await next_of(outcomes)).envelope == outcome
         wanted = Note("wanted", {"files": ["0" * 64] * 3_000})
         await at.hub.publish_note(topics.client_answer(CLIENT), wanted)
-        while (said := await next_of(answers)).content.kind == "chunk":
-            pass
-        assert said.content == wanted
+        assert (await next_of(answers)).content == wanted
         submission = Note("submit", {"run": RUN, "texts": {"prompt": "p" * 2_000_000}})
         await at.client.publish_note(topics.submission(CLIENT), submission)
-        while (heard := await next_of(submissions)).content.kind in {"get", "put"}:
-            pass
-        assert heard.content == submission
+        async with asyncio.timeout(30):
+            assert await at.heard.get() == submission
         sha256 = await at.client_files.files(lambda: HUB, RUN).put(b"workspace" * 50_000)
         assert await at.store.get(sha256) == b"workspace" * 50_000
 
