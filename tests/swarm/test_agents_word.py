@@ -79,9 +79,8 @@ async def test_an_agent_lets_go_of_what_it_is_told_that_it_does_not_hold(bus: Bu
             subtask=Subtask(id="s", role="busy", instruction="wait"), attempt=1, agent=AGENT, deadline_ms=1000
         )
         envelope = Envelope(lease, "/swarm/hub/hub", event, "run", "now", "s", None, position)
-        attachments = {
-            "briefing": Briefing("goal", RoleSetup(model="m:m")), "reply_to": reply_to, "remaining_ms": 60_000, "epoch": 1
-        }  # fmt: skip
+        briefing = Briefing("goal", RoleSetup(model="m:m"))
+        attachments = {"briefing": briefing, "reply_to": reply_to, "remaining_ms": 60_000, "epoch": 1}
         await bus.publish(topics.agent_request(AGENT, "run"), envelope, attachments)
 
     async def holds(*leases: str, through: int) -> None:
