@@ -54,3 +54,15 @@ def test_a_reply_shows_that_an_agent_is_well() -> None:
     (lease,) = run.state.leases
     run._reply(run.jobs[lease])
     assert run.state.agents["u/a"].lost == 0
+
+
+def test_the_slow_one_gets_what_the_quick_one_that_is_leaving_takes_no_more() -> None:
+    run = with_one_agent()
+    run.state.agents["u/a"].pace_ms["coder"] = 1
+    lose(run)
+    run.send(AgentJoined(agent="u/b", roles=("coder",), slots=1))
+    run.state.agents["u/b"].pace_ms["coder"] = 1_000_000
+    run.send(AgentJoined(agent="u/a", roles=("coder",), slots=0))
+    run.state.agents["u/a"].pace_ms["coder"] = 1
+    lose(run)
+    assert [work.agent for work in run.state.leases.values()] == ["u/b"]
