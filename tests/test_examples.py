@@ -77,7 +77,8 @@ async def test_a_role_in_javascript_takes_files_and_gives_one(tmp_path: Path, ja
     material.mkdir()
     (material / "one.md").write_text("# One\n\ntext\n\n## Two\n")
     (material / "long.md").write_text("x\n" * 150_000 + "# The end\n")
-    (material / "other.txt").write_text("# Not this\n")
+    for number in range(500):  # so many that the request is too large to travel, and comes as a claim
+        (material / f"other-{number}.txt").write_text("# Not this\n")
     plan = [{"id": "list", "role": "contents", "do": "List them.", "accept": [{"file": "contents.md"}]}]
     async with (
         broker() as there,
