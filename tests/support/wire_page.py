@@ -108,10 +108,11 @@ def _told(module: ModuleType, name: str) -> str:
 
 def _table(name: str) -> str:
     """Return the fields of an object as its schema has them."""
-    one = schema()["$defs"][name]
+    defs = schema()["$defs"]
+    one = defs.get(name) or defs[f"Briefing.{name}"]
     rows = ["| field | is | meaning |", "| --- | --- | --- |"]
     for key, value in one["properties"].items():
-        optional = "" if key in one.get("required", ()) else "; may be left out"
+        optional = "; may be left out" if name.endswith("Card") and key not in one.get("required", ()) else ""
         rows.append(f"| `{key}` | {_kind(value)}{optional} | {value.get('description') or OTHERS[key]} |")
     return "\n".join(rows) + "\n"
 
@@ -123,15 +124,16 @@ def _kind(value: Schema) -> str:
         return NAMED.get(name, f"`{name}`")
     match value.get("type"):
         case "array":
-            return f"list of {_kind(value['items'])}"
+            return f"list of {PLURAL.get(word := _kind(value['items']), word)}"
         case "object":
             more = value.get("additionalProperties")
-            return f"object: path or name to {_kind(more)}" if isinstance(more, dict) and more else "object"
+            return f"object of {PLURAL.get(word := _kind(more), word)}" if isinstance(more, dict) and more else "object"
         case kind:
             return WORDS[kind]
 
 
 WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+PLURAL = {"text": "texts", "whole number": "whole numbers"}
 NAMED = {"effect": "effect events", "Briefing": "object, below", "RoleSetup": "object", "Permissions": "object"}
 OTHERS: Mapping[str, str] = {
     "goal": "The run's goal; a worker is told the first 1,200 characters of it.",
@@ -159,4 +161,4 @@ PARTS: Mapping[str, Callable[[], str]] = {
 
 def with_parts(page: str) -> str:
     """Return a page with the parts that are made put in anew."""
-    return MADE.sub(lambda found: f"{found[1]}{PARTS[found[2]]()}{found[3]}", page)
+    return MADE.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[3]}", page)
