@@ -8,15 +8,9 @@ topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish 
 cards.py       what agents and hubs say of themselves
 transport.py   contract · transports/ one file each · parcels.py where payloads lie that are too large to travel
                broker_address.py where a broker is · broker_link.py one connection to it
-<<<<<<< HEAD
-               broker_queue.py what a subscription over it holds
-courier.py     files fetched and brought over a bus · file_notes.py in which words · file_parts.py part by part
-               courier_parcels.py large messages by the same way · file_cache.py what is kept of it, bounded
-=======
                broker_queue.py what a subscription over it holds · retained_words.py what was said for all who come
 courier.py     files between processes: file_notes.py what is said of them, file_parts.py in which parts, file_cache.py
                what is kept here · courier_parcels.py payloads too large to travel
->>>>>>> main
 event_log.py   contract · event_logs/ one file each · chain.py what they check alike
 store.py       an event log with its files: file_store.py, and marks: mark_store.py
                references.py which events name which files

@@ -25,6 +25,8 @@ class RoleCard(_Card):
     """What plans call it by."""
     handles: Line = "SubtaskAssigned"
     """The request event that it answers."""
+    answers: Line = ""
+    """The CloudEvents type of its answers, version included: their schema."""
     about: Line = ""
     """What it is for, in one line: planners choose by it."""
     tools: tuple[Name, ...] = ()
@@ -42,6 +44,8 @@ class AgentCard(_Card):
     """Requests that it works on at once, over all its roles; 0 while it takes no more."""
     nonce: Line = ""
     """Drawn anew by each process: another one has nothing of what its forerunner held."""
+    said: int = 0
+    """How often it was said: a card that is said again to say "I have room" is then another word, which buses hand on."""
     host: Line = ""
     """Where it runs, for people."""
     protocols: tuple[int, ...] = (PROTOCOL,)

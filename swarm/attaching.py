@@ -32,7 +32,7 @@ from swarm.runtime import new_id
 from swarm.scenario import own_code
 from swarm.settings import Settings
 from swarm.terms import Terms
-from swarm.worker import Worker
+from swarm.worker import REPLIES, Worker
 from swarm.worker_caps import WorkerCaps
 from swarm.workshop import Craft, OwnWorkshop
 
@@ -49,10 +49,16 @@ class Brought:
         return RoleCard(
             name=self.name,
             handles=self.role.handles.__name__,
+            answers=_answers(self.role),
             about=self.role.about()[:400],
             tools=tuple(tools),
             version=version_of(self.role),
         )
+
+
+def _answers(role: type[Role[Any, Any]]) -> str:
+    reply = REPLIES.get(role.handles)
+    return f"swarm.{reply.__name__}.v{reply.version}" if reply else ""
 
 
 def bring(written: str, folder: Path) -> Brought:

@@ -122,6 +122,8 @@ class Desk:
 
     async def _grant(self, client: str, run: str) -> None:
         """Let a client have the files of a run of its own."""
+        if run in self.hub.runs:
+            return  # its files are for when it has ended
         info = await self._mine(client, {"run": run})
         state = await fold(self.hub.store.log, info.run)
         files = [*state.tree.values(), *(state.ended.files if state.ended else ())]
@@ -171,7 +173,7 @@ class Desk:
         }
         unpacked = await asyncio.to_thread(unpack, submission, self.config, folder=NO_FOLDER, offered=offered)
         known = await self._known(run)
-        if known is not None:
+        if known is not None and known.length:
             if await self.hub.client_of(run) != client:
                 raise UsageError(f"there is a run {run!r} already, and it is somebody else's")
             return "accepted", {"run": run, "again": True}

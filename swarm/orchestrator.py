@@ -189,6 +189,7 @@ class Orchestrator:
         if self._keeper is not None and note.kind in {"accepted", "progress"}:
             self._keeper.heard(lease)
         if note.kind == "declined":
+            self._tell_what_it_holds(agent)
             why = f"{agent} declined: {str(note.fields.get('why', ''))[:400]}"
             return self._own(AssignmentEnded(lease=lease, why=why, kind="declined")), None
         return None
@@ -242,6 +243,13 @@ class Orchestrator:
 
     def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
         self._out.add(self.bus.publish_note, topics.agent_control(agent), Note(kind, fields))
+
+    def _tell_what_it_holds(self, agent: str) -> None:
+        """Tell an agent all that it still holds of this run: it may be busy with what it was never told is over."""
+        state = self.state
+        leases = [lease for lease, work in state.leases.items() if work.agent == agent]
+        leases += [lease for lease, work in state.lost.items() if work.lost_by == agent]
+        self._tell_agent(agent, "holds", run=state.run, epoch=self.epoch, leases=leases, through=state.position)
 
     def _acknowledge(self) -> None:
         """Tell agents up to where what they said is recorded, and which leases they hold no more."""

@@ -55,5 +55,5 @@ async def followed(
             await store.put(await files.get(ref.sha256))
         folder = await handover.hand_over(run, state.ended.files, store, out)
     outcome = outcome_of(state, folder=str(folder) if folder else None)
-    report(outcome, as_json=args.json)
+    report(outcome, as_json=args.json, bus=args.bus)
     return outcome.exit_status

@@ -94,7 +94,7 @@ class Worker:
     files: Callable[[Assignment], Files]
     """Where the files of an assignment come from and go to."""
     work: Path
-    """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT`."""
+    """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT-LEASE`."""
     slots: int = 8
     terms: Terms | None = IN_ONE_PROCESS
     """By which leases are kept; None where nothing can be lost on the way and nobody dies alone."""
@@ -103,36 +103,45 @@ class Worker:
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were passed over, and how often."""
     _held: dict[str, Assignment] = field(default_factory=dict)
+    _fresh: "asyncio.Queue[tuple[float, Assignment]]" = field(default_factory=asyncio.Queue)
+    """What was taken on just now, with when it is to be said."""
     _over: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _epochs: dict[str, int] = field(default_factory=dict)
-    _declined: bool = False
-    """Whether something was declined for want of room, so that the card is to be said again once there is."""
+    _declined: int = 0
+    """How often the card is still to be said, once there is room, since something was declined for want of it.
+
+    Twice: the first time it may overtake the word that it is to make up for.
+    """
     _draining: bool = False
+    _said: int = 0
+    """How often its card was said."""
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Announce the agent and work until cancelled."""
         requests, control = topics.agent_requests(self.agent), topics.agent_control(self.agent)
+        own_card = topics.agent_card(self.agent)
         capacity = 4 * self.slots + 1024
         async with (
-            self.bus.subscribe(requests, control, topics.hub_cards(), capacity=capacity) as inbox,
+            self.bus.subscribe(requests, control, own_card, topics.hub_cards(), capacity=capacity) as inbox,
             asyncio.TaskGroup() as group,
         ):
             await self.announce()
             if self.terms is not None:
                 group.create_task(self._keep_up(self.terms), name=f"{self.agent} keeps up")
+                group.create_task(self._accept(), name=f"{self.agent} accepts")
             try:
                 async for received in inbox:
                     await self._take(received, group)
                     received.acknowledge()
             finally:
-                await self.bus.clear(topics.agent_card(self.agent))
+                await self.bus.clear(own_card)
 
     async def announce(self) -> None:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
-        self._declined = False
         slots = 0 if self._draining else self.slots
-        own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, host=socket.gethostname())
+        self._said += 1
+        own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, said=self._said, host=socket.gethostname())
         await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
 
     async def reconnected(self) -> None:
@@ -165,10 +174,14 @@ class Worker:
         content = received.content
         if not isinstance(content, Note):
             await self._take_request(received, group)
-        elif topics.parse(received.topic).kind == "hub_card":
-            await self._hub_card(content)
-        else:
-            self._take_word(content, group)
+            return
+        match topics.parse(received.topic).kind:
+            case "hub_card":
+                await self._hub_card(content)
+            case "agent_card":
+                await self._own_card(content)
+            case _:
+                self._take_word(content, group)
 
     async def _take_request(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
         """Take a request on, or say why not."""
@@ -193,7 +206,7 @@ class Worker:
             await assignment.note("declined", why=why)
             return
         if self.terms is not None:
-            await assignment.note("accepted")
+            self._fresh.put_nowait((asyncio.get_running_loop().time() + self.terms.silence_s, assignment))
         self._held[lease] = assignment
         name = f"{self.agent} {received.envelope.subject}"
         assignment.task = group.create_task(
@@ -203,17 +216,24 @@ class Worker:
     def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
         if self._draining:
             return "draining"
-        if self.terms is not None and sum(not one.ended for one in self._held.values()) >= self.slots:
-            self._declined = True
+        if self.terms is not None and not self._has_room:
+            self._declined = 2
             return "busy"
         if assignment.role not in {one.name for one in self.roles}:
             return f"role {assignment.role[:80]!r} is not offered here"
         return self.workshop.refusal(assignment.role, briefing)
 
+    @property
+    def _has_room(self) -> bool:
+        return sum(not one.ended for one in self._held.values()) < self.slots
+
     def _take_word(self, note: Note, group: asyncio.TaskGroup) -> None:
         """Take a hub's word on what is held."""
         if note.kind == "drain":
             self._draining = True
+            return
+        if note.kind == "holds":
+            self._forget_all_but(note)
             return
         held = self._held.get(str(note.fields.get("lease", "")))
         if held is None:
@@ -242,6 +262,21 @@ class Worker:
             case _:
                 self.dropped[f"a note {note.kind[:40]!r}"] += 1
 
+    def _forget_all_but(self, note: Note) -> None:
+        """Take a hub's word on all that is held of a run, as of a position of its log: the rest is over.
+
+        Who was to tell us so may be gone, and so may its word.
+        """
+        fields = note.fields
+        leases, epoch, through = fields.get("leases"), fields.get("epoch"), fields.get("through")
+        if not (isinstance(leases, list) and isinstance(epoch, int) and isinstance(through, int)):
+            self.dropped["a note 'holds' that cannot be read"] += 1
+            return
+        for held in list(self._held.values()):
+            known = held.run == fields.get("run") and held.epoch <= epoch and held.envelope.sequence <= through
+            if known and held.lease not in leases:
+                self._forget(held)
+
     def _forget(self, held: Assignment) -> None:
         """Let go of an assignment: it is recorded whole, or not held any more."""
         self._held.pop(held.lease, None)
@@ -249,6 +284,14 @@ class Worker:
         if held.task is not None and not held.ended:
             held.task.cancel()
         self._idle.set()
+
+    async def _own_card(self, note: Note) -> None:
+        """Say the card again if it was cleared: a broker speaks the will of our forerunner when it notices its end."""
+        if not note.kind:
+            try:
+                await self.announce()
+            except BusUnavailable:
+                return  # it is said after the reconnection
 
     async def _hub_card(self, note: Note) -> None:
         """Take in that a hub has come, or come back: it may lack what was said to it."""
@@ -269,6 +312,15 @@ class Worker:
         for assignment in list(self._held.values()):
             await assignment.say_again()
 
+    async def _accept(self) -> None:
+        """Say of what was taken on that it is accepted, unless something has been said of it that tells as much."""
+        now = asyncio.get_running_loop().time
+        while True:
+            due, assignment = await self._fresh.get()
+            await asyncio.sleep(max(0.0, due - now()))
+            if not assignment.heard_of and assignment.lease in self._held:
+                await assignment.note("accepted")
+
     async def _keep_up(self, terms: Terms) -> None:
         """Renew what is held, say again what is not confirmed, and say the card again when there is room."""
         beat_s = terms.lease_s / 3
@@ -284,7 +336,8 @@ class Worker:
             if said_again >= terms.resend_s:
                 said_again = 0.0
                 await self._say_again()
-            if self._declined and not self._draining and len(self._held) < self.slots:
+            if self._declined and not self._draining and self._has_room:
+                self._declined -= 1
                 await self.announce()
 
     async def _work(self, assignment: Assignment, briefing: Briefing) -> None:
@@ -308,7 +361,9 @@ class Worker:
         request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
         recorded = [cast("Effect", one.event) for one in briefing.journal]
         effects = Effects(recorded, assignment, course="fork" if briefing.forked else "live")
-        root = self.work / envelope.correlation_id / f"{envelope.subject}-{request.attempt}"
+        # Of this lease alone: the same attempt may come to us again while what it left is still being put away.
+        place = f"{envelope.subject}-{request.attempt}-{envelope.id[:12]}"
+        root = self.work / envelope.correlation_id / place
         folder = AttemptFolder(root, self.files(assignment), briefing.base, briefing.start, briefing.left)
         try:
             deadline_s = max(1.0, assignment.remaining_s)

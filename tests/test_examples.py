@@ -125,7 +125,9 @@ async def test_a_role_that_is_ended_takes_its_card_back(tmp_path: Path, language
             watcher.subscribe("swarm/v1/agent/+/+/card")
             command = javascript(there.url) if language == "javascript" else shell(there)
             async with program(*command, folder=tmp_path):
-                await asyncio.to_thread(watcher.wait, lambda: any(b'"roles"' in one.payload for one in of_others(watcher)))
+                await asyncio.to_thread(
+                    watcher.wait, lambda: any(b'"roles"' in one.payload for one in of_others(watcher))
+                )
             await asyncio.to_thread(watcher.wait, lambda: of_others(watcher)[-1].payload == b"")
 
 

@@ -188,3 +188,27 @@ def test_the_readme_counts_its_dependencies_right():
 
 def test_a_line_of_prose_or_code_fits():
     assert not [line for line in README.splitlines() if len(line) > 130]
+
+
+@pytest.mark.services
+def test_the_quick_try_across_machines_runs_as_it_stands(folder):
+    (block,) = (block for block in BLOCKS if block.language == "shell")
+    material = next(block.text for block in BLOCKS if block.language == "sh" and "mkdir" in block.text)
+    subprocess.run(["sh", "-e", "-c", material], cwd=folder, check=True)
+    with serving(responder=respond, keep=50) as endpoint:
+        env = clean_env(
+            folder,
+            PATH=f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}:/usr/sbin",
+            SWARM_MODEL="openai:test-model",
+            OPENAI_API_KEY="a-key",
+            OPENAI_BASE_URL=endpoint.url,
+        )
+        ended = subprocess.run(
+            ["bash", "-m", "-c", block.text], cwd=folder, env=env, text=True, timeout=100, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout
+    assert (folder / "over-the-bus" / "report.md").is_file(), ended.stdout
+    assert (folder / "over-the-bus" / "report.md").read_text() == REPORT
+    assert "accepted" in ended.stdout
+    assert "finishes what it holds" in ended.stdout

@@ -147,7 +147,10 @@ async def test_what_goes_over_a_real_broker_fits_the_schema(tmp_path: Path) -> N
     ):
         with PlainClient(there.port) as watcher:
             watcher.subscribe("swarm/v1/#")
-            async with hub(there.url, tmp_path / "hub", model.url), agent(there.url, tmp_path / "a", model.url, "coder"):
+            async with (
+                hub(there.url, tmp_path / "hub", model.url),
+                agent(there.url, tmp_path / "a", model.url, "coder"),
+            ):
                 while not client.hubs:
                     await asyncio.sleep(0.05)
                 run = await submitted(client, tmp_path, workspace="./material")

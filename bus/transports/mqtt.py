@@ -32,7 +32,7 @@ from weakref import WeakValueDictionary
 
 from bus import parcels, wire
 from bus.broker_address import BrokerAddress
-from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, content_type
+from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, said_as
 from bus.broker_queue import BrokerSubscription, Hold, Waiting
 from bus.errors import BadAddress, BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
 from bus.file_notes import KINDS as FILE_NOTES
@@ -54,7 +54,9 @@ SUSPECT = 3
 MOST_WAITING = 1_000
 """Deliveries that wait here, beyond which claims too are left waiting at the broker."""
 
-_CONTENT_TYPE = content_type(wire.CONTENT_TYPE)
+_PLAIN = said_as(wire.CONTENT_TYPE)
+_OUTCOME = said_as(wire.CONTENT_TYPE, expires_s=24 * 3600)
+"""A run's end stands for those who come later, but not for ever."""
 
 _REASONS: dict[type[Exception], str] = {TooLarge: "too_large", BadEnvelope: "malformed", TooNew: "too_new"}
 
@@ -215,7 +217,7 @@ class MqttTransport:
 
     async def _send(self, topic: str, payload: bytes, *, retain: bool) -> None:
         qos = 0 if _is_live(topic) else 1
-        properties = _CONTENT_TYPE if payload else None
+        said = (_OUTCOME if topic.endswith("/outcome") else _PLAIN) if payload else None
         until: float | None = None
         while True:
             link = self._link
@@ -223,7 +225,7 @@ class MqttTransport:
                 until = until or asyncio.get_running_loop().time() + self._patience_s
                 link = await self._connected(until)
             try:
-                heard = await link.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+                heard = await link.publish(topic, payload, qos=qos, retain=retain, properties=said)
             except BusUnavailable:
                 continue
             if not heard and self._on_unheard is not None:

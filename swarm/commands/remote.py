@@ -36,7 +36,7 @@ async def show(args: argparse.Namespace, folder: Path | None) -> int:
             wanted = tuple(state.tree.values())
             made = await handover.hand_over(run, wanted, store, folder)
             outcome = outcome.model_copy(update={"files": wanted, "folder": str(made) if made else None})
-    report(outcome, as_json=args.json)
+    report(outcome, as_json=args.json, bus=args.bus)
     return 0
 
 

@@ -18,8 +18,8 @@ _LONG = 2_000
 """Characters of a reason; what is longer stands in the log."""
 
 
-def report(outcome: Outcome, *, as_json: bool, imported: bool = False) -> None:
-    """Print the outcome on standard output; an imported run goes on only as a fork."""
+def report(outcome: Outcome, *, as_json: bool, imported: bool = False, bus: str | None = None) -> None:
+    """Print the outcome on standard output; an imported run goes on only as a fork. `bus`: where its hub is."""
     if as_json:
         say(outcome.model_dump_json())
         return
@@ -34,7 +34,8 @@ def report(outcome: Outcome, *, as_json: bool, imported: bool = False) -> None:
     if outcome.head:
         say(f"  head   {outcome.head}")
     for label, command in _next_to_import(outcome) if imported else _next(outcome):
-        say(f"  {label:<6} {paint(command, 'cyan', colour=colour)}")
+        there = f"{command} --bus {shlex.quote(bus)}" if bus else command
+        say(f"  {label:<6} {paint(there, 'cyan', colour=colour)}")
 
 
 def report_archive(what: str, contents: "Contents", *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from bus.events import (
 )
 from bus.simulation.disk import SimulatedDisk, at_once
 from bus.transport import Message
+from swarm.core.state import RunState
 
 MOST_TOLD = 20
 
@@ -34,6 +35,8 @@ class Watch:
     """Id of what an agent sent -> its lease and ordinal."""
     forged: set[str] = field(default_factory=set)
     """Ids of what was sent in another's name."""
+    held: RunState | None = None
+    """What the hub that ended the run held as it did."""
     ended: bool = False
     paused: bool = False
     acts: Counter[str] = field(default_factory=Counter)

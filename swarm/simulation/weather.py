@@ -44,7 +44,8 @@ class Weather:
         network, disk = world.faults.network, world.faults.disk
         world.broker.faults = replace(network, lost=0.0, doubled=0.0, overtaken=0.0, queue=max(1000, network.queue))
         world.disk.faults = DiskFaults(delay_s=disk.delay_s)
-        world.disk.down_until = world.outside.away_until = 0.0
+        world.disk.down_until = min(world.disk.down_until, world.loop.time())
+        world.outside.away_until = 0.0
         world.outside.faults = 0.0
         if not world.broker.up:
             world.broker.restart(keeps_words=False)

@@ -142,15 +142,17 @@ class World:
             await self._end(tasks)
 
     async def _end(self, tasks: "list[asyncio.Task[None]]") -> None:
+        self.loop.thaw_all()
         for one in self.processes:
             one.wanted = False
-            self.loop.thaw(one.key)
             if one.alive:
                 one.kill(seen=True)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait([*tasks, *self.dying])
-        for task in [*tasks, *self.dying]:
+        self.dying += tasks
+        while any(not task.done() for task in self.dying):
+            for task in self.dying:
+                task.cancel()
+            await asyncio.wait(self.dying)
+        for task in self.dying:
             if not task.cancelled():
                 task.exception()  # what a process says as it is killed is of no interest
 
@@ -217,6 +219,10 @@ class World:
         )
 
     # Its end
+
+    def held(self) -> RunState | None:
+        """Return what the hub held that brought the run to its end, where that can be told."""
+        return self.watch.held
 
     def state(self) -> RunState:
         """Return the fold of its log."""

@@ -223,9 +223,7 @@ def _without_titles(value: Any) -> Any:
     """Drop the titles that pydantic gives; a property of that name stays."""
     if isinstance(value, dict):
         return {
-            key: _without_titles(one)
-            for key, one in value.items()
-            if not (key == "title" and isinstance(one, str))
+            key: _without_titles(one) for key, one in value.items() if not (key == "title" and isinstance(one, str))
         }
     return [_without_titles(one) for one in value] if isinstance(value, list) else value
 
