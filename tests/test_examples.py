@@ -182,7 +182,9 @@ def play_hubs(hubs: PlainClient) -> None:
 
 def answers(hubs: PlainClient, hub_name: str, lease: str = "lease-1") -> list[Any]:
     """Return the results that came to a hub."""
-    told = [json.loads(one.payload) for one in list(hubs.got) if one.topic.startswith(f"swarm/v1/hub/{hub_name}/reply/")]
+    told = [
+        json.loads(one.payload) for one in list(hubs.got) if one.topic.startswith(f"swarm/v1/hub/{hub_name}/reply/")
+    ]
     return [one for one in told if one["type"] == "swarm.ResultSubmitted.v1" and one["causationid"] == lease]
 
 
