@@ -148,7 +148,7 @@ class Put(_FileCall):
     kind = "put"
     bytes: Size
     """The size of the whole."""
-    chunk: Base64 = ""
+    chunk: Base64
     """The part, at most 128 KiB of it."""
 
 

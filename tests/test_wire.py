@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -10,8 +11,9 @@ import jsonschema
 import pytest
 from hypothesis import given
 
+from agents.briefing import Briefing
 from bus import codec, topics, wire
-from bus.cards import AgentCard, RoleCard, card
+from bus.cards import AgentCard, HubCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
 from bus.errors import BadEnvelope
 from bus.events import (
@@ -41,9 +43,12 @@ from tests.support.events import envelopes
 from tests.support.hubs import agent, hub, log_of, submitted
 from tests.support.mqtt_client import PlainClient
 from tests.support.runs import layers, player
+from tests.support.wire_page import NOTES, WAYS
 from tests.support.wire_schema import Checker, message_name, schema, topic_of, type_of
 
 WHOLE = schema()
+PAGE = (Path(__file__).parents[1] / "docs/wire.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"^ *```json (\w+)\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
@@ -73,6 +78,21 @@ def test_every_kind_of_topic_and_every_event_has_its_messages() -> None:
         types = [type_of(one) for one in shapes]
         assert len(types) == len(set(types)), f"two messages of one type on {kind}"
         assert all(kind_of(one) for one in shapes if one not in EVENTS.values())
+
+
+@pytest.mark.parametrize(("kind", "text"), SHOWN, ids=[kind for kind, _ in SHOWN])
+def test_a_message_that_the_page_shows_fits_the_schema_and_is_read(kind: topics.Kind, text: str) -> None:
+    Checker().check(topic_of(kind), text.encode())
+    message = wire.decode(text.encode())
+    if "briefing" in message.attachments:
+        Briefing.read(message.attachments["briefing"])
+
+
+def test_the_page_says_of_every_message_what_it_is() -> None:
+    assert len(SHOWN) >= 4
+    assert set(WAYS) == set(ON)
+    notes = {one for shapes in ON.values() for one in shapes if one not in EVENTS.values()}
+    assert notes <= {one for shapes in NOTES.values() for one in shapes} | {AgentCard, HubCard}
 
 
 @given(envelopes())

@@ -56,7 +56,7 @@ OF_NOTES = ("specversion", "id", "source", "type", "data")
 OF_AGENTS = ("subject", "causationid", "sequence")
 OF_LOGS = ("sequence",)
 JSON_NAMES = {"start": "from", "kind_of": "kind"}
-"""Names that are no names in Python."""
+"""Of notes: names that are no names in Python, or taken there."""
 RIGHTS: Mapping[topics.Kind, str] = {"agent_files": "lease", "hub_files": "lease", "client_files": "run"}
 
 
@@ -205,7 +205,8 @@ def _told(name: str, nodes: Mapping[str, ast.ClassDef]) -> dict[str, str]:
     if node is None:
         return {}
     inherited = [_told(base.id, nodes) for base in node.bases if isinstance(base, ast.Name)]
-    own = {JSON_NAMES.get(field.name, field.name): field.told for field in fields_of(node) if field.told}
+    names = JSON_NAMES if name in class_nodes(bus.notes) else {}
+    own = {names.get(field.name, field.name): field.told for field in fields_of(node) if field.told}
     return {key: told for fields in inherited for key, told in fields.items()} | own
 
 
