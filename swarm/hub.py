@@ -218,6 +218,7 @@ class Hub:
         except Conflict:
             self.announce(f"{run} is with another hub now")
         finally:
+            orchestrator.let_go()
             self.runs.pop(run, None)
             begun.set()
 
