@@ -128,7 +128,7 @@ class HubProcess(Process):
 
         async def connected() -> None:
             if self.hub is not None:
-                await self.hub.announce_card()
+                await self.hub.reconnected()
 
         self.transport = SimulatedTransport(
             world.broker,
