@@ -1,4 +1,4 @@
-"""The parts of docs/wire.md that are made from the code; they stand between `<!-- made: NAME -->` and `<!-- end -->`."""
+"""What is made from the code in docs/wire.md: it stands between `<!-- made: NAME -->` and `<!-- end -->`."""
 
 import re
 from collections.abc import Callable, Mapping
