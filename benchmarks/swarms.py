@@ -137,7 +137,7 @@ async def a_hub(
         )
         with fewer_collections():
             task = group.create_task(hub.run())
-            while not hub.present:
+            while not hub.present:  # noqa: ASYNC110 - as for `there`
                 await asyncio.sleep(0.01)
             yield hub
             task.cancel()
@@ -210,7 +210,7 @@ class Results:
 
 async def there(hub: Hub, agents: int) -> None:
     """Wait until the hub has seen so many agents."""
-    while len(hub.roster.agents) < agents:
+    while len(hub.roster.agents) < agents:  # noqa: ASYNC110 - no event of it is worth having in a hub
         await asyncio.sleep(0.01)
 
 

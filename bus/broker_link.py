@@ -304,7 +304,7 @@ class BrokerLink:
         if self.lost.done():
             sock.close()
         elif sock.fileno() >= 0:
-            self._loop.add_reader(sock.fileno(), self._read, paho, sock)
+            self._loop.add_reader(sock.fileno(), self._read, sock)
             self._keep_alive(paho, sock)
 
     def _keep_alive(self, paho: Paho, sock: Any) -> None:  # noqa: ANN401
@@ -312,7 +312,7 @@ class BrokerLink:
             paho.loop_misc()
             self._loop.call_later(1.0, self._keep_alive, paho, sock)
 
-    def _read(self, paho: Paho, sock: Any) -> None:  # noqa: ANN401
+    def _read(self, sock: Any) -> None:  # noqa: ANN401
         try:
             self._packets.read()
             while isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending():

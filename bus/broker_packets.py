@@ -8,7 +8,6 @@ usual in them is read directly; what is not is left to `paho` as before.
 `PRIVATE_NAMES` lists what this puts in place of `paho`'s own, or uses; a test fails when one moves.
 """
 
-import struct
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -57,12 +56,6 @@ class PackedOnce(Properties):
         """Return them as they stand in a packet."""
         return self._packed
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "_packed":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)  # type: ignore[no-untyped-call] # likewise
-
 
 class BrokerPackets:
     """Stands in for parts of one `paho` client. `arrived` and `confirmed` are called in its event loop."""
@@ -104,7 +97,7 @@ class BrokerPackets:
         packet = self._paho._in_packet
         try:
             message = read_publish(packet["command"], packet["packet"])
-        except (IndexError, struct.error):
+        except IndexError:
             message = None
         if message is None:
             return int(self._unusual())
@@ -154,7 +147,7 @@ class BrokerPackets:
 def read_publish(command: int, packet: bytearray) -> Incoming | None:
     """Return what a PUBLISH packet brings; None for one that is not of the usual kind.
 
-    Raises `IndexError`, `struct.error` for one that is cut off.
+    Raises `IndexError` for one that is cut off.
     """
     qos = command >> 1 & 0x03
     if qos > 1:

@@ -45,7 +45,7 @@ class AgentCard(_Card):
     nonce: Line = ""
     """Drawn anew by each process: another one has nothing of what its forerunner held."""
     said: int = 0
-    """How often: a card that is said again to say "I have room" is then another word, which buses hand on."""
+    """How often it was said: one that is said again, to say that there is room, is then another word, and handed on."""
     host: Line = ""
     """Where it runs, for people."""
     protocols: tuple[int, ...] = (PROTOCOL,)

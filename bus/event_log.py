@@ -150,7 +150,7 @@ class EventLog(Protocol):
         ...
 
     async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
-        """List the runs that somebody owns, but for those of one owner, in no order; what hubs ask every few seconds."""
+        """List the runs that somebody owns, but for those of one owner, in no order. Hubs ask it every few seconds."""
         ...
 
     async def head(self, run: str) -> tuple[int, str]:

@@ -175,13 +175,14 @@ class AssignmentEnded(Fact):
     """A lease ended without result or failure: its attempt goes to another agent and counts nowhere.
 
     `declined`: the agent did not take it, and gets no more before it says its card again. `silent`: it was not heard
-    of. `handed_back`: it cannot finish. `pause`: the part that is missing, where the run cannot go on without a person.
+    of. `handed_back`: it cannot finish. `not_held`: it never had it, or has it no more. `pause`: the part that is
+    missing, where the run cannot go on without a person.
     """
 
     lease: str
     """The id of the request's envelope."""
     why: str
-    kind: Literal["declined", "silent", "handed_back"] = "handed_back"
+    kind: Literal["declined", "silent", "handed_back", "not_held"] = "handed_back"
     pause: str | None = None
 
 

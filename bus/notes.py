@@ -47,7 +47,10 @@ class Attachments(Shape):
 
 
 class Accepted(Shape):
-    """The agent has the request and works on it. Said again for a request that comes again."""
+    """The agent has the request and works on it. Said again for a request that comes again.
+
+    Any word under the lease says as much: who has more to say at once need not say this.
+    """
 
     kind = "accepted"
     lease: Lease
@@ -66,6 +69,13 @@ class Progress(Shape):
     """The agent is still at it: renews the lease."""
 
     kind = "progress"
+    lease: Lease
+
+
+class NotHeld(Shape):
+    """The agent was told that a run has moved, and does not have this lease of it: the work goes out anew."""
+
+    kind = "not_held"
     lease: Lease
 
 
@@ -104,7 +114,10 @@ class Cancel(Shape):
 
 
 class Moved(Shape):
-    """The run is with another hub now: what is not recorded is said again, there, and all that follows too."""
+    """The run is with another hub now: what is not recorded is said again, there, and all that follows too.
+
+    Answered with `not_held` by who does not have the lease.
+    """
 
     kind = "moved"
     run: str
@@ -371,7 +384,7 @@ ON: Mapping[topics.Kind, tuple[type[BaseModel], ...]] = MappingProxyType(
         "agent_control": (Recorded, Confirmed, Cancel, Moved, Holds),
         "agent_files": (Chunk, More, Stored, Refused),
         "hub_card": (HubCard,),
-        "hub_reply": (Accepted, Declined, Progress, *FROM_AGENTS, Claim),
+        "hub_reply": (Accepted, Declined, Progress, NotHeld, *FROM_AGENTS, Claim),
         "hub_files": (Get, Put),
         "submission": (Submit, Pause, CancelRun, Resume, Lines, ListRuns, Get, Put, Claim),
         "client_answer": (RunAccepted, RunWants, RunDone, RunLines, RunsListed, CallFailed, Claim),

@@ -52,6 +52,9 @@ from swarm.outgoing import Outgoing
 from swarm.roster import said
 from swarm.terms import IN_ONE_PROCESS, Terms
 
+LONGEST_LEASE = 200
+"""Characters; of what an agent says of others no more is kept, or said back."""
+
 Arrival = tuple[Envelope, str | None]
 """An envelope and the agent that sent it; None for the orchestrator's own edges."""
 
@@ -132,7 +135,10 @@ class Orchestrator:
         self.tell(said(agent, card, why, known=lambda role: setup is None or role in setup.roles))
 
     async def moved(self) -> None:
-        """Tell those that work on this run, by its log, that this hub owns it now."""
+        """Tell those that work on this run, by its log, that this hub owns it now.
+
+        One that does not have a lease hands it back: the other hub may have died before it could say the request.
+        """
         for lease, work in self.state.leases.items():
             agent = work.agent or ""
             self._held[lease] = agent
@@ -143,6 +149,12 @@ class Orchestrator:
                 self.rights.give(agent, lease, readable(await self._briefing(work)))
             self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
         await self._out.flush()
+
+    def let_go(self) -> None:
+        """Take back the rights to files that were given for this run's leases; they are for its owner to give."""
+        if self.rights is not None:
+            for lease, agent in self._held.items():
+                self.rights.take_back(agent, lease)
 
     async def _wait(self, get: Callable[[], Awaitable[Received[Any]]]) -> Received[Any] | None:
         """Wait for a message, for a local event, or until the next deadline."""
@@ -181,7 +193,7 @@ class Orchestrator:
 
     def _note(self, note: Note, agent: str) -> Arrival | None:
         """Take word of a lease: it is accepted, worked on, or not wanted."""
-        lease = str(note.fields.get("lease", ""))
+        lease = str(note.fields.get("lease", ""))[:LONGEST_LEASE]
         if self._held.get(lease) != agent or lease not in self.state.leases:
             self._unknown[agent, lease] = None
             self.dropped[Admission.LATE.value] += 1
@@ -192,6 +204,8 @@ class Orchestrator:
             self._tell_what_it_holds(agent)
             why = f"{agent} declined: {str(note.fields.get('why', ''))[:400]}"
             return self._own(AssignmentEnded(lease=lease, why=why, kind="declined")), None
+        if note.kind == "not_held":
+            return self._own(AssignmentEnded(lease=lease, why=f"{agent} does not have it", kind="not_held")), None
         return None
 
     async def _take(self, arrivals: Iterable[Arrival]) -> None:

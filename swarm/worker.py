@@ -6,6 +6,7 @@ import socket
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -57,7 +58,7 @@ REPLIES: dict[type[Fact], type[Fact]] = {
 LONGEST_TEXT = 65_536
 """Characters of a result's text; longer ones belong into a file."""
 REMEMBERED = 4096
-"""Leases that are over, kept so that a request that comes twice is not taken twice."""
+"""Leases that are over, kept so that a request that comes twice is not taken twice; and runs, by their epoch."""
 
 log = logging.getLogger("swarm.worker")
 
@@ -126,7 +127,8 @@ class Worker:
             self.bus.subscribe(requests, control, own_card, topics.hub_cards(), capacity=capacity) as inbox,
             asyncio.TaskGroup() as group,
         ):
-            await self.announce()
+            with suppress(BusUnavailable):  # the connection was lost at once: it is said as that is back
+                await self.announce()
             if self.terms is not None:
                 group.create_task(self._keep_up(self.terms), name=f"{self.agent} keeps up")
                 group.create_task(self._accept(), name=f"{self.agent} accepts")
@@ -192,7 +194,7 @@ class Worker:
                 received.envelope, attachments, self.bus, self.stamp, keeps=self.terms is not None
             )
         except (BusError, ValueError) as error:
-            self.dropped[f"no request: {error}"[:120]] += 1
+            self.dropped["a request that cannot be read"] += 1
             log.warning("a request cannot be read", extra={"error": str(error), "agent": self.agent})
             return
         if lease in self._held or lease in self._over:
@@ -201,7 +203,7 @@ class Worker:
         if assignment.epoch < self._epochs.get(assignment.run, 0):
             self.dropped["of a hub that the run is no longer with"] += 1
             return
-        self._epochs[assignment.run] = assignment.epoch
+        self._note_epoch(assignment.run, assignment.epoch)
         if (why := self._why_not(assignment, briefing)) is not None:
             await assignment.note("declined", why=why)
             return
@@ -212,6 +214,12 @@ class Worker:
         assignment.task = group.create_task(
             self._work(assignment, self.workshop.narrowed(assignment.role, briefing)), name=name
         )
+
+    def _note_epoch(self, run: str, epoch: int) -> None:
+        """Keep in mind which owner a run has by now; of the runs that are long over, not for ever."""
+        self._epochs[run] = max(epoch, self._epochs.pop(run, 0))  # the one heard of last stands last
+        if len(self._epochs) > REMEMBERED:
+            del self._epochs[next(iter(self._epochs))]
 
     def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
         if self._draining:
@@ -233,12 +241,29 @@ class Worker:
             self._forget_all_but(note)
             return
         held = self._held.get(str(note.fields.get("lease", "")))
-        if held is None:
-            return
         try:
-            self._word(held, note, group)
+            if held is not None:
+                self._word(held, note, group)
+            elif note.kind == "moved":
+                self._not_held(note, group)
         except (LookupError, TypeError, ValueError) as error:
-            self.dropped[f"a note {note.kind[:40]!r} that cannot be read: {error!r}"[:120]] += 1
+            self.dropped["a note that cannot be read"] += 1
+            log.info("a note %.40r cannot be read: %r", note.kind, error, extra={"agent": self.agent})
+
+    def _not_held(self, note: Note, group: asyncio.TaskGroup) -> None:
+        """Tell a hub that took a run over that there is nothing to wait for; should the request come yet, it is old."""
+        run, lease, reply_to = (str(note.fields[name]) for name in ("run", "lease", "reply_to"))
+        if topics.parse(reply_to).kind != "hub_reply":
+            raise ValueError(f"{reply_to!r:.80} is no topic for replies")
+        self._note_epoch(run, int(note.fields["epoch"]))
+        self._over.append(lease)
+        group.create_task(self._say(reply_to, Note("not_held", {"lease": lease})), name=f"{self.agent} has no {lease}")
+
+    async def _say(self, topic: str, note: Note) -> None:
+        try:
+            await self.bus.publish_note(topic, note)
+        except BusError as error:
+            log.info("not said: %s", error, extra={"agent": self.agent})  # the lease runs out
 
     def _word(self, held: Assignment, note: Note, group: asyncio.TaskGroup) -> None:
         fields = note.fields
@@ -254,10 +279,10 @@ class Worker:
                 self._forget(held)
             case "moved":
                 held.moved(str(fields["reply_to"]), int(fields["epoch"]))
-                self._epochs[held.run] = max(held.epoch, self._epochs.get(held.run, 0))
+                self._note_epoch(held.run, held.epoch)
                 group.create_task(self._bring_again(held), name=f"{self.agent} moves {held.lease}")
             case _:
-                self.dropped[f"a note {note.kind[:40]!r}"] += 1
+                self.dropped["a note of a kind that is not known"] += 1
 
     def _forget_all_but(self, note: Note) -> None:
         """Take a hub's word on all that is held of a run, as of a position of its log: the rest is over.
@@ -335,7 +360,8 @@ class Worker:
                 await self._say_again()
             if self._declined and not self._draining and self._has_room:
                 self._declined -= 1
-                await self.announce()
+                with suppress(BusUnavailable):
+                    await self.announce()
 
     async def _work(self, assignment: Assignment, briefing: Briefing) -> None:
         """Bring one attempt to its reply, whatever happens in it."""

@@ -92,7 +92,7 @@ class Process(ABC):
         self.world.broker.be_deaf_to(self.client, for_s)
         self.world.later(for_s, self.world.loop.thaw, self.key)
 
-    def _vanish(self) -> None:
+    def _vanish(self) -> None:  # noqa: B027 - most hold nothing else
         """Let go of what else it holds."""
 
     async def _main(self) -> None:
@@ -128,7 +128,7 @@ class HubProcess(Process):
 
         async def connected() -> None:
             if self.hub is not None:
-                await self.hub.announce_card()
+                await self.hub.reconnected()
 
         self.transport = SimulatedTransport(
             world.broker,
