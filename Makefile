@@ -89,8 +89,8 @@ postgresql:
 # The roles of examples/ are tried with these.
 .PHONY: languages
 languages:
-	$(call need,command -v node && command -v npm,Node.js (for a role in JavaScript),nodejs npm)
-	$(call need,command -v jq && command -v mosquitto_sub,jq and the clients of mosquitto (for a role in shell),jq mosquitto-clients)
+	$(call need,{ command -v node && command -v npm; },Node.js (for a role in JavaScript),nodejs npm)
+	$(call need,{ command -v jq && command -v mosquitto_sub; },jq and the clients of mosquitto (for a role in shell),jq mosquitto-clients)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

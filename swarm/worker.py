@@ -237,9 +237,6 @@ class Worker:
 
     def _take_word(self, note: Note, group: asyncio.TaskGroup) -> None:
         """Take a hub's word on what is held."""
-        if note.kind == "drain":
-            self._draining = True
-            return
         if note.kind == "holds":
             self._forget_all_but(note)
             return

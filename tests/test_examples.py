@@ -1,4 +1,4 @@
-"""The roles of examples/: each finishes a subtask of a submitted run, over a real broker, with nothing of ours in it."""
+"""The roles of examples/: each finishes a subtask of a submitted run over a real broker, with nothing of ours in it."""
 
 import asyncio
 import json
@@ -88,7 +88,8 @@ async def test_a_role_in_javascript_takes_files_and_gives_one(tmp_path: Path, ja
     ):
         run = await submitted(client, tmp_path, plan=plan, workspace="./material", accept=[{"file": "contents.md"}])
         log = await log_of(client, run)
-        assert isinstance(end := log[-1].event, GoalAccepted)
+        end = log[-1].event
+        assert isinstance(end, GoalAccepted)
         made = next(ref for ref in end.files if ref.path == "contents.md")
         content = await client.files(client.hub_of(run), run).get(made.sha256)
     assert content.decode() == "- [The end](material/long.md)\n- [One](material/one.md)\n  - [Two](material/one.md)\n"

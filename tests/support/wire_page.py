@@ -1,4 +1,4 @@
-"""The parts of docs/wire.md that are made from the code; they stand between `<!-- made: NAME -->` and `<!-- end -->`."""
+"""What is made from the code in docs/wire.md: it stands between `<!-- made: NAME -->` and `<!-- end -->`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -43,7 +43,9 @@ WAYS: Mapping[topics.Kind, Way] = {
 }
 
 NOTES: Mapping[str, tuple[type[BaseModel], ...]] = {
-    "An agent, on the topic for replies": (notes.Accepted, notes.Declined, notes.Progress),
+    "An agent, on the topic for replies": tuple(
+        one for one in ON["hub_reply"] if not issubclass(one, Fact) and one is not Claim
+    ),
     "A hub, on the agent's control topic": ON["agent_control"],
     "Files, asked for and brought": ON["hub_files"],
     "Files, answered": ON["agent_files"],

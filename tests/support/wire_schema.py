@@ -1,6 +1,6 @@
-"""`docs/wire.schema.json`: every message that goes over a broker, made from the classes that the code itself reads with.
+"""`docs/wire.schema.json`: every message that goes over a broker, made from the classes that the code reads with.
 
-`$defs` has a schema of each message by the name of its class, and for each kind of topic `on.KIND`: what may come there.
+`$defs` has a schema of each message by the name of its class, and for each kind of topic `on.KIND`: what may come.
 """
 
 import ast
