@@ -16,7 +16,7 @@ def main() -> int:
     """Return 0 if every target was met, else 1."""
     known = sorted(
         {module.name for module in pkgutil.iter_modules(benchmarks.__path__)}
-        - {"__main__", "endpoint", "harness", "words"}
+        - {"__main__", "endpoint", "harness", "swarms", "words"}
     )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ours against bare references.")
     parser.add_argument(

@@ -3,6 +3,7 @@
 events.py      every fact a run can record · setup.py a scenario as resolved, with the values events are made of
 envelope.py    who said it, when, in answer to what · codec.py envelope <-> one line of JSON
 wire.py        message <-> payload, for transports that leave the process
+notes.py       what notes hold, and which messages may come on which topic
 topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish and subscribe
 cards.py       what agents and hubs say of themselves
 transport.py   contract · transports/ one file each · parcels.py where payloads lie that are too large to travel

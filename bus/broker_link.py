@@ -1,4 +1,4 @@
-"""One connection to an MQTT 5 broker, from its begin to its end. The only module that knows the MQTT client.
+"""One connection to an MQTT 5 broker, from its begin to its end. With `bus/broker_packets.py` the only one that knows the MQTT client.
 
 What `aiomqtt` leaves undone is done here, in part through private names of it and of `paho`, and nowhere else:
 acknowledging by hand, reasons in acknowledgements, properties of the connection, an end that is noticed at once, and
@@ -20,13 +20,14 @@ from typing import Any, Self
 
 import aiomqtt
 from paho.mqtt.client import Client as Paho
-from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import ConnectFlags, DisconnectFlags
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bus.broker_address import BrokerAddress
+from bus.broker_packets import BrokerPackets, Incoming, PackedOnce
 from bus.errors import BusUnavailable, NotAllowed, TooLarge
 
 PRIVATE_NAMES = ("_client", "_on_connect", "_on_disconnect")
@@ -118,6 +119,7 @@ class BrokerLink:
         self._writing = False
         self._client = self._make_client()
         self._paho: Paho = self._client._client  # noqa: SLF001 - see the module
+        self._packets = BrokerPackets(self._paho, self._on_message, self._on_published)
         self._take_over()
 
     @classmethod
@@ -160,18 +162,18 @@ class BrokerLink:
             )
         async with self._window:
             self._check()
-            info = self._paho.publish(topic, payload, qos, retain, properties)
-            if info.rc:
+            if self._paho.socket() is None:
                 self._end(BusUnavailable(f"{self._options.address}: the connection is lost"))
                 self._check()
+            mid = self._packets.publish(topic, payload, qos=qos, retain=retain, properties=properties)
             if qos == 0:
                 return True
             published: Future[int] = self._loop.create_future()
-            self._published[info.mid] = published
+            self._published[mid] = published
             try:
                 reason = await published
             finally:
-                self._published.pop(info.mid, None)
+                self._published.pop(mid, None)
         self._check(lost=reason == _LOST)
         if reason >= _FAILURE:
             raise NotAllowed(
@@ -249,8 +251,6 @@ class BrokerLink:
         paho.connect_timeout = CONNECT_TIMEOUT_S
         paho.on_connect = self._on_connect
         paho.on_disconnect = self._on_disconnect
-        paho.on_message = self._on_message
-        paho.on_publish = self._on_publish
         paho.on_socket_open = self._on_open
         paho.on_socket_close = self._on_close
         paho.on_socket_register_write = self._on_want_write
@@ -284,18 +284,13 @@ class BrokerLink:
         else:
             self._end(BusUnavailable(self._silence()))
 
-    def _on_message(self, _paho: Paho, _data: Any, message: MQTTMessage) -> None:  # noqa: ANN401
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""  # no topic is empty: it goes to nobody
-        filters = tuple(getattr(message.properties, "SubscriptionIdentifier", ()))
-        self._arrived(Arrived(self, message.mid, message.qos, message.retain, topic, bytes(message.payload), filters))
+    def _on_message(self, came: Incoming) -> None:
+        self._arrived(Arrived(self, came.mid, came.qos, came.retain, came.topic, came.payload, came.filters))
 
-    def _on_publish(self, _paho: Paho, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:  # noqa: ANN401
+    def _on_published(self, mid: int, reason: int) -> None:
         published = self._published.get(mid)
         if published is not None and not published.done():
-            published.set_result(reason.value)
+            published.set_result(reason)
 
     # The socket. Callbacks come from the thread that connects, too.
 
@@ -309,7 +304,7 @@ class BrokerLink:
         if self.lost.done():
             sock.close()
         elif sock.fileno() >= 0:
-            self._loop.add_reader(sock.fileno(), self._read, paho, sock)
+            self._loop.add_reader(sock.fileno(), self._read, sock)
             self._keep_alive(paho, sock)
 
     def _keep_alive(self, paho: Paho, sock: Any) -> None:  # noqa: ANN401
@@ -317,11 +312,11 @@ class BrokerLink:
             paho.loop_misc()
             self._loop.call_later(1.0, self._keep_alive, paho, sock)
 
-    def _read(self, paho: Paho, sock: Any) -> None:  # noqa: ANN401
+    def _read(self, sock: Any) -> None:  # noqa: ANN401
         try:
-            paho.loop_read()
+            self._packets.read()
             while isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending():
-                paho.loop_read()
+                self._packets.read()
         except Exception as error:  # noqa: BLE001 - whatever it was, the connection is of no use any more
             self._end(BusUnavailable(f"{self._options.address}: the connection is lost ({error})"))
 
@@ -333,7 +328,7 @@ class BrokerLink:
         if sock.fileno() < 0:
             return
         try:
-            paho.loop_write()
+            self._packets.write()
         except Exception as error:  # noqa: BLE001 - as for reading
             self._end(BusUnavailable(f"{self._options.address}: the connection is lost ({error})"))
             return
@@ -433,7 +428,7 @@ def _properties(kind: int) -> Properties:
 
 def said_as(content_type: str, *, expires_s: int | None = None) -> Properties:
     """Return the properties of messages of a content type. `expires_s`: a broker need not keep them longer."""
-    properties = _properties(PacketTypes.PUBLISH)
+    properties = PackedOnce(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # likewise
     properties.ContentType = content_type
     if expires_s is not None:
         properties.MessageExpiryInterval = expires_s

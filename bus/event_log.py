@@ -39,6 +39,15 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Owned:
+    """Who may write a run."""
+
+    run: str
+    epoch: int
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """What a run's log adds up to at a position. `maker` stands for the code that made `data` and understands it."""
 
@@ -138,6 +147,10 @@ class EventLog(Protocol):
 
     async def runs(self) -> Sequence[RunInfo]:
         """List the runs, newest first."""
+        ...
+
+    async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
+        """List the runs that somebody owns, but for those of one owner, in no order. Hubs ask it every few seconds."""
         ...
 
     async def head(self, run: str) -> tuple[int, str]:

@@ -175,13 +175,14 @@ class AssignmentEnded(Fact):
     """A lease ended without result or failure: its attempt goes to another agent and counts nowhere.
 
     `declined`: the agent did not take it, and gets no more before it says its card again. `silent`: it was not heard
-    of. `handed_back`: it cannot finish. `pause`: the part that is missing, where the run cannot go on without a person.
+    of. `handed_back`: it cannot finish. `not_held`: it never had it, or has it no more. `pause`: the part that is
+    missing, where the run cannot go on without a person.
     """
 
     lease: str
     """The id of the request's envelope."""
     why: str
-    kind: Literal["declined", "silent", "handed_back"] = "handed_back"
+    kind: Literal["declined", "silent", "handed_back", "not_held"] = "handed_back"
     pause: str | None = None
 
 
@@ -515,6 +516,9 @@ Event = (
     | CallRefused
     | Effect
 )
+
+FROM_AGENTS: tuple[type[Fact], ...] = (*Effect.__args__, *Reply.__args__, JournalCut, AssignmentEnded)
+"""All that an agent may say, under a lease that it holds."""
 
 EVENTS: dict[str, type[Fact]] = {kind.__name__: kind for kind in Event.__args__}
 """Every event class by its name; the name and `version` make the CloudEvents type `swarm.NAME.vN`."""

@@ -45,6 +45,8 @@ class Assignment:
     """Whether its reply is on the way: it needs no slot any more."""
     waiting: dict[tuple[tuple[int, ...], int], tuple[asyncio.Future[int], Envelope]] = field(default_factory=dict)
     """(path, try) of each intent that is not confirmed, with what was sent."""
+    heard_of: bool = False
+    """Whether anything was said of it, which tells that it is accepted."""
     _sent: int = 0
     _outbox: dict[int, Envelope] = field(default_factory=dict)
     _gone_at: float = 0.0
@@ -173,6 +175,7 @@ class Assignment:
         return envelope
 
     async def _publish(self, envelope: Envelope) -> None:
+        self.heard_of = True
         try:
             await self.bus.publish(self.reply_to, envelope)
         except BusUnavailable:

@@ -173,7 +173,7 @@ class Desk:
         }
         unpacked = await asyncio.to_thread(unpack, submission, self.config, folder=NO_FOLDER, offered=offered)
         known = await self._known(run)
-        if known is not None:
+        if known is not None and known.length:
             if await self.hub.client_of(run) != client:
                 raise UsageError(f"there is a run {run!r} already, and it is somebody else's")
             return "accepted", {"run": run, "again": True}

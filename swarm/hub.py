@@ -17,7 +17,7 @@ from bus import topics
 from bus.cards import HubCard, card
 from bus.envelope import Envelope, Stamp
 from bus.errors import BusError, BusUnavailable, Conflict, Damaged, LogError, NotFound, StorageFailed
-from bus.event_log import Heartbeats, Owner, RunInfo
+from bus.event_log import Heartbeats, Owned, Owner, RunInfo
 from bus.events import Event, Fact, GoalSubmitted, RunMoved
 from bus.pubsub import Bus, Note, Received
 from bus.store import Store
@@ -51,6 +51,8 @@ class Running:
     orchestrator: Orchestrator
     client: str
     task: "asyncio.Task[None]"
+    begun: asyncio.Event
+    """Set once something of it is recorded here, or it is not with this hub any more."""
 
 
 @dataclass(slots=True)
@@ -120,16 +122,36 @@ class Hub:
     # Runs
 
     async def begin(self, run: str, first: GoalSubmitted) -> bool:
-        """Begin a run; tell whether this hub was the first to."""
-        try:
-            epoch = await self.store.log.create(run, self.owner)
-        except Conflict:
+        """Begin a run, so that its first event is recorded; tell whether this hub was the first to.
+
+        Over failures of the store it is tried again: whoever cancels this has not taken the run back.
+        """
+        epoch = await self._created(run)
+        if epoch is None:
             return False
-        self._start(RunState(run), epoch, [first], client=first.client)
-        return True
+        state = RunState(run)
+        await self._start(state, epoch, [first], client=first.client).begun.wait()
+        return run in self.runs or run in self.ended
+
+    async def _created(self, run: str) -> int | None:
+        """Own a run that was never begun, also one whose hub was killed before its first event was recorded."""
+        await self._beat()
+        try:
+            return await self.store.log.create(run, self.owner)
+        except Conflict:
+            known = next((info for info in await self.store.log.runs() if info.run == run), None)
+            if known is None or known.length or run in self.runs:
+                return None
+            if known.owner is not None and known.owner not in await self._gone({known.owner}):
+                return None
+        try:
+            return await self.store.log.take(run, self.owner, previous=known.owner)
+        except Conflict:
+            return None
 
     async def go_on(self, info: RunInfo, first: Sequence[Event]) -> None:
         """Go on with a run that nobody owns. Raises `Conflict`, where somebody does by now."""
+        await self._beat()
         epoch = await self.store.log.take(info.run, self.owner, previous=info.owner)
         state = await fold(self.store.log, info.run)
         self._start(state, epoch, first, client=await self.client_of(info.run))
@@ -143,17 +165,22 @@ class Hub:
                 return envelope.event.client
         return ""
 
-    def _start(self, state: RunState, epoch: int, first: Sequence[Event], *, client: str, moved: bool = False) -> None:
+    def _start(
+        self, state: RunState, epoch: int, first: Sequence[Event], *, client: str, moved: bool = False
+    ) -> Running:
         run = state.run
         self.ended.pop(run, None)
-        orchestrator = self._orchestrator(state, epoch)
-        task = self._group.create_task(self._carry_on(orchestrator, first, moved=moved), name=f"run {run}")
-        self.runs[run] = Running(orchestrator, client, task)
+        begun = asyncio.Event()
+        orchestrator = self._orchestrator(state, epoch, begun)
+        task = self._group.create_task(self._carry_on(orchestrator, first, begun, moved=moved), name=f"run {run}")
+        running = self.runs[run] = Running(orchestrator, client, task, begun)
+        return running
 
-    def _orchestrator(self, state: RunState, epoch: int) -> Orchestrator:
+    def _orchestrator(self, state: RunState, epoch: int, begun: asyncio.Event) -> Orchestrator:
         marker = Marker(self.store.log.marks, state)
 
         def recorded(envelope: Envelope) -> None:
+            begun.set()
             self.on_record(envelope)
             if envelope.sequence == state.position:
                 marker.look()
@@ -173,9 +200,11 @@ class Hub:
             self.backed,
         )
 
-    async def _carry_on(self, orchestrator: Orchestrator, first: Sequence[Event], *, moved: bool) -> None:
+    async def _carry_on(
+        self, orchestrator: Orchestrator, first: Sequence[Event], begun: asyncio.Event, *, moved: bool
+    ) -> None:
         """Carry a run on to its end or pause, over failures of the store, for as long as this hub owns it."""
-        run = orchestrator.state.run
+        run, begins = orchestrator.state.run, orchestrator.state.position
         try:
             while True:
                 try:
@@ -186,16 +215,19 @@ class Hub:
                 else:
                     self._note_ended(run)
                     return
-                again = await self._retake(run)
+                again = await self._retake(run, begins, begun)
                 if again is None:
                     return
-                orchestrator, moved = again, True
-                first = [RunMoved(hub=self.name, epoch=orchestrator.epoch)]
+                orchestrator = again
+                if again.state.running:  # else nothing of `first` is recorded
+                    moved, first = True, [RunMoved(hub=self.name, epoch=orchestrator.epoch)]
                 self.runs[run].orchestrator = orchestrator
         except Conflict:
             self.announce(f"{run} is with another hub now")
         finally:
+            orchestrator.let_go()
             self.runs.pop(run, None)
+            begun.set()
 
     async def _orchestrate(self, orchestrator: Orchestrator, first: Sequence[Event], *, moved: bool) -> None:
         state = orchestrator.state
@@ -207,8 +239,11 @@ class Hub:
                         orchestrator.take_agent(agent, None, "its card was gone when another hub took over")
             await orchestrator.run(line, *first)
 
-    async def _retake(self, run: str) -> Orchestrator | None:
-        """Own a run anew once the store is back; None where another hub has it by then."""
+    async def _retake(self, run: str, begins: int, begun: asyncio.Event) -> Orchestrator | None:
+        """Own a run anew once the store is back; None where another hub has it by then, or it has ended.
+
+        `begins`: the position at which this hub began: as long as it stands there, it is still to go on.
+        """
         delay_s = 0.5
         while True:
             await asyncio.sleep(delay_s)
@@ -221,10 +256,10 @@ class Hub:
             except LogError as error:
                 log.warning("%s still waits for the store: %s", run, error)
                 continue
-            if not state.running:
+            if not state.running and state.position != begins:
                 await self.store.log.release(run, epoch)
                 return None
-            return self._orchestrator(state, epoch)
+            return self._orchestrator(state, epoch, begun)
 
     def _note_ended(self, run: str) -> None:
         self.ended[run] = None
@@ -238,24 +273,32 @@ class Hub:
         await asyncio.sleep(min(1.0, self.terms.rejoin_s))  # the cards of agents come first
         while True:
             try:
-                if isinstance(self.store.log, Heartbeats):
-                    await self.store.log.beat(self.owner)
+                await self._beat()
                 for info in await self._orphans():
                     await self._take_over(info)
             except LogError as error:
                 log.warning("looking for runs whose hub is gone: %s", error)
             await asyncio.sleep(LOOK_S)
 
-    async def _orphans(self) -> list[RunInfo]:
-        owned = [info for info in await self.store.log.runs() if info.owner is not None and info.run not in self.runs]
-        if not owned:
-            return []
-        if isinstance(self.store.log, Heartbeats):
-            silent = await self.store.log.silent({info.owner for info in owned if info.owner}, SILENT_S)
-            return [info for info in owned if info.owner is not None and (info.owner in silent or is_gone(info.owner))]
-        return [info for info in owned if info.owner is not None and is_gone(info.owner)]
+    async def _orphans(self) -> list[Owned]:
+        owned = [one for one in await self.store.log.owned(besides=self.owner) if one.run not in self.runs]
+        self._not_ours = {one.run: one.epoch for one in owned if self._not_ours.get(one.run) == one.epoch}
+        gone = await self._gone({one.owner for one in owned})
+        return [one for one in owned if one.owner in gone]
 
-    async def _take_over(self, info: RunInfo) -> None:
+    async def _beat(self) -> None:
+        """Say that this hub is alive: first of all, before it owns anything."""
+        if isinstance(self.store.log, Heartbeats):
+            await self.store.log.beat(self.owner)
+
+    async def _gone(self, owners: set[Owner]) -> set[Owner]:
+        """Return those owners that do not carry their runs on any more."""
+        gone = {owner for owner in owners if is_gone(owner)}
+        if isinstance(self.store.log, Heartbeats) and owners != gone:
+            gone |= await self.store.log.silent(owners - gone, SILENT_S)
+        return gone
+
+    async def _take_over(self, info: Owned) -> None:
         if self._not_ours.get(info.run) == info.epoch:
             return
         client = await self.client_of(info.run)

@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import nullcontext
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -49,6 +49,7 @@ async def start(
     async with (
         open_store(settings.home) as store,
         Parts(setup, settings, announce=announce, recordings=kept) as parts,
+        over_broker(bus, store, announce=announce) if bus else nullcontext() as link,
     ):
         await _sandbox_works(setup, parts)
         await parts.prepare()
@@ -72,7 +73,7 @@ async def start(
                     epoch=epoch,
                     home=settings.home,
                     on_event=on_event,
-                    link=over_broker(bus, store, announce=announce) if bus else None,
+                    link=link,
                 )
         finally:
             if kept:
@@ -149,7 +150,7 @@ async def carry_on(
     epoch: int,
     home: Path,
     on_event: OnEvent | None,
-    link: AbstractAsyncContextManager[Link] | None = None,
+    link: Link | None = None,
 ) -> Outcome:
     """Run a run that this process owns to its end or pause, let go of it, and return what it came to."""
     told = 0

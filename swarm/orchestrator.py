@@ -16,24 +16,21 @@ from bus.cards import AgentCard
 from bus.envelope import Envelope, Stamp
 from bus.event_log import EventLog, FileStore, read_at
 from bus.events import (
-    AgentJoined,
+    FROM_AGENTS,
     AgentLeft,
     AssignmentEnded,
     CallGranted,
     CheckStarted,
-    DoubtSettled,
     Event,
     Fact,
     GoalAccepted,
     GoalFailed,
-    MergeTried,
     ModelAsked,
     PlanProposed,
     PlanRequested,
     ReviewRequested,
     RunForked,
     RunPaused,
-    RunResumed,
     SubtaskAssigned,
     TimePassed,
     ToolCalled,
@@ -54,6 +51,9 @@ from swarm.lease_keeper import LeaseKeeper, Overdue
 from swarm.outgoing import Outgoing
 from swarm.roster import said
 from swarm.terms import IN_ONE_PROCESS, Terms
+
+LONGEST_LEASE = 200
+"""Characters; of what an agent says of others no more is kept, or said back."""
 
 Arrival = tuple[Envelope, str | None]
 """An envelope and the agent that sent it; None for the orchestrator's own edges."""
@@ -139,7 +139,10 @@ class Orchestrator:
         self.tell(said(agent, card, why, known=lambda role: setup is None or role in setup.roles))
 
     async def moved(self) -> None:
-        """Tell those that work on this run, by its log, that this hub owns it now."""
+        """Tell those that work on this run, by its log, that this hub owns it now.
+
+        One that does not have a lease hands it back: the other hub may have died before it could say the request.
+        """
         for lease, work in self.state.leases.items():
             agent = work.agent or ""
             self._held[lease] = agent
@@ -150,6 +153,12 @@ class Orchestrator:
                 self.rights.give(agent, lease, readable(await self._briefing(work)))
             self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
         await self._out.flush()
+
+    def let_go(self) -> None:
+        """Take back the rights to files that were given for this run's leases; they are for its owner to give."""
+        if self.rights is not None:
+            for lease, agent in self._held.items():
+                self.rights.take_back(agent, lease)
 
     async def _wait(self, get: Callable[[], Awaitable[Received[Any]]]) -> Received[Any] | None:
         """Wait for a message, for a local event, or until the next deadline."""
@@ -188,7 +197,7 @@ class Orchestrator:
 
     def _note(self, note: Note, agent: str) -> Arrival | None:
         """Take word of a lease: it is accepted, worked on, or not wanted."""
-        lease = str(note.fields.get("lease", ""))
+        lease = str(note.fields.get("lease", ""))[:LONGEST_LEASE]
         if self._held.get(lease) != agent or lease not in self.state.leases:
             self._unknown[agent, lease] = None
             self.dropped[Admission.LATE.value] += 1
@@ -196,8 +205,11 @@ class Orchestrator:
         if self._keeper is not None and note.kind in {"accepted", "progress"}:
             self._keeper.heard(lease)
         if note.kind == "declined":
+            self._tell_what_it_holds(agent)
             why = f"{agent} declined: {str(note.fields.get('why', ''))[:400]}"
             return self._own(AssignmentEnded(lease=lease, why=why, kind="declined")), None
+        if note.kind == "not_held":
+            return self._own(AssignmentEnded(lease=lease, why=f"{agent} does not have it", kind="not_held")), None
         return None
 
     async def _take(self, arrivals: Iterable[Arrival]) -> None:
@@ -232,7 +244,7 @@ class Orchestrator:
         if isinstance(event, AssignmentEnded) and event.lease != lease:
             return Admission.WRONG
         work = self.state.under(lease)
-        if work is None or agent not in {work.agent, work.lost_by} or isinstance(event, NOT_FROM_AGENTS):
+        if work is None or agent not in {work.agent, work.lost_by} or not isinstance(event, FROM_AGENTS):
             return Admission.LATE if self.state.running else Admission.ENDED
         if not self.backed(agent, lease or "", event):
             self._ask_for_files(agent, lease or "")
@@ -261,6 +273,13 @@ class Orchestrator:
 
     def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
         self._out.add(self.bus.publish_note, topics.agent_control(agent), Note(kind, fields))
+
+    def _tell_what_it_holds(self, agent: str) -> None:
+        """Tell an agent all that it still holds of this run: it may be busy with what it was never told is over."""
+        state = self.state
+        leases = [lease for lease, work in state.leases.items() if work.agent == agent]
+        leases += [lease for lease, work in state.lost.items() if work.lost_by == agent]
+        self._tell_agent(agent, "holds", run=state.run, epoch=self.epoch, leases=leases, through=state.position)
 
     def _acknowledge(self) -> None:
         """Tell agents up to where what they said is recorded, and which leases they hold no more."""
@@ -386,15 +405,3 @@ class Orchestrator:
                 if self.rights is not None:
                     self.rights.take_back(agent, lease)
         self._lapsed = bool(self.state.lost)
-
-
-NOT_FROM_AGENTS = (
-    AgentJoined,
-    AgentLeft,
-    DoubtSettled,
-    MergeTried,
-    TimePassed,
-    RunForked,
-    RunPaused,
-    RunResumed,
-)

@@ -6,6 +6,7 @@ has nothing of what its forerunner held.
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,11 @@ from bus.cards import PROTOCOL, AgentCard, read_agent_card
 from bus.errors import BadEnvelope
 from bus.events import AgentJoined, AgentLeft, RoleOffer, SubtaskAssigned
 from bus.pubsub import Bus, Note, Received
+
+MOST_OF_ONE_USER = 1_024
+"""Agents of one user that are known at once: a user of the broker can make up as many names as it likes."""
+
+log = logging.getLogger("swarm.hub")
 
 Listener = Callable[[str, AgentCard | None, str], None]
 """Called with an agent, its card (None: it is gone) and why."""
@@ -76,7 +82,8 @@ class Roster:
         try:
             card = read_agent_card(received.content)
         except BadEnvelope as error:
-            self.dropped[str(error)[:80]] += 1
+            self.dropped["it cannot be read"] += 1
+            log.info("the card of %s cannot be read: %s", agent, error)
             return
         if PROTOCOL not in card.protocols:
             self.dropped["its protocol version is another"] += 1
@@ -87,11 +94,19 @@ class Roster:
         if (leaving := self._leaving.pop(agent, None)) is not None:
             leaving.cancel()
         known = self.agents.get(agent)
+        if known is None and self._are_many(agent):
+            self.dropped["its user has too many agents"] += 1
+            return
         if known is not None and known.nonce != card.nonce:
             self._gone(agent, "another process has taken its place")
         self.agents[agent] = card
         for listener in tuple(self._listeners):
             listener(agent, card, "")
+
+    def _are_many(self, agent: str) -> bool:
+        """Tell whether a user's agents are so many that each run would be full of their coming and going."""
+        user = agent.partition("/")[0] + "/"
+        return sum(one.startswith(user) for one in self.agents) >= MOST_OF_ONE_USER
 
     def _card_cleared(self, agent: str) -> None:
         if agent not in self.agents or agent in self._leaving:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from bus import topics
@@ -80,13 +80,13 @@ async def execute(
     epoch: int,
     work: Path,
     on_record: OnRecord,
-    link: AbstractAsyncContextManager[Link] | None = None,
+    link: Link | None = None,
 ) -> None:
     """Run a run until it has ended or is paused; `state` is changed in place.
 
-    `link`: how agents are reached, by default those of this process alone. Over a broker, this process brings agents
-    only for the roles that nobody there offers. Cancelling pauses the run, with the log complete. Raises what the event
-    log raises.
+    `link`: an open way to agents, by default one to those of this process alone. Over a broker, this process brings
+    agents only for the roles that nobody there offers. Cancelling pauses the run, with the log complete. Raises
+    what the event log raises.
     """
     marker = Marker(store.log.marks, state)
 
@@ -95,7 +95,11 @@ async def execute(
         if envelope.sequence == state.position:  # the last of its batch: the log has all that the state has
             marker.look()
 
-    async with link or in_one_process() as way, AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+    async with (
+        nullcontext(link) if link else in_one_process() as way,
+        AsyncExitStack() as stack,
+        asyncio.TaskGroup() as group,
+    ):
         orchestrator = Orchestrator(
             state,
             store.log,

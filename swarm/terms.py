@@ -8,7 +8,9 @@ class Terms:
     """Seconds, all of them. Where a bus can lose messages and agents can die alone, each lease is kept by these."""
 
     accept_s: float = 5.0
-    """An agent that has not accepted a request by then has lost it."""
+    """An agent that was not heard of a request by then has lost it."""
+    silence_s: float = 0.2
+    """An agent that has had nothing else to say of a request by then says that it has accepted it."""
     lease_s: float = 30.0
     """An agent that is not heard of for so long has lost what it holds; it says `progress` three times as often."""
     resend_s: float = 15.0

@@ -58,7 +58,7 @@ REPLIES: dict[type[Fact], type[Fact]] = {
 LONGEST_TEXT = 65_536
 """Characters of a result's text; longer ones belong into a file."""
 REMEMBERED = 4096
-"""Leases that are over, kept so that a request that comes twice is not taken twice."""
+"""Leases that are over, kept so that a request that comes twice is not taken twice; and runs, by their epoch."""
 
 log = logging.getLogger("swarm.worker")
 
@@ -95,7 +95,7 @@ class Worker:
     files: Callable[[Assignment], Files]
     """Where the files of an assignment come from and go to."""
     work: Path
-    """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT`."""
+    """Below it lie the attempts' folders, as `RUN/REQUEST-ATTEMPT-LEASE`."""
     slots: int = 8
     terms: Terms | None = IN_ONE_PROCESS
     """By which leases are kept; None where nothing can be lost on the way and nobody dies alone."""
@@ -104,37 +104,46 @@ class Worker:
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were passed over, and how often."""
     _held: dict[str, Assignment] = field(default_factory=dict)
+    _fresh: "asyncio.Queue[tuple[float, Assignment]]" = field(default_factory=asyncio.Queue)
+    """What was taken on just now, with when it is to be said."""
     _over: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _epochs: dict[str, int] = field(default_factory=dict)
-    _unsaid: bool = False
-    """Whether the card is to be said again once there is room: something was declined for want of it, or taken back."""
+    _declined: int = 0
+    """How often the card is still to be said, once there is room, since something was declined for want of it.
+
+    Twice: the first time it may overtake the word that it is to make up for.
+    """
     _draining: bool = False
+    _said: int = 0
+    """How often its card was said."""
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Announce the agent and work until cancelled."""
         requests, control = topics.agent_requests(self.agent), topics.agent_control(self.agent)
+        own_card = topics.agent_card(self.agent)
         capacity = 4 * self.slots + 1024
         async with (
-            self.bus.subscribe(requests, control, topics.hub_cards(), capacity=capacity) as inbox,
+            self.bus.subscribe(requests, control, own_card, topics.hub_cards(), capacity=capacity) as inbox,
             asyncio.TaskGroup() as group,
         ):
             with suppress(BusUnavailable):  # the connection was lost at once: it is said as that is back
                 await self.announce()
             if self.terms is not None:
                 group.create_task(self._keep_up(self.terms), name=f"{self.agent} keeps up")
+                group.create_task(self._accept(), name=f"{self.agent} accepts")
             try:
                 async for received in inbox:
                     await self._take(received, group)
                     received.acknowledge()
             finally:
-                await self.bus.clear(topics.agent_card(self.agent))
+                await self.bus.clear(own_card)
 
     async def announce(self) -> None:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
-        self._unsaid = False
         slots = 0 if self._draining else self.slots
-        own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, host=socket.gethostname())
+        self._said += 1
+        own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, said=self._said, host=socket.gethostname())
         await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
 
     async def reconnected(self) -> None:
@@ -167,10 +176,14 @@ class Worker:
         content = received.content
         if not isinstance(content, Note):
             await self._take_request(received, group)
-        elif topics.parse(received.topic).kind == "hub_card":
-            await self._hub_card(content)
-        else:
-            self._take_word(content, group)
+            return
+        match topics.parse(received.topic).kind:
+            case "hub_card":
+                await self._hub_card(content)
+            case "agent_card":
+                await self._own_card(content)
+            case _:
+                self._take_word(content, group)
 
     async def _take_request(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
         """Take a request on, or say why not."""
@@ -181,7 +194,7 @@ class Worker:
                 received.envelope, attachments, self.bus, self.stamp, keeps=self.terms is not None
             )
         except (BusError, ValueError) as error:
-            self.dropped[f"no request: {error}"[:120]] += 1
+            self.dropped["a request that cannot be read"] += 1
             log.warning("a request cannot be read", extra={"error": str(error), "agent": self.agent})
             return
         if lease in self._held or lease in self._over:
@@ -190,42 +203,67 @@ class Worker:
         if assignment.epoch < self._epochs.get(assignment.run, 0):
             self.dropped["of a hub that the run is no longer with"] += 1
             return
-        self._epochs[assignment.run] = assignment.epoch
+        self._note_epoch(assignment.run, assignment.epoch)
         if (why := self._why_not(assignment, briefing)) is not None:
             await assignment.note("declined", why=why)
             return
         if self.terms is not None:
-            await assignment.note("accepted")
+            self._fresh.put_nowait((asyncio.get_running_loop().time() + self.terms.silence_s, assignment))
         self._held[lease] = assignment
         name = f"{self.agent} {received.envelope.subject}"
         assignment.task = group.create_task(
             self._work(assignment, self.workshop.narrowed(assignment.role, briefing)), name=name
         )
 
+    def _note_epoch(self, run: str, epoch: int) -> None:
+        """Keep in mind which owner a run has by now; of the runs that are long over, not for ever."""
+        self._epochs[run] = max(epoch, self._epochs.pop(run, 0))  # the one heard of last stands last
+        if len(self._epochs) > REMEMBERED:
+            del self._epochs[next(iter(self._epochs))]
+
     def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
         if self._draining:
             return "draining"
-        if self.terms is not None and sum(not one.ended for one in self._held.values()) >= self.slots:
-            self._unsaid = True
+        if self.terms is not None and not self._has_room:
+            self._declined = 2
             return "busy"
         if assignment.role not in {one.name for one in self.roles}:
             return f"role {assignment.role[:80]!r} is not offered here"
         return self.workshop.refusal(assignment.role, briefing)
 
+    @property
+    def _has_room(self) -> bool:
+        return sum(not one.ended for one in self._held.values()) < self.slots
+
     def _take_word(self, note: Note, group: asyncio.TaskGroup) -> None:
         """Take a hub's word on what is held."""
-        if note.kind == "drain":
-            self._draining = True
+        if note.kind == "holds":
+            self._forget_all_but(note)
             return
-        if note.kind == "cancel":
-            self._unsaid = True  # a hub that took too many back gives us no more until then
         held = self._held.get(str(note.fields.get("lease", "")))
-        if held is None:
-            return
         try:
-            self._word(held, note, group)
+            if held is not None:
+                self._word(held, note, group)
+            elif note.kind == "moved":
+                self._not_held(note, group)
         except (LookupError, TypeError, ValueError) as error:
-            self.dropped[f"a note {note.kind[:40]!r} that cannot be read: {error!r}"[:120]] += 1
+            self.dropped["a note that cannot be read"] += 1
+            log.info("a note %.40r cannot be read: %r", note.kind, error, extra={"agent": self.agent})
+
+    def _not_held(self, note: Note, group: asyncio.TaskGroup) -> None:
+        """Tell a hub that took a run over that there is nothing to wait for; should the request come yet, it is old."""
+        run, lease, reply_to = (str(note.fields[name]) for name in ("run", "lease", "reply_to"))
+        if topics.parse(reply_to).kind != "hub_reply":
+            raise ValueError(f"{reply_to!r:.80} is no topic for replies")
+        self._note_epoch(run, int(note.fields["epoch"]))
+        self._over.append(lease)
+        group.create_task(self._say(reply_to, Note("not_held", {"lease": lease})), name=f"{self.agent} has no {lease}")
+
+    async def _say(self, topic: str, note: Note) -> None:
+        try:
+            await self.bus.publish_note(topic, note)
+        except BusError as error:
+            log.info("not said: %s", error, extra={"agent": self.agent})  # the lease runs out
 
     def _word(self, held: Assignment, note: Note, group: asyncio.TaskGroup) -> None:
         fields = note.fields
@@ -241,10 +279,25 @@ class Worker:
                 self._forget(held)
             case "moved":
                 held.moved(str(fields["reply_to"]), int(fields["epoch"]))
-                self._epochs[held.run] = max(held.epoch, self._epochs.get(held.run, 0))
+                self._note_epoch(held.run, held.epoch)
                 group.create_task(self._bring_again(held), name=f"{self.agent} moves {held.lease}")
             case _:
-                self.dropped[f"a note {note.kind[:40]!r}"] += 1
+                self.dropped["a note of a kind that is not known"] += 1
+
+    def _forget_all_but(self, note: Note) -> None:
+        """Take a hub's word on all that is held of a run, as of a position of its log: the rest is over.
+
+        Who was to tell us so may be gone, and so may its word.
+        """
+        fields = note.fields
+        leases, epoch, through = fields.get("leases"), fields.get("epoch"), fields.get("through")
+        if not (isinstance(leases, list) and isinstance(epoch, int) and isinstance(through, int)):
+            self.dropped["a note 'holds' that cannot be read"] += 1
+            return
+        for held in list(self._held.values()):
+            known = held.run == fields.get("run") and held.epoch <= epoch and held.envelope.sequence <= through
+            if known and held.lease not in leases:
+                self._forget(held)
 
     def _forget(self, held: Assignment) -> None:
         """Let go of an assignment: it is recorded whole, or not held any more."""
@@ -253,6 +306,14 @@ class Worker:
         if held.task is not None and not held.ended:
             held.task.cancel()
         self._idle.set()
+
+    async def _own_card(self, note: Note) -> None:
+        """Say the card again if it was cleared: a broker speaks the will of our forerunner when it notices its end."""
+        if not note.kind:
+            try:
+                await self.announce()
+            except BusUnavailable:
+                return  # it is said after the reconnection
 
     async def _hub_card(self, note: Note) -> None:
         """Take in that a hub has come, or come back: it may lack what was said to it."""
@@ -273,6 +334,15 @@ class Worker:
         for assignment in list(self._held.values()):
             await assignment.say_again()
 
+    async def _accept(self) -> None:
+        """Say of what was taken on that it is accepted, unless something has been said of it that tells as much."""
+        now = asyncio.get_running_loop().time
+        while True:
+            due, assignment = await self._fresh.get()
+            await asyncio.sleep(max(0.0, due - now()))
+            if not assignment.heard_of and assignment.lease in self._held:
+                await assignment.note("accepted")
+
     async def _keep_up(self, terms: Terms) -> None:
         """Renew what is held, say again what is not confirmed, and say the card again when there is room."""
         beat_s = terms.lease_s / 3
@@ -288,7 +358,8 @@ class Worker:
             if said_again >= terms.resend_s:
                 said_again = 0.0
                 await self._say_again()
-            if self._unsaid and not self._draining and len(self._held) < self.slots:
+            if self._declined and not self._draining and self._has_room:
+                self._declined -= 1
                 with suppress(BusUnavailable):
                     await self.announce()
 
@@ -313,7 +384,9 @@ class Worker:
         request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
         recorded = [cast("Effect", one.event) for one in briefing.journal]
         effects = Effects(recorded, assignment, course="fork" if briefing.forked else "live")
-        root = self.work / envelope.correlation_id / f"{envelope.subject}-{request.attempt}"
+        # Of this lease alone: the same attempt may come to us again while what it left is still being put away.
+        place = f"{envelope.subject}-{request.attempt}-{envelope.id[:12]}"
+        root = self.work / envelope.correlation_id / place
         folder = AttemptFolder(root, self.files(assignment), briefing.base, briefing.start, briefing.left)
         try:
             deadline_s = max(1.0, assignment.remaining_s)

@@ -44,7 +44,9 @@ class _Figures(_Part):
     cached: int = pydantic.Field(default=0, ge=0)
 
 
-class _Entry(_Part):
+class Entry(_Part):
+    """One answer, and which requests it is for."""
+
     role: str | None = None
     when: re.Pattern[str] | None = None
     reply: str | None = None
@@ -77,11 +79,11 @@ class Scripted:
 
     async def ask(self, request: ModelRequest) -> ModelReply:
         """Answer with the next entry that fits. Raises `TryFailed`."""
-        conversation = "\n".join(text for message in request.messages if (text := _text(message)))
+        conversation = "\n".join(text for message in request.messages if (text := text_of(message)))
         for number, entry in enumerate(self._entries):
             if number not in self._used and entry.answers(request.role, conversation):
                 self._used.add(number)
-                reply = _reply(entry, number, conversation)
+                reply = reply_of(entry, number, conversation)
                 self.health.answered += 1
                 return reply
         unused = [entry for number, entry in enumerate(self._entries) if number not in self._used]
@@ -98,7 +100,7 @@ class Scripted:
         """Hold nothing, close nothing."""
 
 
-def _text(message: Message) -> str | None:
+def text_of(message: Message) -> str | None:
     """Return what a message says, None for a system prompt."""
     if message.get("role") == "system":
         return None
@@ -106,7 +108,7 @@ def _text(message: Message) -> str | None:
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False) if content else None
 
 
-def _reply(entry: _Entry, number: int, conversation: str) -> ModelReply:
+def reply_of(entry: Entry, number: int, conversation: str) -> ModelReply:
     """Return the reply of an entry. Raises `TryFailed` where it is one."""
     if isinstance(entry.fail, int):
         body = json.dumps({"error": {"message": f"as entry {number + 1} wants"}}).encode()
@@ -129,7 +131,7 @@ def _reply(entry: _Entry, number: int, conversation: str) -> ModelReply:
     return ModelReply(text, usage, made, "tool_calls" if made else entry.finish)
 
 
-def _load(path: Path) -> tuple[_Entry, ...]:
+def _load(path: Path) -> tuple[Entry, ...]:
     """Read and check a file of answers. Raises `ModelUnavailable` with file, entry and fault."""
     from ruamel.yaml import YAML  # noqa: PLC0415  # only a scripted run needs it here
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
@@ -147,7 +149,7 @@ def _load(path: Path) -> tuple[_Entry, ...]:
     entries = []
     for number, item in enumerate(found, 1):
         try:
-            entries.append(_Entry.model_validate(item))
+            entries.append(Entry.model_validate(item))
         except pydantic.ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in fault["loc"])

@@ -8,7 +8,7 @@ from typing import Self
 from bus.chain import START, check_head, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound
-from bus.event_log import MarkStore, Owner, RunInfo
+from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.mark_store import MemoryMarkStore
 
 
@@ -155,6 +155,11 @@ class MemoryEventLog:
             )
             for run, it in reversed(self._runs.items())
         ]
+
+    async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
+        """List the runs that somebody owns. See `EventLog.owned`."""
+        held = ((run, it.epoch, it.owner) for run, it in self._runs.items())
+        return [Owned(run, epoch, owner) for run, epoch, owner in held if owner is not None and owner != besides]
 
     async def head(self, run: str) -> tuple[int, str]:
         """Return the last position and its hash."""

@@ -12,7 +12,7 @@ from bus.chain import START, check_head, check_owner, lines_after, link, read_li
 from bus.codec import decode
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, Conflict, Damaged, NotFound
-from bus.event_log import MarkStore, Owner, RunInfo
+from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.postgres.appends import Batch, is_text, storable
 from bus.postgres.files import PostgresFileStore
 from bus.postgres.marks import PostgresMarkStore
@@ -44,6 +44,10 @@ AND (position = $2 OR total <= (SELECT total FROM events WHERE run = $1 AND posi
 ORDER BY position LIMIT $5
 """
 _ALL = "SELECT run, position, line FROM events WHERE (run, position) > ($1, $2) ORDER BY run, position LIMIT $3"
+_OWNED = """
+SELECT run, epoch, host, pid, started FROM runs
+WHERE host IS NOT NULL AND NOT removed AND (host, pid, started) <> ($1, $2, $3)
+"""
 _RUNS = (
     "SELECT run, epoch, length, total, host, pid, started, created, imported FROM runs WHERE NOT removed"
     " ORDER BY number DESC"
@@ -259,6 +263,12 @@ class PostgresEventLog:
         """List the runs, newest first."""
         rows = await self._reader.fetch(_RUNS)
         return [RunInfo(row[0], row[1], row[2], row[3], _owner(row[4:7]), row[7], row[8]) for row in rows]
+
+    async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
+        """List the runs that somebody owns. See `EventLog.owned`."""
+        but = (besides.host, besides.pid, besides.started) if besides is not None else ("", 0, "")
+        rows = await self._reader.fetch(_OWNED, *but)
+        return [Owned(row[0], row[1], Owner(row[2], row[3], row[4])) for row in rows]
 
     async def head(self, run: str) -> tuple[int, str]:
         """Return the last position and its hash."""

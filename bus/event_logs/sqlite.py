@@ -19,7 +19,7 @@ from bus.database import Database
 from bus.database_file import NAME, RECOVER, Connect, connect
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, BusError, Conflict, Damaged, NotFound
-from bus.event_log import MarkStore, Owner, RunInfo
+from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.file_store import SqliteFileStore
 from bus.mark_store import SqliteMarkStore
 
@@ -261,6 +261,15 @@ class SqliteEventLog:
         if not all(isinstance(row[0], str) for row in rows):
             raise Damaged(f"the list of runs in {NAME} cannot be read; {RECOVER}.")
         return [RunInfo(row[0], row[1], row[2], row[3], _owner(*row[6:]), row[4], bool(row[5])) for row in rows]
+
+    async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
+        """List the runs that somebody owns. See `EventLog.owned`."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT run, epoch, host, pid, started FROM runs WHERE host IS NOT NULL AND NOT removed"
+            ).fetchall()
+        held = (Owned(run, epoch, Owner(host, pid, started)) for run, epoch, host, pid, started in rows)
+        return [one for one in held if one.owner != besides]
 
     async def head(self, run: str) -> tuple[int, str]:
         """Return the last position and its hash."""

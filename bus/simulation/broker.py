@@ -23,6 +23,9 @@ from bus.simulation.loop import NOBODY
 from bus.topics import Routes, matches
 from bus.transport import Message
 
+TICK_S = 1e-6
+"""Between two packets of one connection: timers for the same moment have no order."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkFaults:
@@ -315,7 +318,7 @@ class SimulatedBroker:
             arrive()
             return 0.0
         loop = asyncio.get_running_loop()
-        at = max(until, max(loop.time(), link.blocked_until) + self._delay())
+        at = max(until + TICK_S, max(loop.time(), link.blocked_until) + self._delay())
         loop.call_at(at, arrive, context=NOBODY)
         return at
 

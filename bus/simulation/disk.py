@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from bus.envelope import Envelope
 from bus.errors import StorageFailed
-from bus.event_log import MarkStore, Owner, RunInfo
+from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.event_logs.memory import MemoryEventLog
 from bus.simulation.loop import NOBODY
 
@@ -43,7 +43,7 @@ class SimulatedDisk:
     faults: DiskFaults = DiskFaults()
     log: MemoryEventLog = field(default_factory=MemoryEventLog)
     tap: Tap | None = None
-    down_until: float = 0.0
+    down_until: float = float("-inf")
     """Until then it refuses everything."""
     counts: Counter[str] = field(default_factory=Counter)
     beats: dict[Owner, float] = field(default_factory=dict)
@@ -155,6 +155,11 @@ class DiskOfOne:
         self._check()
         return await self._disk.log.runs()
 
+    async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
+        """List the runs that somebody owns."""
+        self._check()
+        return await self._disk.log.owned(besides=besides)
+
     async def head(self, run: str) -> tuple[int, str]:
         """Return the last position and its hash."""
         self._check()
@@ -171,10 +176,11 @@ class DiskOfOne:
         self._disk.beats[owner] = asyncio.get_running_loop().time()
 
     async def silent(self, run_owners: Iterable[Owner], after_s: float) -> set[Owner]:
-        """Return those that were not heard for so long, or never."""
+        """Return those that were not heard for so long, or never. While the log was away nobody could be heard."""
         self._check()
-        now = asyncio.get_running_loop().time()
-        return {owner for owner in run_owners if self._disk.beats.get(owner, float("-inf")) + after_s <= now}
+        disk, now = self._disk, asyncio.get_running_loop().time()
+        heard = {owner: max(disk.beats.get(owner, float("-inf")), disk.down_until) for owner in run_owners}
+        return {owner for owner, at in heard.items() if at + after_s <= now}
 
     def _check(self) -> None:
         if self._gone:

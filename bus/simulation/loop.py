@@ -51,6 +51,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Let a process go on, with all that it missed."""
         self._ready.extend(self._frozen.pop(name, ()))
 
+    def thaw_all(self) -> None:
+        """Let everything go on."""
+        for name in tuple(self._frozen):
+            self.thaw(name)
+
     def is_frozen(self, name: str) -> bool:
         """Tell whether a process is frozen."""
         return name in self._frozen

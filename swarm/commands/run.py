@@ -47,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     out = new_folder(args.out, "--out") if args.out else None
+    if args.bus:
+        from bus.broker_address import BrokerAddress  # noqa: PLC0415 - a bad address is told before anything is made
+
+        BrokerAddress.parse(args.bus, os.environ)
 
     from swarm.commands.watching import stoppable  # noqa: PLC0415 - loads what runs agents
 

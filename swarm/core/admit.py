@@ -115,7 +115,7 @@ def _joined(state: RunState, event: AgentJoined) -> Admission:
     if known is None:
         return Admission.RECORD
     same = (known.roles, known.slots, known.versions) == (event.roles, event.slots, event.versions)
-    return Admission.REPEATED if same and not (known.declined or known.lost) else Admission.RECORD
+    return Admission.REPEATED if same and not known.declined else Admission.RECORD
 
 
 def _from_a_person(state: RunState, event: RunResumed | DoubtSettled) -> Admission:

@@ -21,6 +21,9 @@ from bus.events import (
 from swarm.core import doubts, meetings, tree
 from swarm.core.state import RunState, Status, Work
 
+SLOW = 2
+"""So many times as long as the fastest agent takes, and an agent is slow."""
+
 FailureKind = Literal["limit", "attempts", "rounds", "plan", "no_progress", "no_agent", "bill", "cancelled"]
 
 
@@ -45,7 +48,12 @@ def next_deadline(state: RunState) -> int | None:
         return None
     first = state.deadlines[0][0] if state.deadlines else state.limits.time_ms
     lacks = (since + _patience(state, role) for role, since in state.lacking.items())
-    return min(first, state.limits.time_ms, *lacks)
+    rests = (until for agent, until in state.resting.items() if until > state.elapsed_ms and _is_wanted(state, agent))
+    return min(first, state.limits.time_ms, *lacks, *rests)
+
+
+def _is_wanted(state: RunState, agent: str) -> bool:
+    return any(state.wanted.get(role) for role in state.agents[agent].roles)
 
 
 def _end(state: RunState) -> Decision | None:  # noqa: PLR0911 - each way to end
@@ -170,15 +178,31 @@ def _hand_out(state: RunState) -> Decision | None:
 
 
 def _free_agent(state: RunState, role: str) -> str | None:
-    """Return the agent of a role with the most free slots, if the role may have another at work."""
+    """Return who of a role gets its next request: of those not slow, the one with the most free slots.
+
+    A slow agent gets it only where no other is free, and where the others would not have done all that waits sooner.
+    """
     setup = state.role(role)
     if setup is not None and state.at_work.get(role, 0) >= setup.agents:
         return None
-    best, room = None, 0
-    for agent in state.agents.values():
-        if agent.slots - agent.busy > room and agent.offers(role):
-            best, room = agent.agent, agent.slots - agent.busy
-    return best
+    offering = [
+        agent
+        for agent in state.agents.values()
+        if agent.slots and agent.offers(role) and state.resting.get(agent.agent, 0) <= state.elapsed_ms
+    ]
+    free = [agent for agent in offering if agent.slots > agent.busy]
+    if not free:
+        return None
+    fastest = min((agent.pace_ms[role] for agent in offering if role in agent.pace_ms), default=0)
+    quick = [agent for agent in free if agent.pace_ms.get(role, 0) <= SLOW * fastest]
+    if quick:
+        return max(quick, key=lambda agent: agent.slots - agent.busy).agent
+    best = min(free, key=lambda agent: agent.pace_ms[role])
+    others = sum(agent.slots for agent in offering if agent.pace_ms.get(role, 0) <= SLOW * fastest)
+    if not others:  # the quick ones are about to leave
+        return best.agent
+    rounds = 1 + len(state.wanted[role]) / others
+    return best.agent if best.pace_ms[role] <= rounds * fastest else None
 
 
 def _role_deadline(state: RunState, work: Work) -> int:

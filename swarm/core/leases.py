@@ -24,7 +24,17 @@ from bus.events import (
 from bus.setup import RoleSetup
 from swarm.core import doubts
 from swarm.core.limits import call_of
-from swarm.core.state import AgentState, PlannerTold, RunState, Status, Work, finding_of
+from swarm.core.state import (
+    MOST_DOUBLED,
+    MOST_LOST,
+    REST_MS,
+    AgentState,
+    PlannerTold,
+    RunState,
+    Status,
+    Work,
+    finding_of,
+)
 
 PRIORITY = {"plan": 0, "review": 1, "subtask": 2}
 """What is handed out first: begun work is finished before new work is begun."""
@@ -64,6 +74,7 @@ def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanR
     version = state.agents[event.agent].versions.get(work.role, "")
     work.forked = work.forked or bool(work.journal and version != work.version)
     work.version = version
+    work.given_ms = envelope.elapsed_ms
     # What an earlier lease asked and never told is not coming any more.
     for key in work.open_calls:
         state.ledger.settle_unproven(key)
@@ -101,6 +112,18 @@ def _free(state: RunState, work: Work) -> None:
         heapq.heappop(state.deadlines)
 
 
+def answered(state: RunState, work: Work, envelope: Envelope) -> None:
+    """End a request that has its reply: whoever gave it is well, and took as long as it took."""
+    agent = state.agents.get(work.agent or work.lost_by or "")
+    if agent is not None:
+        agent.lost = 0
+        state.resting.pop(agent.agent, None)
+        took = max(1, envelope.elapsed_ms - work.given_ms)
+        known = agent.pace_ms.get(work.role, took)
+        agent.pace_ms[work.role] = (3 * known + took) // 4
+    close(state, work)
+
+
 def close(state: RunState, work: Work) -> None:
     """End a request: it has its reply, or nobody wants it any more."""
     state.lost.pop(work.lost or "", None)
@@ -132,7 +155,7 @@ def agent_joined(state: RunState, _: Envelope, event: AgentJoined) -> None:
     known = state.agents.get(event.agent)
     found = AgentState(event.agent, event.roles, event.slots, versions=dict(event.versions))
     if known is not None:
-        found.busy = known.busy
+        found.busy, found.lost, found.pace_ms = known.busy, known.lost, known.pace_ms
     state.agents[event.agent] = found
     for offer in event.brings:
         if state.role(offer.name) is None:
@@ -147,8 +170,11 @@ def assignment_ended(state: RunState, _: Envelope, event: AssignmentEnded) -> No
     agent = state.agents.get(work.agent or "")
     if agent is not None and event.kind == "declined":
         agent.declined.add(work.role)
-    elif agent is not None:
+    elif agent is not None and event.kind != "not_held":
         agent.lost += 1
+        if agent.lost >= MOST_LOST:
+            rest_ms = REST_MS << min(agent.lost - MOST_LOST, MOST_DOUBLED)
+            state.resting[agent.agent] = state.elapsed_ms + rest_ms
     take_back(state, work)
     state.pause_wanted = event.pause
 
@@ -156,6 +182,7 @@ def assignment_ended(state: RunState, _: Envelope, event: AssignmentEnded) -> No
 def agent_left(state: RunState, agent: str) -> None:
     """Take back all that an agent held."""
     left = state.agents.pop(agent)
+    state.resting.pop(agent, None)
     for work in [work for work in state.leases.values() if work.agent == agent]:
         take_back(state, work)
     for role in left.roles:

@@ -23,7 +23,7 @@ def proposal(state: RunState, envelope: Envelope, event: PlanProposed) -> None:
     """Adopt a plan that can work; keep the reasons where it cannot."""
     asked = state.under(envelope.causation_id)
     if asked is not None:
-        leases.close(state, asked)
+        leases.answered(state, asked, envelope)
     digest = hashlib.sha256(event.__pydantic_serializer__.to_json(event, include={"subtasks"})).hexdigest()
     setup = state.setup
     found = plan.faults(event.subtasks, setup, assigned=state.assigned, brought=state.brought) if setup else []

@@ -23,7 +23,7 @@ _HANDED_IN_AGAIN = "the same result as the rejected one was handed in again"
 def result(state: RunState, envelope: Envelope, event: ResultSubmitted) -> None:
     """Take what an attempt handed in."""
     work = leases.under(state, envelope)
-    leases.close(state, work)
+    leases.answered(state, work, envelope)
     subtask = state.subtasks[work.subtask or ""]
     subtask.result = event
     if subtask.feedback and subtask.rejected is not None and _same_result(subtask.rejected, event):
@@ -78,7 +78,7 @@ def conflict(state: RunState, _: Envelope, event: FilesConflicted) -> None:
 def review(state: RunState, envelope: Envelope, event: ReviewGiven) -> None:
     """Take the critic's word."""
     work = leases.under(state, envelope)
-    leases.close(state, work)
+    leases.answered(state, work, envelope)
     if work.subtask is None:
         _outcome_review(state, event)
     elif event.accepted:

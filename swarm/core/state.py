@@ -22,7 +22,12 @@ from bus.setup import Criterion, FileChange, FileRef, Limits, RoleSetup, Setup, 
 from swarm.core.limits import CallKey, Ledger
 
 MOST_LOST = 3
-"""An agent that lost, or handed back, so many leases gets no more until it says its card anew."""
+"""An agent that lost so many leases in a row gets no more for a while, and longer with each that it loses after that.
+
+Not for ever: what was wrong may have been the network, or a hub, and nobody else may offer its roles.
+"""
+REST_MS, MOST_DOUBLED = 15_000, 6
+"""The first rest, and how often it is doubled."""
 
 WorkKind = Literal["plan", "review", "subtask"]
 Verdict = Literal["retry", "skip", "fail"]
@@ -115,6 +120,8 @@ class Work:
     """The lease that ended without a reply, while no other was given: what still comes under it counts."""
     lost_by: str | None = None
     """The agent that had it."""
+    given_ms: int = 0
+    """Running time at which it was last handed out."""
     deadline_ms: int = 0
     journal: dict[tuple[str, Path, int], int] = field(default_factory=dict)
     """(type, path, try) -> position of each of its recorded effects, in the order of the log.
@@ -143,13 +150,15 @@ class AgentState:
     versions: dict[str, str] = field(default_factory=dict)
     """By role: what stands for its code."""
     lost: int = 0
-    """Leases under which it was not heard of, or that it handed back, since it said its card."""
+    """Leases in a row under which it was not heard of, or that it handed back."""
     declined: set[str] = field(default_factory=set)
     """Roles for which it took no request, since it said its card."""
+    pace_ms: dict[str, int] = field(default_factory=dict)
+    """By role: how long its requests take, the later ones counting more."""
 
     def offers(self, role: str) -> bool:
-        """Tell whether it may be given requests for a role at all."""
-        return role in self.roles and role not in self.declined and self.lost < MOST_LOST
+        """Tell whether it may be given requests for a role at all, be it after a rest."""
+        return role in self.roles and role not in self.declined
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +206,8 @@ class RunState:
     """Role that is wanted and that no agent offers -> running time since when."""
     brought: dict[str, RoleSetup] = field(default_factory=dict)
     """Roles that agents brought, and that the scenario does not know."""
+    resting: dict[str, int] = field(default_factory=dict)
+    """Agent that lost too many leases -> running time until which it gets no more."""
     at_work: dict[str, int] = field(default_factory=dict)
     """Role -> requests in agents' hands."""
     deadlines: list[tuple[int, str]] = field(default_factory=list)

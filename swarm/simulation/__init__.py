@@ -7,5 +7,5 @@ weather.py    what strikes whom, and when
 outside.py    the model endpoint and the outside world, which count what is asked of them and done to them
 watch.py      promises that are looked at as things happen · promises.py those that the log shows afterwards
 drawn.py      a scenario and roles drawn from a seed
-simulate.py   one run under one seed, or a storm of them
+simulate.py   one run under one seed, or a storm of them · own.py the same with a scenario of one's own
 """

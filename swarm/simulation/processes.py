@@ -1,6 +1,7 @@
 """Hubs and agents as processes of a simulated world: started, killed, frozen, drained, started again."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 from abc import ABC, abstractmethod
@@ -14,9 +15,10 @@ from agents.model import EndpointHealth
 from agents.role import Role
 from bus import topics
 from bus.cards import RoleCard
-from bus.envelope import Stamp
+from bus.envelope import Envelope, Stamp
 from bus.errors import BusError, LogError
 from bus.event_log import Owner
+from bus.events import GoalAccepted, GoalFailed
 from bus.pubsub import Bus
 from bus.setup import RoleSetup
 from bus.simulation.disk import DiskOfOne
@@ -62,6 +64,7 @@ class Process(ABC):
         if self.alive:
             return
         self.incarnation += 1
+        self.world.note(f"start {self.name} {self.incarnation}")
         context = contextvars.Context()
         context.run(process.set, self.key)
         self.task = asyncio.get_running_loop().create_task(self._main(), name=self.key, context=context)
@@ -89,7 +92,7 @@ class Process(ABC):
         self.world.broker.be_deaf_to(self.client, for_s)
         self.world.later(for_s, self.world.loop.thaw, self.key)
 
-    def _vanish(self) -> None:
+    def _vanish(self) -> None:  # noqa: B027 - most hold nothing else
         """Let go of what else it holds."""
 
     async def _main(self) -> None:
@@ -142,10 +145,16 @@ class HubProcess(Process):
                 Owner(self.name, self.incarnation, "simulated"),
                 world.terms,
                 nonce=world.new_id(),
+                on_record=self._recorded,
                 announce=world.note,
                 stamp=Stamp(f"/swarm/hub/{self.name}", world.new_id, world.date),
             )
             await self.hub.run()
+
+    def _recorded(self, envelope: Envelope) -> None:
+        """Keep what the hub holds as the run ends: it has to be the fold of the log."""
+        if isinstance(envelope.event, GoalAccepted | GoalFailed) and self.hub is not None:
+            self.world.watch.held = self.hub.runs[envelope.correlation_id].orchestrator.state
 
     def _vanish(self) -> None:
         if self.disk is not None:
@@ -201,10 +210,8 @@ class AgentProcess(Process):
         worker, task = self.worker, self.task
         if worker is None or task is None:
             return
-        try:
+        with contextlib.suppress(BusError, RuntimeError):  # it leaves without a word
             await worker.drain(self.world.chance.uniform(0.5, 10.0))
-        except (BusError, RuntimeError):
-            return
         task.cancel()
         self.world.dying.append(task)
 

@@ -1,6 +1,6 @@
 """Promises that the log of a run shows, looked at without the code that is to keep them wherever that is possible."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import cast
 
 from bus.envelope import Envelope
@@ -27,9 +27,19 @@ from swarm.simulation.watch import Watch
 AGENT = "/swarm/agent/"
 
 
-def broken_in(watch: Watch, state: RunState | None) -> Iterator[str]:
-    """Yield what a run's log shows to be broken. `state`: what its last hub held, if that lived to the end."""
+LONG_MS = 300_000
+"""Nothing that is drawn takes so long, whatever strikes it: who waits so long has been forgotten by somebody."""
+
+
+def broken_in(watch: Watch, state: RunState | None, *, prompt: bool) -> Iterator[str]:
+    """Yield what a run's log shows to be broken.
+
+    `state`: what its last hub held, if that lived to the end. `prompt`: hold it against the run, too, where something
+    stood still until its deadline, though the weather was over long before.
+    """
     log = watch.log
+    if prompt:
+        yield from _stood_still(log)
     positions = [record.sequence for record in log]
     if positions != list(range(1, len(log) + 1)):
         yield f"promise 1: positions have gaps: {positions[:50]}"
@@ -41,6 +51,18 @@ def broken_in(watch: Watch, state: RunState | None) -> Iterator[str]:
     folded = yield from _rules(log)
     if state is not None and folded is not None and state.position == folded.position and state != folded:
         yield "promise 1: the fold of the log is not the state that the hub held"
+
+
+def _stood_still(log: Sequence[Envelope]) -> Iterator[str]:
+    before = 0
+    for record in log:
+        event = record.event
+        stood_ms = record.elapsed_ms - before
+        if stood_ms > LONG_MS:
+            yield f"stood still: nothing happened for {stood_ms / 1000:.0f} s before {record.sequence}"
+        if isinstance(event, WorkFailed) and event.kind == "deadline":
+            yield f"stood still: {record.subject!r} came to its deadline at {record.sequence}"
+        before = record.elapsed_ms
 
 
 def _leases(watch: Watch) -> Iterator[str]:
@@ -56,7 +78,7 @@ def _leases(watch: Watch) -> Iterator[str]:
             if record.id in watch.forged:
                 yield f"leases: at {record.sequence} stands what was forged in the name of {agent}"
             if holders.get(subject) != (lease, agent):
-                yield f"leases: at {record.sequence} stands a word of {agent} on {subject!r}, which was not its any more"
+                yield f"leases: at {record.sequence} stands a word of {agent} on {subject!r}, not its any more"
             heard[lease] = heard.get(lease, 0) + 1
             if (known := watch.sent.get(record.id)) is not None and known[1] != heard[lease]:
                 yield f"order: at {record.sequence} stands number {known[1]} of its lease, where {heard[lease]} is due"
@@ -79,7 +101,7 @@ def _outward(log: Sequence[Envelope]) -> Iterator[str]:
             done.add((request, event.digest))
 
 
-def _rules(log: Sequence[Envelope]):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _rules(log: Sequence[Envelope]) -> Generator[str, None, RunState | None]:
     """Go through the log by the rules, and see that no limit was ever passed; return the fold."""
     rules = Rules(log[0].correlation_id if log else "run")
     state = rules.state

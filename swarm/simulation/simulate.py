@@ -1,5 +1,6 @@
 """One run under one seed, or a storm of them."""
 
+import copy
 import random
 import tempfile
 from collections import Counter
@@ -8,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.envelope import Envelope
-from bus.setup import Setup
+from bus.file_store import MemoryFileStore
+from bus.setup import FileRef, Setup
 from bus.simulation.disk import at_once
 from bus.simulation.loop import Stalled, VirtualLoop
 from swarm.outcome import Outcome, outcome_of
@@ -22,6 +24,10 @@ from swarm.simulation.world import RUN, World
 
 MOST_S = 900.0
 """How long, of its own time, a run may take once the weather is over."""
+
+
+STORY = 30
+"""Lines that are told of what befell a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,12 @@ class Simulated:
     seconds: float
     """Of its own time."""
 
+    def told(self) -> str:
+        """Return in words what was broken, what befell the run before, and how to see it again."""
+        lines = [f"seed {self.seed} breaks what was promised:", *(f"  {one}" for one in self.broken)]
+        lines += ["what befell it:", *(f"  {one}" for one in self.story[-STORY:])]
+        return "\n".join([*lines, f"`seed={self.seed}` repeats it"])
+
 
 def simulate(
     seed: int,
@@ -48,11 +60,15 @@ def simulate(
     place: Path,
     hubs: int | None = None,
     agents: int | None = None,
+    files: MemoryFileStore | None = None,
+    workspace: tuple[FileRef, ...] = (),
     replays: bool = False,
+    prompt: bool = True,
 ) -> Simulated:
     """Run once. Left out, faults, scenario and the number of parts are drawn from the seed.
 
-    `replays`: go through all its roles once more, over the log. `place`: a folder for attempts that work with files.
+    `replays`: go through all its roles once more, over the log. `prompt`: hold it against the run if anything stood
+    still until its deadline. `place`: a folder for attempts that work with files; `files`: what the workspace names.
     """
     chance = random.Random(seed)  # noqa: S311 - it guards nothing
     loop = VirtualLoop()
@@ -70,12 +86,14 @@ def simulate(
             agents=agents or chance.choice((1, 2, 3, 4)),
             slots=chance.choice((1, 2, 8)),
             latency_s=chance.choice((0.1, 0.5, 2.0)),
+            files=copy.deepcopy(files) if files else MemoryFileStore(),
+            workspace=workspace,
         )
         outcome = None
         try:
             with fewer_collections():
                 loop.run_until_complete(world.live(MOST_S))
-                outcome = _judge(world, loop, replays=replays)
+                outcome = _judge(world, loop, replays=replays, prompt=prompt)
         except Stalled as stalled:
             world.watch.breaks(str(stalled))
         return Simulated(
@@ -92,9 +110,9 @@ def simulate(
         random.setstate(before)
 
 
-def _judge(world: World, loop: VirtualLoop, *, replays: bool) -> Outcome | None:
+def _judge(world: World, loop: VirtualLoop, *, replays: bool, prompt: bool) -> Outcome | None:
     watch = world.watch
-    for broken in promises.broken_in(watch, None):
+    for broken in promises.broken_in(watch, world.held(), prompt=prompt):
         watch.breaks(broken)
     if not watch.log:
         watch.breaks("promise 4: the run never began")
@@ -111,11 +129,11 @@ def _judge(world: World, loop: VirtualLoop, *, replays: bool) -> Outcome | None:
 
 def storm(first: int, runs: int, *, replay_every: int = 10) -> Iterator[Simulated]:
     """Run seed after seed, all drawn."""
-    with tempfile.TemporaryDirectory(prefix="swarm-simulated-", dir=_quick_place()) as place:
+    with tempfile.TemporaryDirectory(prefix="swarm-simulated-", dir=quick_place()) as place:
         for seed in range(first, first + runs):
             yield simulate(seed, place=Path(place), replays=seed % replay_every == 0)
 
 
-def _quick_place() -> str | None:
+def quick_place() -> str | None:
     """Return a folder in memory, where there is one."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own is made in it

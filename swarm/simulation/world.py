@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bus.event_log import RunInfo
 from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, Setup
@@ -142,15 +141,17 @@ class World:
             await self._end(tasks)
 
     async def _end(self, tasks: "list[asyncio.Task[None]]") -> None:
+        self.loop.thaw_all()
         for one in self.processes:
             one.wanted = False
-            self.loop.thaw(one.key)
             if one.alive:
                 one.kill(seen=True)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait([*tasks, *self.dying])
-        for task in [*tasks, *self.dying]:
+        self.dying += tasks
+        while any(not task.done() for task in self.dying):
+            for task in self.dying:
+                task.cancel()
+            await asyncio.wait(self.dying)
+        for task in self.dying:
             if not task.cancelled():
                 task.exception()  # what a process says as it is killed is of no interest
 
@@ -192,7 +193,7 @@ class World:
         self._resumed += 1
 
         async def resumed(hub: Any) -> None:  # noqa: ANN401 - a `Hub`
-            info: RunInfo = next(info for info in await hub.store.log.runs() if info.run == RUN)
+            info = next(info for info in await hub.store.log.runs() if info.run == RUN)
             if info.owner is not None or info.run in hub.runs:
                 return
             state = await fold(hub.store.log, RUN)
@@ -217,6 +218,10 @@ class World:
         )
 
     # Its end
+
+    def held(self) -> RunState | None:
+        """Return what the hub held that brought the run to its end, where that can be told."""
+        return self.watch.held
 
     def state(self) -> RunState:
         """Return the fold of its log."""

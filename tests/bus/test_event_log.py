@@ -13,7 +13,7 @@ from bus.chain import START, link
 from bus.codec import encode
 from bus.envelope import Envelope
 from bus.errors import BadArchive, BadEnvelope, BusError, Conflict, Damaged, NotFound, TooNew
-from bus.event_log import EventLog, Heartbeats, Owner
+from bus.event_log import EventLog, Heartbeats, Owned, Owner
 from bus.event_logs import EVENT_LOGS
 from bus.event_logs.memory import MemoryEventLog
 from bus.event_logs.postgres import PostgresEventLog
@@ -150,6 +150,22 @@ async def test_who_is_no_longer_the_owner_releases_nothing(log: EventLog) -> Non
     await log.release("run", old)
     await log.append("run", 1, new, [record(2)])
     assert (await log.runs())[0].owner == RIVAL
+
+
+async def test_owned_runs_are_those_that_somebody_may_write(log: EventLog) -> None:
+    released = await begun(log, "ended", 1)
+    await log.release("ended", released)
+    await begun(log, "mine", 1)
+    await begun(log, "theirs", 1)
+    epoch = await log.take("theirs", RIVAL, previous=OWNER)
+    await begun(log, "gone", 1)
+    await log.remove("gone", previous=OWNER)
+    assert {one.run: (one.epoch, one.owner) for one in await log.owned()} == {
+        "mine": (1, OWNER),
+        "theirs": (epoch, RIVAL),
+    }
+    assert [one.run for one in await log.owned(besides=OWNER)] == ["theirs"]
+    assert await log.owned(besides=RIVAL) == [Owned("mine", 1, OWNER)]
 
 
 async def test_a_run_that_is_not_there_is_not_found(log: EventLog) -> None:

@@ -14,6 +14,7 @@ from bus.events import RunPaused
 from bus.transport import Message, Subscription, Transport
 from bus.transports.memory import MemoryTransport
 from bus.transports.mqtt import MqttTransport
+from bus.transports.simulated import SimulatedTransport
 from tests.support.broker import broker
 
 Opened = AbstractAsyncContextManager[Transport]
@@ -29,13 +30,17 @@ IN_PROCESS: dict[str, Callable[[], Opened]] = {
     "memory": MemoryTransport,
     "memory, encoded": lambda: MemoryTransport(encode=True),
 }
+SIMULATED: dict[str, Callable[[], Opened]] = {"simulated": SimulatedTransport}
 BETWEEN_PROCESSES: dict[str, Callable[[], Opened]] = {"mqtt": over_a_broker}
-TRANSPORTS = IN_PROCESS | BETWEEN_PROCESSES
+TRANSPORTS = IN_PROCESS | SIMULATED | BETWEEN_PROCESSES
 
 in_process = pytest.mark.parametrize("transport", IN_PROCESS, indirect=True)
 
 
-@pytest.fixture(params=[*IN_PROCESS, *(pytest.param(name, marks=pytest.mark.services) for name in BETWEEN_PROCESSES)])
+WITH_SERVICES = [pytest.param(name, marks=pytest.mark.services) for name in BETWEEN_PROCESSES]
+
+
+@pytest.fixture(params=[*IN_PROCESS, *SIMULATED, *WITH_SERVICES])
 async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
     async with TRANSPORTS[request.param]() as opened:
         yield opened

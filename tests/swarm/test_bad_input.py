@@ -126,7 +126,9 @@ def test_ten_megabytes_are_refused(swarm: Callable[..., Ended], folder: Path) ->
         ("runn", "hello.yaml"),
         ("run",),
         ("run", "hello.yaml", "--colour"),
-        ("run", "hello.yaml", "--bus", "mqtt://localhost"),
+        ("run", "hello.yaml", "--bus", "http://localhost"),
+        ("hub",),
+        ("attach", "nobody", "--bus", "mqtt://localhost:1"),
         ("run", "hello.yaml", "--set", "nonsense"),
         ("run", "hello.yaml", "--set", "limits.tokns=5"),
         ("run", "hello.yaml", "--goal", ""),
@@ -151,8 +153,10 @@ def test_bad_usage_exits_2_and_says_why(words: tuple[str, ...], swarm: Callable[
         assert swarm(*words, "--json").json["error"]["message"]
 
 
-def test_the_bus_is_refused_by_name(swarm: Callable[..., Ended]) -> None:
-    assert "--bus" in swarm("run", "hello.yaml", "--bus", "mqtt://localhost").err
+def test_without_a_broker_no_run_begins(swarm: Callable[..., Ended]) -> None:
+    ended = swarm("run", "hello.yaml", "--bus", "mqtt://127.0.0.1:1")
+    assert (ended.status, "no broker answers" in ended.err) == (3, True)
+    assert swarm("runs").out == "", "no run was made"
 
 
 def test_position_beyond_the_end(swarm: Callable[..., Ended]) -> None:

@@ -495,7 +495,18 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys\nfrom swarm.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'asyncio', 'pydantic', 'rich', 'ruamel', 'openai', 'aiohttp', 'sqlite3', 'structlog', 'orjson'}\n"
+        "heavy |= {'aiomqtt', 'paho', 'asyncpg'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+    assert ended.stderr.strip() == ""
+
+
+def test_what_only_runs_over_a_broker_need_is_loaded_by_nobody_else() -> None:
+    program = (
+        "import sys, swarm, swarm.runtime, swarm.launch, swarm.link\n"
+        "sys.exit(', '.join({'aiomqtt', 'paho', 'asyncpg'} & set(sys.modules)))"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)

@@ -1,0 +1,95 @@
+"""What a request and its reply cost through a hub: decided, recorded durably, said; against a bare `aiomqtt` echo.
+
+The echo keeps nothing, so at one in flight the disk alone may take longer than it; there it has a durable commit a trip
+to do as well. Hub and agent are in one process, as the two sides of the echo are, and mosquitto beside it.
+"""
+
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks import mqtt
+from benchmarks.event_log import bare as bare_log
+from benchmarks.harness import Absolute, Benchmark
+from benchmarks.swarms import ROOM, TEXT, Results, a_hub, an_agent, child, goal, there
+from tests.support.broker import broker
+
+TRIPS = mqtt.TRIPS
+
+
+async def through_hub(in_flight: int, runs: int = 1) -> float:
+    """Return the seconds that so many subtasks take, each given to an agent, answered and recorded."""
+    results = Results()
+    warm = 2 * in_flight
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            broker(extra=ROOM) as running,
+            a_hub(running.url, Path(folder) / "home", on_record=results.take) as hub,
+            an_agent(running.url, Path(folder) / "work", slots=in_flight),
+        ):
+            await there(hub, 1)
+            for number in range(runs):
+                await hub.begin(f"run-{number}", goal(-(-(TRIPS + 2 * warm) // runs), in_flight // runs))
+            await results.until(warm)
+            begun, before = perf_counter(), results.count
+            await results.until(before + TRIPS)
+            return (perf_counter() - begun) * TRIPS / (results.count - before)
+
+
+async def bare_and_kept(in_flight: int) -> float:
+    """Return the seconds of as many bare echoes, and of as many durable commits of what they carry."""
+    seconds = await mqtt.bare(in_flight)
+    with tempfile.TemporaryDirectory() as folder:
+        connection = bare_log(Path(folder))
+        begun = perf_counter()
+        for number in range(TRIPS):
+            connection.execute("BEGIN IMMEDIATE")
+            for at in range(2):
+                connection.execute(
+                    "INSERT INTO events (run, position, line) VALUES ('run', ?, ?)", (2 * number + at, TEXT.encode())
+                )
+            connection.execute("COMMIT")
+        seconds += perf_counter() - begun
+        connection.close()
+    return seconds
+
+
+async def cpu() -> float:
+    """Return the CPU time of a hub in a process of its own for a request and its reply, 64 in flight, in us."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            broker(extra=ROOM) as running,
+            child("hub", running.url, f"{folder}/home", "hub-1") as hub,
+            child("agent", running.url, f"{folder}/work", "agent-1"),
+        ):
+            await hub.do("agents 1")
+            await hub.do(f"begin run {2 * TRIPS + 300} 64")
+            before = await hub.do("results 200")
+            after = await hub.do(f"results {200 + TRIPS}")
+            return (after["cpu_s"] - before["cpu_s"]) / (after["results"] - before["results"]) * 1e6
+
+
+BENCHMARKS = (
+    Benchmark(
+        "a request and its reply through a hub, 64 in flight / bare echo",
+        lambda: through_hub(64),
+        lambda: mqtt.bare(64),
+        0.40,
+        TRIPS,
+    ),
+    Benchmark(
+        "the same, 64 runs with one in flight each / bare echo",
+        lambda: through_hub(64, 64),
+        lambda: mqtt.bare(64),
+        0.40,
+        TRIPS,
+    ),
+    Benchmark(
+        "the same, 1 in flight / bare echo and a durable commit",
+        lambda: through_hub(1),
+        lambda: bare_and_kept(1),
+        0.40,
+        TRIPS,
+    ),
+    Absolute("CPU of the hub for a request and its reply, 64 in flight", cpu, "us", 1_000),
+)

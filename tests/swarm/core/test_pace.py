@@ -1,0 +1,73 @@
+"""Who is given the next request, by how long each took for those before."""
+
+from collections import Counter
+
+from bus.envelope import Envelope
+from bus.events import AgentJoined, AgentLeft, Event, GoalSubmitted, ResultSubmitted, SubtaskAssigned
+from bus.setup import Limits, Subtask
+from swarm.core.apply import apply
+from swarm.core.decide import decide
+from swarm.core.state import RunState
+from tests.support.simulation import setup_of
+
+
+class Played:
+    """A run of equal subtasks, in which each agent takes its own time."""
+
+    def __init__(self, subtasks: int, takes_ms: dict[str, int], *, slots: int = 1, parallel: int = 64) -> None:
+        plan = tuple(Subtask(id=f"s{number}", role="coder", instruction="do it") for number in range(subtasks))
+        limits = Limits(subtasks=subtasks, parallel=parallel)
+        self.state = RunState("run")
+        self.takes_ms = takes_ms
+        self.now = 0
+        self.at_work: dict[str, tuple[int, str, str]] = {}
+        """Lease -> when it is done, who has it, what it is."""
+        self.given: Counter[str] = Counter()
+        self._record(GoalSubmitted(setup=setup_of(limits=limits, plan=plan)))
+        for agent in takes_ms:
+            self.tell(AgentJoined(agent=agent, roles=("coder",), slots=slots))
+
+    def tell(self, event: Event, subject: str | None = None, cause: str | None = None) -> None:
+        self._record(event, subject, cause)
+        while (decision := decide(self.state)) is not None:
+            self._record(decision.event, decision.subject, decision.cause)
+
+    def play(self, until_ms: int = 1_000_000) -> None:
+        while self.at_work and min(self.at_work.values())[0] <= until_ms:
+            lease, (self.now, _, subject) = min(self.at_work.items(), key=lambda one: one[1])
+            del self.at_work[lease]
+            self.tell(ResultSubmitted(text="done"), subject, lease)
+
+    def _record(self, event: Event, subject: str | None = None, cause: str | None = None) -> None:
+        position = self.state.position + 1
+        envelope = Envelope(
+            f"e{position}", "/test", event, "run", "2026-01-01T00:00:00Z", subject, cause, position, self.now
+        )
+        apply(self.state, envelope)
+        if isinstance(event, SubtaskAssigned):
+            self.given[event.agent] += 1
+            self.at_work[envelope.id] = self.now + self.takes_ms[event.agent], event.agent, subject or ""
+
+
+def test_a_slow_agent_is_given_less_and_nobody_waits_for_it_at_the_end() -> None:
+    played = Played(60, {"a/slow": 500, "a/1": 100, "a/2": 100, "a/3": 100})
+    played.play()
+    assert played.given.total() == 60
+    assert played.given["a/slow"] <= 4
+    assert played.now <= 2_000, "work / agents is 1500: three agents of four do nearly all of it"
+
+
+def test_of_free_agents_a_slow_one_is_not_chosen_though_it_has_the_most_room() -> None:
+    played = Played(40, {"a/slow": 300, "a/quick": 100}, slots=4, parallel=4)
+    played.play()
+    assert played.given.total() == 40
+    assert played.given["a/slow"] <= 8, "those before anybody knew"
+
+
+def test_where_only_slow_ones_are_left_they_do_it() -> None:
+    played = Played(9, {"a/slow": 900, "a/quick": 100})
+    played.play(1_000)
+    played.tell(AgentLeft(agent="a/quick", why="it was killed"))
+    played.at_work = {lease: one for lease, one in played.at_work.items() if one[1] != "a/quick"}
+    played.play()
+    assert played.state.all_accepted

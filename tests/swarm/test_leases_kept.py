@@ -1,0 +1,162 @@
+"""An agent and a hub's roster where messages can be lost: what is said of a lease, and what of others is kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from benchmarks.swarms import ROLES, Bench, goal
+from bus import topics
+from bus.cards import AgentCard, card
+from bus.envelope import Envelope, Stamp
+from bus.event_logs.memory import MemoryEventLog
+from bus.events import AgentJoined, AssignmentEnded, SubtaskAssigned
+from bus.file_store import MemoryFileStore
+from bus.pubsub import Bus, Inbox, Note
+from swarm import worker as worker_module
+from swarm.clock import RunClock, utc_now
+from swarm.core.state import MOST_LOST, RunState
+from swarm.orchestrator import Orchestrator
+from swarm.roster import MOST_OF_ONE_USER, Roster
+from swarm.runtime import new_id
+from swarm.terms import Terms
+from swarm.worker import Worker
+from tests.support.events import OWNER
+from tests.support.wired import WiredTransport
+
+AGENT, RUN, HUB = "ada/1", "run-1", "hub-1"
+REPLY_TO = topics.hub_reply(HUB, AGENT, RUN)
+TERMS = Terms(silence_s=0.05)
+
+
+@asynccontextmanager
+async def working(tmp_path: Path, *, takes_s: float = 0.0) -> AsyncIterator[tuple[Worker, Bus, Inbox]]:
+    """An agent, the bus it is on, and what it says to hubs."""
+    async with WiredTransport() as transport, asyncio.TaskGroup() as group:
+        bus, files = Bus(transport), MemoryFileStore()
+        stamp = Stamp(f"/swarm/agent/{AGENT}", new_id, utc_now)
+        worker = Worker(AGENT, ROLES, Bench(takes_s), bus, stamp, lambda _: files, tmp_path, 4, TERMS, "nonce")
+        async with bus.subscribe(topics.hub_replies(HUB)) as said, bus.subscribe(topics.agent_cards()) as cards:
+            task = group.create_task(worker.run())
+            await cards.get()
+            yield worker, bus, said
+            task.cancel()
+
+
+async def requested(bus: Bus, lease: str, *, epoch: int = 1) -> None:
+    """Send a request as a run's first orchestrator would."""
+    state_log = MemoryEventLog()
+    await state_log.create(RUN, OWNER)
+    sent: list[tuple[Envelope, dict]] = []
+
+    class Told(Bus):
+        async def publish(self, topic, envelope, attachments=None, *, retain=False) -> None:  # noqa: ARG002
+            if isinstance(envelope.event, SubtaskAssigned) and attachments:
+                sent.append((envelope, dict(attachments)))
+
+    orchestrator = orchestrator_of(RunState(RUN), state_log, Told(bus._transport))
+    await orchestrator._take([(orchestrator._own(goal(1, 1)), None)])
+    await orchestrator._take([(orchestrator._own(AgentJoined(agent=AGENT, roles=("worker",), slots=4)), None)])
+    ((envelope, attachments),) = sent
+    made = Envelope(lease, envelope.source, envelope.event, RUN, envelope.time, envelope.subject, sequence=1)
+    await bus.publish(topics.agent_request(AGENT, RUN), made, attachments | {"epoch": epoch})
+
+
+def orchestrator_of(state: RunState, log: MemoryEventLog, bus: Bus) -> Orchestrator:
+    stamp = Stamp(f"/swarm/hub/{HUB}", new_id, utc_now)
+    clock = RunClock(0, asyncio.get_running_loop().time)
+    return Orchestrator(state, log, MemoryFileStore(), bus, stamp, clock, 1, HUB, terms=TERMS)
+
+
+async def heard(said: Inbox) -> str:
+    received = await asyncio.wait_for(said.get(), 5)
+    received.acknowledge()
+    content = received.content
+    return content.kind if isinstance(content, Note) else type(content).__name__
+
+
+async def test_an_agent_that_answers_at_once_says_nothing_else_first(tmp_path: Path) -> None:
+    async with working(tmp_path) as (_, bus, said):
+        await requested(bus, "lease-1")
+        assert await heard(said) == "ResultSubmitted"
+        await asyncio.sleep(3 * TERMS.silence_s)
+        assert said.get_nowait() is None
+
+
+async def test_an_agent_that_has_nothing_to_say_yet_says_that_it_has_accepted(tmp_path: Path) -> None:
+    async with working(tmp_path, takes_s=0.3) as (_, bus, said):
+        await requested(bus, "lease-1")
+        assert [await heard(said), await heard(said)] == ["accepted", "ResultSubmitted"]
+
+
+async def test_an_agent_hands_back_what_another_hub_thinks_it_has(tmp_path: Path) -> None:
+    """And takes it no more, should the request that the other hub sent come late."""
+    moved = {"run": RUN, "lease": "lease-1", "epoch": 2, "reply_to": REPLY_TO}
+    async with working(tmp_path) as (worker, bus, said):
+        await bus.publish_note(topics.agent_control(AGENT), Note("moved", moved))
+        assert await heard(said) == "not_held"
+        await requested(bus, "lease-2", epoch=1)
+        await requested(bus, "lease-3", epoch=2)
+        assert await heard(said) == "ResultSubmitted"
+        assert worker.dropped == {"of a hub that the run is no longer with": 1}
+
+
+async def test_what_cannot_be_read_is_counted_under_few_names(tmp_path: Path) -> None:
+    async with working(tmp_path) as (worker, bus, _):
+        await requested(bus, "lease-1")
+        for number in range(50):
+            await bus.publish_note(topics.agent_control(AGENT), Note("moved", {"lease": f"l{number}", "epoch": "x"}))
+            await bus.publish_note(
+                topics.agent_control(AGENT), Note("recorded", {"lease": "lease-1", "through": f"{number}x"})
+            )
+            await bus.publish_note(topics.agent_control(AGENT), Note(f"kind_{'a' * number}", {"lease": "lease-1"}))
+        while worker.dropped.total() < 150:
+            await asyncio.sleep(0.01)
+        assert len(worker.dropped) <= 3
+
+
+async def test_of_runs_that_are_long_over_an_agent_keeps_no_epochs(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(worker_module, "REMEMBERED", 10)
+    async with working(tmp_path) as (worker, _, _):
+        for number in range(100):
+            worker._note_epoch(f"run-{number}", 1)
+        worker._note_epoch("run-99", 3)
+        assert len(worker._epochs) == 10
+        assert worker._epochs["run-99"] == 3
+
+
+async def test_a_lease_that_an_agent_does_not_have_goes_out_anew_and_is_not_held_against_it() -> None:
+    async with WiredTransport() as transport, MemoryEventLog() as log:
+        await log.create(RUN, OWNER)
+        state = RunState(RUN)
+        orchestrator = orchestrator_of(state, log, Bus(transport))
+        await orchestrator._take([(orchestrator._own(goal(1, 1)), None)])
+        await orchestrator._take([(orchestrator._own(AgentJoined(agent=AGENT, roles=("worker",), slots=4)), None)])
+        for _ in range(MOST_LOST + 1):
+            (lease,) = state.leases
+            told = orchestrator._note(Note("not_held", {"lease": lease}), AGENT)
+            assert told is not None
+            await orchestrator._take([told])
+            assert lease not in state.leases
+        assert state.leases
+        ended = [one.event.kind async for one in log.read(RUN) if isinstance(one.event, AssignmentEnded)]
+        assert ended == ["not_held"] * (MOST_LOST + 1)
+
+
+async def test_a_user_has_only_so_many_agents_that_runs_hear_of() -> None:
+    async with WiredTransport() as transport, asyncio.TaskGroup() as group:
+        bus = Bus(transport)
+        roster = Roster(bus)
+        task = group.create_task(roster.run())
+        await roster.started.wait()
+        own = card(AgentCard(roles=ROLES, slots=1, nonce="n", host="h"))
+        for number in range(MOST_OF_ONE_USER + 50):
+            await bus.publish_note(topics.agent_card(f"mallory/{number}"), own, retain=True)
+        await bus.publish_note(topics.agent_card(AGENT), own, retain=True)
+        await bus.publish_note(topics.agent_card("mallory/bad"), Note("card", {"roles": 3}), retain=True)
+        while roster.dropped.total() < 51:
+            await asyncio.sleep(0.01)
+        assert AGENT in roster.agents
+        assert len(roster.agents) == MOST_OF_ONE_USER + 1
+        assert len(roster.dropped) == 2
+        task.cancel()
