@@ -60,6 +60,8 @@ class MqttProxy:
         for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        for writer in tuple(self._writers):  # of connections that were only just accepted
+            writer.transport.abort()
 
     # What is done to the whole road
 
@@ -84,12 +86,12 @@ class MqttProxy:
     # Connections
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         task = asyncio.create_task(self._carry(reader, writer), name="road")
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             await self._open.wait()
             try:
