@@ -10,10 +10,10 @@ usual in them is read directly; what is not is left to `paho` as before.
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from paho.mqtt.client import Client as Paho
-from paho.mqtt.client import MalformedPacket
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.properties import Properties
 
 PRIVATE_NAMES = (
@@ -61,7 +61,7 @@ class BrokerPackets:
     """Stands in for parts of one `paho` client. `arrived` and `confirmed` are called in its event loop."""
 
     def __init__(self, paho: Paho, arrived: Callable[[Incoming], None], confirmed: Callable[[int, int], None]) -> None:
-        self._paho: Any = paho
+        self._paho = cast("Any", paho)
         self._arrived = arrived
         self._confirmed = confirmed
         self._ahead = b""

@@ -213,19 +213,6 @@ def test_agents_join_once_and_leave_once(run: Run) -> None:
     assert run.admit(card) is RECORD
 
 
-def test_an_agent_that_lost_three_leases_is_given_more_once_it_says_its_card_anew(run: Run) -> None:
-    card = AgentJoined(agent="local/coder", roles=("coder",), slots=2)
-    for _ in range(3):
-        (lease,) = run.state.leases
-        run.record(AssignmentEnded(lease=lease, why="not heard of", kind="silent"))
-    assert not run.state.leases
-    assert run.admit(card) is RECORD
-    run.record(card)
-    (run.lease,) = run.state.leases
-    assert run.admit(card) is REPEATED
-    assert run.admit(ResultSubmitted(text="in time")) is RECORD
-
-
 def test_an_ended_run_takes_nothing_more(run: Run) -> None:
     run.record(WorkFailed(reason="no", kind="error", retryable=False), lease=run.lease)
     run.record(TimePassed())

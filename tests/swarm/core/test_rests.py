@@ -57,12 +57,12 @@ def test_a_reply_shows_that_an_agent_is_well() -> None:
 
 
 def test_the_slow_one_gets_what_the_quick_one_that_is_leaving_takes_no_more() -> None:
-    run = with_one_agent()
-    run.state.agents["u/a"].pace_ms["coder"] = 1
-    lose(run)
+    plan = (Subtask(id="one", role="coder", instruction="do"),)
+    run = Simulation(setup_of(limits=Limits(), plan=plan), seed=1)
+    run.send(GoalSubmitted(setup=run.setup))
+    for agent, pace_ms in (("u/a", 1), ("u/b", 1_000_000)):
+        run.send(AgentJoined(agent=agent, roles=("coder",), slots=0))
+        run.state.agents[agent].pace_ms["coder"] = pace_ms
     run.send(AgentJoined(agent="u/b", roles=("coder",), slots=1))
-    run.state.agents["u/b"].pace_ms["coder"] = 1_000_000
-    run.send(AgentJoined(agent="u/a", roles=("coder",), slots=0))
-    run.state.agents["u/a"].pace_ms["coder"] = 1
-    lose(run)
+    assert run.state.agents["u/b"].pace_ms == {"coder": 1_000_000}
     assert [work.agent for work in run.state.leases.values()] == ["u/b"]
