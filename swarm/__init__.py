@@ -19,6 +19,7 @@ orchestrator.py edge of the core · intake.py what is recorded together · outgo
 worker.py       edge of one agent · assignment.py one attempt in its hands · workshop.py what it works with
                 · attaching.py one that is brought to a bus · worker_caps.py what it lends
 hub.py          any number of runs · serving.py puts it together · switchboard.py what agents say, by run
+                own_agents.py the planner and critic that it brings
                 · desk.py where clients ask · client.py who asks · submitting.py a run from its submitter's side
 file_service.py a hub's files over the bus · shelf.py what it gives and takes · uploads.py what is half there
                 · file_rights.py who may have what · hub_parcels.py payloads too large to travel
