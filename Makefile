@@ -55,7 +55,7 @@ types: $(VENV)/.dev ## types: mypy --strict and pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 .PHONY: torture
-torture: $(VENV)/.dev bubblewrap ## long fault storms; prints their seeds, FAULT_SEED=N repeats one
+torture: $(VENV)/.dev bubblewrap mosquitto postgresql ## long fault storms; prints their seeds, FAULT_SEED=N repeats one
 	$(BIN)/python -m pytest -q -s -m torture $(PYTEST_ARGS)
 
 .PHONY: bench

@@ -175,6 +175,31 @@ async def test_an_agent_brings_again_what_the_hub_lacks_of_what_it_names(
     assert isinstance(log[-1].event, GoalAccepted)
 
 
+async def test_a_run_of_this_process_outlives_a_broker_that_forgets_its_own_agents(tmp_path: Path) -> None:
+    """Its critic is one of them; by the time it is wanted, whose card is not said again counts as gone."""
+    held = asyncio.Event()
+    goes_on = asyncio.Event()
+
+    async def play(body: Body) -> Reply:
+        if role_of(body) == "coder":
+            held.set()
+            await goes_on.wait()
+        return player(layers(1, 1))(body)
+
+    async with ChatEndpoint(play) as endpoint, broker() as there:
+        scenario = Scenario.from_dict({"name": "here", "goal": "Make all the files."}, folder=tmp_path)
+        settings = settings_of(tmp_path / "home", endpoint)
+        ready = await prepare(scenario, settings)
+        begun = launch.start(ready, settings, out=tmp_path / "out", bus=there.url, announce=print)
+        async with running(begun) as run, asyncio.timeout(60):
+            await held.wait()
+            await there.restart()
+            await asyncio.sleep(9)
+            goes_on.set()
+            outcome = await asyncio.shield(run)
+    assert outcome.outcome == "accepted"
+
+
 async def ended(client: Client, run: str, within_s: float = 40) -> list[Envelope]:
     """Follow a run to its end and return its log."""
     async with asyncio.timeout(within_s):
