@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""One connection to an MQTT 5 broker, from its begin to its end; it and `bus/broker_packets.py` alone know the client.
-=======
 """One connection to an MQTT 5 broker, from its begin to its end. Only this and `broker_packets.py` know the client.
->>>>>>> bench
 
 What `aiomqtt` leaves undone is done here, in part through private names of it and of `paho`, and nowhere else:
 acknowledging by hand, reasons in acknowledgements, properties of the connection, an end that is noticed at once, and
