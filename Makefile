@@ -34,7 +34,7 @@ test: $(VENV)/.dev bubblewrap ## the tests, without network and without a model
 	$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=ci $(PYTEST_ARGS)
 
 .PHONY: services
-services: $(VENV)/.dev mosquitto postgresql ## the tests that need a broker and a database: real ones, started by the tests
+services: $(VENV)/.dev mosquitto postgresql languages ## the tests that need a broker and a database: real ones, started by the tests
 	$(BIN)/python -m pytest -q -m services -n 2 $(PYTEST_ARGS)
 
 .PHONY: test-all
@@ -55,7 +55,7 @@ types: $(VENV)/.dev ## types: mypy --strict and pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 .PHONY: torture
-torture: $(VENV)/.dev bubblewrap ## long fault storms; prints their seeds, FAULT_SEED=N repeats one
+torture: $(VENV)/.dev bubblewrap mosquitto postgresql ## long fault storms; prints their seeds, FAULT_SEED=N repeats one
 	$(BIN)/python -m pytest -q -s -m torture $(PYTEST_ARGS)
 
 .PHONY: bench
@@ -85,6 +85,12 @@ mosquitto:
 .PHONY: postgresql
 postgresql:
 	$(call need,{ ls /usr/lib/postgresql/*/bin/postgres || command -v postgres; },PostgreSQL (a database server),postgresql)
+
+# The roles of examples/ are tried with these.
+.PHONY: languages
+languages:
+	$(call need,{ command -v node && command -v npm; },Node.js (for a role in JavaScript),nodejs npm)
+	$(call need,{ command -v jq && command -v mosquitto_sub; },jq and the clients of mosquitto (for a role in shell),jq mosquitto-clients)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -3,10 +3,13 @@
 events.py      every fact a run can record · setup.py a scenario as resolved, with the values events are made of
 envelope.py    who said it, when, in answer to what · codec.py envelope <-> one line of JSON
 wire.py        message <-> payload, for transports that leave the process
+notes.py       what notes hold, and which messages may come on which topic
 topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish and subscribe
 cards.py       what agents and hubs say of themselves
 transport.py   contract · transports/ one file each · parcels.py where payloads lie that are too large to travel
                broker_address.py where a broker is · broker_link.py one connection to it
+               broker_packets.py what passes with every message
+               broker_packets.py the packets of every message
                broker_queue.py what a subscription over it holds · retained_words.py what was said for all who come
 courier.py     files between processes: file_notes.py what is said of them, file_parts.py in which parts, file_cache.py
                what is kept here · courier_parcels.py payloads too large to travel

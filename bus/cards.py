@@ -22,6 +22,7 @@ class RoleCard(_Card):
     """One role that an agent takes requests for."""
 
     name: Name
+    """What plans call it by."""
     handles: Line = "SubtaskAssigned"
     """The request event that it answers."""
     answers: Line = ""
@@ -38,13 +39,15 @@ class AgentCard(_Card):
     """Who an agent is: what it takes, how much at once."""
 
     roles: tuple[RoleCard, ...] = Field(max_length=64)
+    """What it takes requests for."""
     slots: int = Field(ge=0, le=100_000)
     """Requests that it works on at once, over all its roles; 0 while it takes no more."""
     nonce: Line = ""
     """Drawn anew by each process: another one has nothing of what its forerunner held."""
     said: int = 0
-    """How often it was said: a card that is said again to say "I have room" is then another word, which buses hand on."""
+    """How often it was said: one that is said again, to say that there is room, is then another word, and handed on."""
     host: Line = ""
+    """Where it runs, for people."""
     protocols: tuple[int, ...] = (PROTOCOL,)
     """Versions of the wire format that it speaks."""
     max_payload: int = Field(default=1 << 20, ge=1024)
@@ -61,6 +64,7 @@ class HubCard(_Card):
     time: Line = ""
     """When it was said, RFC 3339: for `swarm doctor bus`, which compares clocks."""
     protocols: tuple[int, ...] = (PROTOCOL,)
+    """Versions of the wire format that it speaks."""
 
 
 C = TypeVar("C", bound=_Card)

@@ -128,6 +128,19 @@ class Moved(Shape):
     """The topic for answers from now on."""
 
 
+class Holds(Shape):
+    """All that the agent holds of a run: what else was asked up to that position is over. Follows `declined`."""
+
+    kind = "holds"
+    run: str
+    epoch: int
+    """Of the owner that says so."""
+    leases: tuple[Lease, ...]
+    """What it holds."""
+    through: Annotated[int, Field(ge=0)]
+    """The position in the log, with which the `sequence` of requests is compared."""
+
+
 # Files. Who is no client names the lease; clients name the run, and the hub that they ask.
 
 
@@ -161,7 +174,7 @@ class Put(_FileCall):
     kind = "put"
     bytes: Size
     """The size of the whole."""
-    chunk: Base64 = ""
+    chunk: Base64
     """The part, at most 128 KiB of it."""
 
 
@@ -368,7 +381,7 @@ ON: Mapping[topics.Kind, tuple[type[BaseModel], ...]] = MappingProxyType(
     {
         "agent_card": (AgentCard,),
         "agent_request": (*Request.__args__, Claim),
-        "agent_control": (Recorded, Confirmed, Cancel, Moved),
+        "agent_control": (Recorded, Confirmed, Cancel, Moved, Holds),
         "agent_files": (Chunk, More, Stored, Refused),
         "hub_card": (HubCard,),
         "hub_reply": (Accepted, Declined, Progress, NotHeld, *FROM_AGENTS, Claim),

@@ -3,9 +3,9 @@
 import asyncio
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,11 +15,11 @@ from bus.lookup import load
 from bus.pubsub import Bus
 from bus.store import Store
 from bus.transports import TRANSPORTS
-from swarm.file_rights import Rights, unbacked
-from swarm.file_service import FileService
-from swarm.hub_parcels import HubParcels
+from swarm.hubs.file_rights import Rights, unbacked
+from swarm.hubs.file_service import FileService
+from swarm.hubs.hub_parcels import HubParcels
+from swarm.hubs.shelf import Shelf
 from swarm.roster import Roster
-from swarm.shelf import Shelf
 from swarm.terms import IN_ONE_PROCESS, Terms
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Link:
     terms: Terms | None = IN_ONE_PROCESS
     rights: Rights | None = None
     backed: Callable[[str, str, Fact], bool] = lambda *_: True
+    again: "list[Callable[[], Awaitable[None]]]" = field(default_factory=list)
+    """Called after each reconnection: what agents of this process have to say again."""
 
     @property
     def elsewhere(self) -> bool:
@@ -74,7 +76,15 @@ async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]
         terms, rights = Terms(), Rights()
         shelf = Shelf(store.files, rights, FileCache(Path(folder)))
         parcels = HubParcels(hub, shelf)
-        transport = MqttTransport(url, source=f"/swarm/hub/{hub}", parcels=parcels, announce=announce)
+        again: list[Callable[[], Awaitable[None]]] = []
+
+        async def connected() -> None:
+            for say in again:
+                await say()
+
+        transport = MqttTransport(
+            url, source=f"/swarm/hub/{hub}", parcels=parcels, announce=announce, on_connect=connected
+        )
         own = f"{transport.user}/{hub}-"
 
         def backed(agent: str, lease: str, event: Fact) -> bool:
@@ -92,6 +102,11 @@ async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]
             await roster.started.wait()
             await service.started.wait()
             await asyncio.sleep(CARDS_S)
-            yield Link(bus, hub, transport.user, roster, terms, rights, backed)
+
+            async def roster_again() -> None:
+                roster.again()
+
+            again.append(roster_again)
+            yield Link(bus, hub, transport.user, roster, terms, rights, backed, again)
             for task in tasks:
                 task.cancel()

@@ -45,7 +45,7 @@ from swarm.core.apply import apply
 from swarm.core.decide import decide, next_deadline
 from swarm.core.request import brief
 from swarm.core.state import RunState, Work
-from swarm.file_rights import Rights, readable
+from swarm.hubs.file_rights import Rights, readable
 from swarm.intake import Inbox, together
 from swarm.lease_keeper import LeaseKeeper, Overdue
 from swarm.outgoing import Outgoing
@@ -57,6 +57,8 @@ LONGEST_LEASE = 200
 
 Arrival = tuple[Envelope, str | None]
 """An envelope and the agent that sent it; None for the orchestrator's own edges."""
+ASK_AGAIN_S = 5.0
+"""Between two requests for the files of what is said under one lease."""
 
 
 @dataclass(slots=True)
@@ -92,6 +94,8 @@ class Orchestrator:
     """(agent, lease) -> the last of its messages that is recorded, where it is to be told so."""
     _unknown: dict[tuple[str, str], None] = field(default_factory=dict)
     """(agent, lease) that it speaks of, and that nobody gave it or that is over."""
+    _asked_for: dict[str, float] = field(default_factory=dict)
+    """Lease -> when its agent may be asked again for the files of what it says."""
     _out: Outgoing = field(init=False)
 
     def __post_init__(self) -> None:
@@ -243,9 +247,21 @@ class Orchestrator:
         if work is None or agent not in {work.agent, work.lost_by} or not isinstance(event, FROM_AGENTS):
             return Admission.LATE if self.state.running else Admission.ENDED
         if not self.backed(agent, lease or "", event):
+            self._ask_for_files(agent, lease or "")
             return Admission.WRONG
         in_turn = turn(self.state, lease, envelope.sequence)
         return admit(self.state, envelope) if in_turn is Admission.RECORD else in_turn
+
+    def _ask_for_files(self, agent: str, lease: str) -> None:
+        """Have an agent bring the files of its events, and say these again: it may have brought them to another hub.
+
+        That happens between its bringing one and its naming it, so that it knows of none to bring as it is told of us.
+        """
+        now = self.clock.now()
+        if now >= self._asked_for.get(lease, now):
+            self._asked_for[lease] = now + ASK_AGAIN_S
+            reply_to = topics.hub_reply(self.hub, agent, self.state.run)
+            self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
 
     def _answer(self, envelope: Envelope, agent: str, verdict: Admission) -> None:
         """Note what an agent is to be told of what it said, once all is recorded."""

@@ -10,9 +10,9 @@ key or network.
     def test_the_brief_survives_whatever_fails(swarm_simulation):
         swarm_simulation.storm("../brief.yaml", script=[{"role": "writer", "reply": "All is well."}], runs=200)
 
-runs it in one process with hubs, agents, a broker and a disk that fail as the seed wants. pytest loads this module in every session of everyone who has us installed, so it imports nothing but
-pytest: what runs agents is in `swarm/recorded_runs.py`, loaded by the first test that runs a scenario; likewise
-`swarm/simulation/`.
+runs it in one process with hubs, agents, a broker and a disk that fail as the seed wants. pytest loads this module in
+every session of everyone who has us installed, so it imports nothing but pytest: what runs agents is in
+`swarm/recorded_runs.py` and `swarm/simulation/`, loaded by the first test that runs a scenario.
 """
 
 from collections.abc import Mapping, Sequence

@@ -64,6 +64,12 @@ class Roster:
         finally:
             self._listeners.remove(listener)
 
+    def again(self) -> None:
+        """Tell the listeners once more who is there: what was lost with our own connection is not held against them."""
+        for agent, card in self.agents.items():
+            for listener in tuple(self._listeners):
+                listener(agent, card, "")
+
     def offers(self, role: str) -> bool:
         """Tell whether anybody offers a role."""
         return any(role == one.name for card in self.agents.values() for one in card.roles)

@@ -122,6 +122,7 @@ async def execute(
             for name, role in parts.setup.roles.items()
             if not way.roster.offers(name)
         ]
+        way.again.extend(worker.reconnected for worker in workers)
         tasks = [group.create_task(worker.run(), name=worker.agent) for worker in workers]
         stack.enter_context(way.roster.told(orchestrator.take_agent))
         try:

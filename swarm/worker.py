@@ -6,6 +6,7 @@ import socket
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -126,7 +127,8 @@ class Worker:
             self.bus.subscribe(requests, control, own_card, topics.hub_cards(), capacity=capacity) as inbox,
             asyncio.TaskGroup() as group,
         ):
-            await self.announce()
+            with suppress(BusUnavailable):  # the connection was lost at once: it is said as that is back
+                await self.announce()
             if self.terms is not None:
                 group.create_task(self._keep_up(self.terms), name=f"{self.agent} keeps up")
                 group.create_task(self._accept(), name=f"{self.agent} accepts")
@@ -235,9 +237,6 @@ class Worker:
 
     def _take_word(self, note: Note, group: asyncio.TaskGroup) -> None:
         """Take a hub's word on what is held."""
-        if note.kind == "drain":
-            self._draining = True
-            return
         if note.kind == "holds":
             self._forget_all_but(note)
             return
@@ -361,7 +360,8 @@ class Worker:
                 await self._say_again()
             if self._declined and not self._draining and self._has_room:
                 self._declined -= 1
-                await self.announce()
+                with suppress(BusUnavailable):
+                    await self.announce()
 
     async def _work(self, assignment: Assignment, briefing: Briefing) -> None:
         """Bring one attempt to its reply, whatever happens in it."""

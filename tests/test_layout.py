@@ -28,6 +28,7 @@ TOP_LEVEL = {
     "bus",
     "deploy",
     "docs",
+    "examples",
     "pyproject.toml",
     "scenarios",
     "swarm",

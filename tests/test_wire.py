@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -10,8 +11,9 @@ import jsonschema
 import pytest
 from hypothesis import given
 
+from agents.briefing import Briefing
 from bus import codec, topics, wire
-from bus.cards import AgentCard, RoleCard, card
+from bus.cards import AgentCard, HubCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
 from bus.errors import BadEnvelope
 from bus.events import (
@@ -30,20 +32,23 @@ from bus.pubsub import Bus
 from bus.transport import Message
 from bus.transports.mqtt import MqttTransport
 from bus.transports.simulated import SimulatedTransport
-from swarm.client import client_on
 from swarm.clock import utc_now
 from swarm.errors import UsageError
 from swarm.runtime import new_id
 from swarm.simulation.simulate import simulate
+from swarm.submissions.client import client_on
 from tests.support.broker import broker
-from tests.support.endpoint import ChatEndpoint
+from tests.support.endpoint import Body, ChatEndpoint, Reply
 from tests.support.events import envelopes
 from tests.support.hubs import agent, hub, log_of, submitted
 from tests.support.mqtt_client import PlainClient
 from tests.support.runs import layers, player
+from tests.support.wire_page import NOTES, WAYS
 from tests.support.wire_schema import Checker, message_name, schema, topic_of, type_of
 
 WHOLE = schema()
+PAGE = (Path(__file__).parents[1] / "docs/wire.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"^ *```json (\w+)\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
@@ -73,6 +78,21 @@ def test_every_kind_of_topic_and_every_event_has_its_messages() -> None:
         types = [type_of(one) for one in shapes]
         assert len(types) == len(set(types)), f"two messages of one type on {kind}"
         assert all(kind_of(one) for one in shapes if one not in EVENTS.values())
+
+
+@pytest.mark.parametrize(("kind", "text"), SHOWN, ids=[kind for kind, _ in SHOWN])
+def test_a_message_that_the_page_shows_fits_the_schema_and_is_read(kind: topics.Kind, text: str) -> None:
+    Checker().check(topic_of(kind), text.encode())
+    message = wire.decode(text.encode())
+    if "briefing" in message.attachments:
+        Briefing.read(message.attachments["briefing"])
+
+
+def test_the_page_says_of_every_message_what_it_is() -> None:
+    assert len(SHOWN) >= 4
+    assert set(WAYS) == set(ON)
+    notes = {one for shapes in ON.values() for one in shapes if one not in EVENTS.values()}
+    assert notes <= {one for shapes in NOTES.values() for one in shapes} | {AgentCard, HubCard}
 
 
 @given(envelopes())
@@ -106,7 +126,7 @@ def test_what_goes_over_the_bus_in_simulated_runs_with_all_faults_fits_the_schem
     for seed in range(12):
         assert not simulate(seed, place=tmp_path).broken
     seen = {kind for _, kind in checker.seen}
-    wanted = {"accepted", "progress", "recorded", "confirmed", "cancel", "moved", "card"}
+    wanted = {"progress", "recorded", "confirmed", "cancel", "moved", "card"}
     assert {f"swarm.note.{kind}.v1" for kind in wanted} <= seen
     said = {kind for topic, kind in checker.seen if topic == "hub_reply" and ".note." not in kind}
     assert said <= {type_of(one) for one in FROM_AGENTS}
@@ -120,8 +140,14 @@ async def test_what_goes_over_a_real_broker_fits_the_schema(tmp_path: Path) -> N
         (tmp_path / "material" / f"{number}").mkdir(parents=True)
         (tmp_path / "material" / f"{number}" / "notes.txt").write_text("the same " * 40_000)
     checker = Checker()
+    play = player(layers(1, 2))
+
+    async def slowly(body: Body) -> Reply:
+        await asyncio.sleep(0.5)  # so that agents have to say that they are at it
+        return play(body)
+
     async with (
-        ChatEndpoint(player(layers(1, 2))) as model,
+        ChatEndpoint(slowly) as model,
         broker() as there,
         client_on(there.url, announce=print) as client,
     ):

@@ -23,7 +23,6 @@ from bus.simulation.loop import NOBODY
 from bus.topics import Routes, matches
 from bus.transport import Message
 
-
 TICK_S = 1e-6
 """Between two packets of one connection: timers for the same moment have no order."""
 

@@ -3,12 +3,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import mqtt from "mqtt";
 
-const CHUNK = 128 * 1024;
-const { SWARM_BUS_USER: username, SWARM_BUS_PASSWORD: password } = process.env;
-const nonce = randomBytes(16).toString("hex");
+const CHUNK = 128 * 1024, { SWARM_BUS_USER: username, SWARM_BUS_PASSWORD: password } = process.env;
+const hex = () => randomBytes(16).toString("hex"), nonce = hex();
 const agent = `${username ?? "anonymous"}/contents-${nonce}`; // user/instance
 const mine = `swarm/v1/agent/${agent}`;
-const roles = [{ name: "contents", about: "Writes contents.md, the headings of all Markdown files." }];
 const work = new Map(); // lease -> what we hold; what is over stays, so that it is not done twice
 const asked = new Map(); // hash -> who waits for word of that file
 
@@ -17,18 +15,18 @@ const bus = mqtt.connect(process.argv[2] ?? "mqtt://127.0.0.1", {
   will: { topic: `${mine}/card`, payload: Buffer.alloc(0), qos: 1, retain: true },
 });
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
-const event = (type, data, more) => {
-  const id = randomBytes(16).toString("hex");
-  return { specversion: "1.0", id, source: `/swarm/agent/${agent}`, type: `swarm.${type}.v1`, ...more, data };
-};
+const event = (type, data, more) => ({
+  specversion: "1.0", id: hex(), source: `/swarm/agent/${agent}`, type: `swarm.${type}.v1`, ...more, data,
+});
 const publish = (topic, message, retain = false) => bus.publish(topic, JSON.stringify(message), { qos: 1, retain });
 const note = (topic, kind, data, retain) => publish(topic, event(`note.${kind}`, data), retain);
 const sayAgain = () => work.forEach(({ said, replyTo }) => said && publish(replyTo, said));
-async function call({ lease, replyTo }, kind, fields, fits) { // about a file, said again until the hub answers
+
+async function call(held, kind, fields) { // about a part of a file; said again until the hub answers
   for (let tries = 0; tries < 10; tries++) {
-    note(`swarm/v1/hub/${replyTo.split("/")[3]}/files/${agent}`, kind, { lease, ...fields });
+    note(`swarm/v1/hub/${held.replyTo.split("/")[3]}/files/${agent}`, kind, { lease: held.lease, ...fields });
     const answer = await new Promise((resolve) => {
-      asked.set(fields.sha256, (said) => (said.kind === "refused" || fits(said)) && resolve(said));
+      asked.set(fields.sha256, (said) => (said.kind !== "chunk" || said.offset === fields.offset) && resolve(said));
       setTimeout(resolve, 3_000);
     });
     if (answer?.kind === "refused") throw new Error(`${fields.sha256}: ${answer.why}`);
@@ -39,19 +37,18 @@ async function call({ lease, replyTo }, kind, fields, fits) { // about a file, s
 
 async function get(held, { sha256: hash, bytes: size }, parcel = false) {
   const data = Buffer.alloc(size);
-  for (let offset = 0; offset < size; offset += CHUNK) {
-    const fits = (said) => said.kind === "chunk" && said.offset === offset;
-    data.write((await call(held, "get", { sha256: hash, offset, parcel }, fits)).chunk, offset, "base64");
-  }
+  for (let offset = 0; offset < size; offset += CHUNK)
+    data.write((await call(held, "get", { sha256: hash, offset, parcel })).chunk, offset, "base64");
   if (sha256(data) !== hash) throw new Error(`${hash} came with other bytes`);
   return data;
 }
 
 async function put(held, data) {
   const file = { sha256: sha256(data), bytes: data.length };
+  held.brought.push(data);
   for (let offset = 0, answer; answer?.kind !== "stored"; offset = answer.offset) {
     const chunk = data.subarray(offset, offset + CHUNK).toString("base64");
-    answer = await call(held, "put", { ...file, offset, chunk }, ({ kind }) => kind === "more" || kind === "stored");
+    answer = await call(held, "put", { ...file, offset, chunk });
   }
   return file;
 }
@@ -61,15 +58,14 @@ async function handle(held, { start, base }) { // the role itself: returns the f
   for (const file of Object.values(start).filter(({ path }) => path.endsWith(".md") && path !== "contents.md"))
     for (const [, marks, title] of (await get(held, file)).toString().matchAll(/^(#+) +(.+)$/gm))
       lines.push(`${"  ".repeat(marks.length - 1)}- [${title}](${file.path})\n`);
-  const change = { path: "contents.md", base: base["contents.md"]?.sha256 ?? null };
-  const file = await put(held, Buffer.from(lines.join("")));
-  return { text: `contents.md lists ${lines.length} headings.`, files: [{ ...change, ...file }] };
+  const was = base["contents.md"]?.sha256 ?? null, made = await put(held, Buffer.from(lines.join("")));
+  return { text: `contents.md lists ${lines.length} headings.`, files: [{ path: "contents.md", base: was, ...made }] };
 }
 
 async function take({ id: lease, subject, correlationid, data: { attachments } }) {
   note(attachments.reply_to, "accepted", { lease });
   if (work.has(lease)) return;
-  const held = { lease, replyTo: attachments.reply_to };
+  const held = { lease, replyTo: attachments.reply_to, brought: [] };
   work.set(lease, held);
   held.timer = setInterval(() => note(held.replyTo, "progress", { lease }), (attachments.lease_s * 1000) / 3);
   const [name, result] = await handle(held, attachments.briefing)
@@ -82,18 +78,22 @@ async function take({ id: lease, subject, correlationid, data: { attachments } }
 bus.on("connect", async () => {
   const filters = [`${mine}/request/+`, `${mine}/control`, `${mine}/files`, "swarm/v1/hub/+/card"];
   await bus.subscribeAsync(filters, { qos: 1 });
-  note(`${mine}/card`, "card", { roles, slots: 4, nonce }, true);
+  const role = { name: "contents", about: "Writes contents.md, the headings of Markdown files." };
+  note(`${mine}/card`, "card", { roles: [role], slots: 4, nonce }, true);
 });
-setInterval(sayAgain, 15_000);
+
 async function hear(topic, payload) {
-  if (!payload.length) return; // a card that was cleared
   const message = JSON.parse(payload), { type, data } = message, kind = type.split(".")[2], held = work.get(data.lease);
   if (topic === `${mine}/files`) asked.get(data.sha256)?.({ kind, ...data });
   else if (topic.startsWith(`${mine}/request/`)) // a large one comes as a claim, by which it is fetched
     take(kind === "claim" ? JSON.parse(await get({ lease: "", replyTo: `///${data.hub}` }, data, true)) : message);
   else if (topic.endsWith("/card")) sayAgain(); // a hub has come that may lack what was said
-  else if (kind === "moved" && held) (held.replyTo = data.reply_to), sayAgain();
-  else if (held && (kind === "cancel" || (kind === "recorded" && data.over)))
+  else if (kind === "moved" && held) {
+    held.replyTo = data.reply_to;
+    for (const data of held.brought.splice(0)) await put(held, data); // the files that it names come first
+    sayAgain();
+  } else if (held && (kind === "cancel" || (kind === "recorded" && data.over)))
     clearInterval(held.timer), Object.assign(held, { over: true, said: null });
 }
-bus.on("message", (topic, payload) => hear(topic, payload).catch(console.error));
+bus.on("message", (topic, payload) => payload.length && hear(topic, payload).catch(console.error));
+setInterval(sayAgain, 15_000);

@@ -199,6 +199,8 @@ def _free_agent(state: RunState, role: str) -> str | None:
         return max(quick, key=lambda agent: agent.slots - agent.busy).agent
     best = min(free, key=lambda agent: agent.pace_ms[role])
     others = sum(agent.slots for agent in offering if agent.pace_ms.get(role, 0) <= SLOW * fastest)
+    if not others:  # the quick ones are about to leave
+        return best.agent
     rounds = 1 + len(state.wanted[role]) / others
     return best.agent if best.pace_ms[role] <= rounds * fastest else None
 

@@ -151,7 +151,7 @@ def take_back(state: RunState, work: Work) -> None:
 
 
 def agent_joined(state: RunState, _: Envelope, event: AgentJoined) -> None:
-    """Take in an agent, or what it now says of itself: then it may be offered again what it declined."""
+    """Take in an agent, or what it says of itself anew: what it declined or lost before does not count any more."""
     known = state.agents.get(event.agent)
     found = AgentState(event.agent, event.roles, event.slots, versions=dict(event.versions))
     if known is not None:

@@ -12,7 +12,7 @@ from agents.model import ModelReply, ModelRequest
 from agents.role import Role
 from agents.tool import tool
 from bus.events import CallRequest, Fact, ResultSubmitted, SubtaskAssigned, Usage
-from bus.setup import Limits, RoleSetup, Setup, Subtask
+from bus.setup import Criterion, Limits, RoleSetup, Setup, Subtask
 
 STEPS = ("ask", "ask", "ask", "talk", "post", "order", "look", "now", "roll", "both", "note")
 TASK = re.compile(r"\[([a-z0-9]+)\] ([a-z ]*)")
@@ -115,14 +115,14 @@ def drawn_setup(chance: random.Random) -> Setup:
     )
     goal = json.dumps([one.model_dump(mode="json", include={"id", "role", "instruction", "needs"}) for one in plan])
     planned = chance.random() < 0.6  # noqa: PLR2004 - most scenarios in a storm bring their plan: that is quicker
-    accept = ({"ask": "All is done."},) if chance.random() < 0.5 else ()  # noqa: PLR2004 - a coin
+    accept: tuple[Criterion, ...] = ({"ask": "All is done."},) if chance.random() < 0.5 else ()  # noqa: PLR2004 - a coin
     return Setup(name="drawn", goal=goal, roles=roles, accept=accept, plan=plan if planned else None, limits=limits)
 
 
 def _subtask(chance: random.Random, number: int, count: int) -> Subtask:
     needs = tuple(f"s{one}" for one in range(number) if chance.random() < 1 / count)
     steps = [chance.choice(STEPS) for _ in range(chance.choice((1, 1, 2, 3, 5)))]
-    accept = ({"ask": "It is well."},) if chance.random() < 0.2 else ()  # noqa: PLR2004 - one in five
+    accept: tuple[Criterion, ...] = ({"ask": "It is well."},) if chance.random() < 0.2 else ()  # noqa: PLR2004 - one in five
     return Subtask(
         id=f"s{number}", role="busy", instruction=f"[s{number}] {' '.join(steps)}", needs=needs, accept=accept
     )

@@ -25,12 +25,16 @@ STRIKES = (
 """What can strike a part of the swarm; each strikes one of its kind."""
 
 
+ALL_OF_NETWORK = NetworkFaults(delay_s=0.02, lost=0.03, doubled=0.03, overtaken=0.03, queue=60)
+ALL_OF_DISK = DiskFaults(delay_s=0.01, slow=0.02, refused=0.01, unsure=0.01)
+
+
 @dataclass(frozen=True, slots=True)
 class Faults:
     """All that goes wrong. Left as they are, all kinds of it do; a seed draws which, when, and whom."""
 
-    network: NetworkFaults = NetworkFaults(delay_s=0.02, lost=0.03, doubled=0.03, overtaken=0.03, queue=60)
-    disk: DiskFaults = DiskFaults(delay_s=0.01, slow=0.02, refused=0.01, unsure=0.01)
+    network: NetworkFaults = ALL_OF_NETWORK
+    disk: DiskFaults = ALL_OF_DISK
     endpoint: float = 0.1
     """How often, of 1, a model call fails."""
     strikes: tuple[str, ...] = STRIKES

@@ -137,8 +137,8 @@ def answers_of(script: Sequence[Mapping[str, JsonValue]]) -> Answer:
         conversation = _conversation(request)
         fits = [number for number, entry in enumerate(entries) if entry.answers(request.role, conversation)]
         if not fits:
-            said = f"the script has no entry for this request of role {request.role!r}, which ends: {conversation[-500:]!r}"
-            raise TryFailed("refused", said)
+            ends = conversation[-500:]
+            raise TryFailed("refused", f"the script has no entry for this request of role {request.role!r}: {ends!r}")
         number = fits[min(_turn(request), len(fits) - 1)]
         return reply_of(entries[number], number, conversation)
 

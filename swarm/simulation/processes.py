@@ -25,7 +25,7 @@ from bus.simulation.disk import DiskOfOne
 from bus.simulation.loop import process
 from bus.store import Store
 from bus.transports.simulated import SimulatedTransport
-from swarm.hub import Hub
+from swarm.hubs.hub import Hub
 from swarm.parts import load_tool, role_class
 from swarm.simulation.outside import SimulatedModel, counted
 from swarm.worker import Worker
@@ -92,7 +92,7 @@ class Process(ABC):
         self.world.broker.be_deaf_to(self.client, for_s)
         self.world.later(for_s, self.world.loop.thaw, self.key)
 
-    def _vanish(self) -> None:
+    def _vanish(self) -> None:  # noqa: B027 - most hold nothing else
         """Let go of what else it holds."""
 
     async def _main(self) -> None:
@@ -128,7 +128,7 @@ class HubProcess(Process):
 
         async def connected() -> None:
             if self.hub is not None:
-                await self.hub.announce_card()
+                await self.hub.reconnected()
 
         self.transport = SimulatedTransport(
             world.broker,

@@ -57,8 +57,9 @@ def _stood_still(log: Sequence[Envelope]) -> Iterator[str]:
     before = 0
     for record in log:
         event = record.event
-        if record.elapsed_ms - before > LONG_MS:
-            yield f"stood still: nothing happened for {(record.elapsed_ms - before) / 1000:.0f} s before {record.sequence}"
+        stood_ms = record.elapsed_ms - before
+        if stood_ms > LONG_MS:
+            yield f"stood still: nothing happened for {stood_ms / 1000:.0f} s before {record.sequence}"
         if isinstance(event, WorkFailed) and event.kind == "deadline":
             yield f"stood still: {record.subject!r} came to its deadline at {record.sequence}"
         before = record.elapsed_ms
@@ -77,7 +78,7 @@ def _leases(watch: Watch) -> Iterator[str]:
             if record.id in watch.forged:
                 yield f"leases: at {record.sequence} stands what was forged in the name of {agent}"
             if holders.get(subject) != (lease, agent):
-                yield f"leases: at {record.sequence} stands a word of {agent} on {subject!r}, which was not its any more"
+                yield f"leases: at {record.sequence} stands a word of {agent} on {subject!r}, not its any more"
             heard[lease] = heard.get(lease, 0) + 1
             if (known := watch.sent.get(record.id)) is not None and known[1] != heard[lease]:
                 yield f"order: at {record.sequence} stands number {known[1]} of its lease, where {heard[lease]} is due"

@@ -112,15 +112,13 @@ class Watch:
     def asked(self, digest: str) -> None:
         """Look at a model call as it comes to the endpoint."""
         self._asked[digest] += 1
-        if self._asked[digest] > self._granted[digest]:
-            self.breaks(
-                f"promise 2: call {digest[:8]} was made {self._asked[digest]} times, with {self._granted[digest]} on record"
-            )
+        asked, granted = self._asked[digest], self._granted[digest]
+        if asked > granted:
+            self.breaks(f"promise 2: call {digest[:8]} was made {asked} times, with {granted} on record")
 
     def acted(self, key: str, *, idempotent: bool) -> None:
         """Look at something done to the outside world. `key`: `RUN:REQUEST:DIGEST`."""
         self.acts[key] += 1
-        if not idempotent and self.acts[key] > self._may_act[key.partition(":")[2]]:
-            self.breaks(
-                f"promise 3: {key} was done {self.acts[key]} times, with {self._may_act[key.partition(':')[2]]} on record"
-            )
+        may = self._may_act[key.partition(":")[2]]
+        if not idempotent and self.acts[key] > may:
+            self.breaks(f"promise 3: {key} was done {self.acts[key]} times, with {may} on record")

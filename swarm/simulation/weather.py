@@ -1,20 +1,20 @@
 """What strikes whom, and when: drawn until the weather is over; then everything is made whole again."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from bus import topics
+from bus.envelope import Envelope
 from bus.events import ModelAnswered, RunPaused, Usage
 from bus.simulation.disk import DiskFaults
 from bus.transport import Message
 from swarm.simulation.processes import Process
 
 if TYPE_CHECKING:
-    from swarm.simulation.world import World
+    from collections.abc import Sequence
 
-T = TypeVar("T")
+    from swarm.simulation.world import World
 
 
 class Weather:
@@ -55,7 +55,7 @@ class Weather:
             one.wanted = True
             one.start()
 
-    def _strike(self, what: str, ends: float) -> None:
+    def _strike(self, what: str, ends: float) -> None:  # noqa: C901 - one case a kind of strike
         world, chance = self._world, self._chance
         part, _, how = what.partition(" ")
         for_s = min(chance.choice((0.3, 2.0, 6.0, 12.0, 40.0)) * chance.uniform(0.5, 1.5), ends - world.loop.time())
@@ -131,8 +131,6 @@ class Weather:
         event = ModelAnswered(attempt=work.attempt, path=(0,), number=1, text="a lie", usage=Usage(input=1, output=1))
         known = [record for record in world.watch.log if record.subject == work.request]
         event = event.model_copy(update={"path": getattr(chance.choice(known).event, "path", (0,))})
-        from bus.envelope import Envelope  # noqa: PLC0415 - of no other use here
-
         for hub in world.hub_processes:
             envelope = Envelope(
                 world.new_id(), f"/swarm/agent/{liar.agent}", event, state.run, world.date(), work.request, lease,

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bus.event_log import RunInfo
 from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, Setup
@@ -194,7 +193,7 @@ class World:
         self._resumed += 1
 
         async def resumed(hub: Any) -> None:  # noqa: ANN401 - a `Hub`
-            info: RunInfo = next(info for info in await hub.store.log.runs() if info.run == RUN)
+            info = next(info for info in await hub.store.log.runs() if info.run == RUN)
             if info.owner is not None or info.run in hub.runs:
                 return
             state = await fold(hub.store.log, RUN)

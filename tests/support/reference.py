@@ -19,8 +19,10 @@ import bus.events
 import bus.setup
 from agents.journal import KINDS
 from bus.events import EVENTS
-from swarm.broker_config import config_files
+from swarm.brokers.broker_config import config_files
 from tests.support.class_source import Field, class_nodes, doc_of, fields_of, methods_of, section_of
+from tests.support.wire_page import with_parts
+from tests.support.wire_schema import schema_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 OF_ROLES = (agents.briefing, agents.check, agents.context, agents.tool)
@@ -320,6 +322,8 @@ def pages() -> dict[Path, str]:
         DOCS / "events.md": events_page(),
         DOCS / "roles.md": roles_page(),
         DOCS / "decisions" / "README.md": decisions_page(),
+        DOCS / "wire.md": with_parts((DOCS / "wire.md").read_text(encoding="utf-8")),
+        DOCS / "wire.schema.json": schema_text(),
         **{
             DOCS.parent / "deploy/mosquitto" / name: text
             for name, text in config_files("/mosquitto/config", "/mosquitto/data").items()

@@ -1,6 +1,6 @@
-"""`docs/wire.schema.json`: every message that goes over a broker, made from the classes that the code itself reads with.
+"""`docs/wire.schema.json`: every message that goes over a broker, made from the classes that the code reads with.
 
-`$defs` has a schema of each message by the name of its class, and for each kind of topic `on.KIND`: what may come there.
+`$defs` has a schema of each message by the name of its class, and for each kind of topic `on.KIND`: what may come.
 """
 
 import ast
@@ -19,18 +19,18 @@ import bus.cards
 import bus.events
 import bus.notes
 import bus.setup
-import swarm.submission
+import swarm.submissions.submission
 from agents.briefing import Briefing
 from bus import topics
 from bus.events import EVENTS, Effect, Fact, Request
 from bus.notes import ON, Attachments, Shape, kind_of
 from bus.wire import NOTE_VERSION
-from swarm.submission import Submission
+from swarm.submissions.submission import Submission
 from tests.support.class_source import class_nodes, fields_of
 
 Schema = dict[str, Any]
 
-MODULES = (bus.events, bus.setup, bus.notes, bus.cards, agents.briefing, swarm.submission)
+MODULES = (bus.events, bus.setup, bus.notes, bus.cards, agents.briefing, swarm.submissions.submission)
 TEXT = {"type": "string", "minLength": 1}
 ATTRIBUTES: Mapping[str, Schema] = {
     "specversion": {"const": "1.0"},
@@ -56,7 +56,7 @@ OF_NOTES = ("specversion", "id", "source", "type", "data")
 OF_AGENTS = ("subject", "causationid", "sequence")
 OF_LOGS = ("sequence",)
 JSON_NAMES = {"start": "from", "kind_of": "kind"}
-"""Names that are no names in Python."""
+"""Of notes: names that are no names in Python, or taken there."""
 RIGHTS: Mapping[topics.Kind, str] = {"agent_files": "lease", "hub_files": "lease", "client_files": "run"}
 
 
@@ -205,7 +205,8 @@ def _told(name: str, nodes: Mapping[str, ast.ClassDef]) -> dict[str, str]:
     if node is None:
         return {}
     inherited = [_told(base.id, nodes) for base in node.bases if isinstance(base, ast.Name)]
-    own = {JSON_NAMES.get(field.name, field.name): field.told for field in fields_of(node) if field.told}
+    names = JSON_NAMES if name in class_nodes(bus.notes) else {}
+    own = {names.get(field.name, field.name): field.told for field in fields_of(node) if field.told}
     return {key: told for fields in inherited for key, told in fields.items()} | own
 
 

@@ -28,21 +28,22 @@ from bus.events import (
 from bus.pubsub import Bus, Note
 from bus.transports.mqtt import MqttTransport
 from swarm import launch
-from swarm.attaching import attach, bring
-from swarm.client import Client, client_on, state_of
+from swarm.attached.attaching import attach, bring
+from swarm.attached.worker_caps import worker_caps
 from swarm.clock import utc_now
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.errors import UsageError
-from swarm.hub_config import HubConfig
+from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.serving import serve
+from swarm.hubs.shelf import Shelf
 from swarm.preparing import prepare
 from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
-from swarm.serving import serve
 from swarm.settings import Settings
-from swarm.submission import SUBMITTING, pack
-from swarm.submitting import sender
-from swarm.worker_caps import worker_caps
+from swarm.submissions.client import Client, client_on, state_of
+from swarm.submissions.submission import SUBMITTING, pack
+from swarm.submissions.submitting import sender
 from tests.support.broker import broker
 from tests.support.endpoint import Body, ChatEndpoint, Reply
 from tests.support.runs import layers, player, role_of, task
@@ -146,6 +147,57 @@ async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(
     assert worked == {"coder"}, "by the attached agent"
     planned = next(one.source for one in seen if isinstance(one.event, PlanProposed))
     assert "/run-" in planned, "by this process"
+
+
+async def test_an_agent_brings_again_what_the_hub_lacks_of_what_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It brought a file to one hub, and named it to the next, to which the run had moved in between."""
+    forgotten = []
+    brought = Shelf.brought
+
+    def forgets_once(self: Shelf, who: str, under: str) -> frozenset[str]:
+        if not forgotten and brought(self, who, under):
+            forgotten.append(under)
+            self.ended(who, under)
+        return brought(self, who, under)
+
+    monkeypatch.setattr(Shelf, "brought", forgets_once)
+    async with (
+        ChatEndpoint(player(layers(1, 2))) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+        client_on(there.url, announce=print) as client,
+    ):
+        log = await ended(client, await submitted(client, tmp_path))
+    assert forgotten
+    assert isinstance(log[-1].event, GoalAccepted)
+
+
+async def test_a_run_of_this_process_outlives_a_broker_that_forgets_its_own_agents(tmp_path: Path) -> None:
+    """Its critic is one of them; by the time it is wanted, whose card is not said again counts as gone."""
+    held = asyncio.Event()
+    goes_on = asyncio.Event()
+
+    async def play(body: Body) -> Reply:
+        if role_of(body) == "coder":
+            held.set()
+            await goes_on.wait()
+        return player(layers(1, 1))(body)
+
+    async with ChatEndpoint(play) as endpoint, broker() as there:
+        scenario = Scenario.from_dict({"name": "here", "goal": "Make all the files."}, folder=tmp_path)
+        settings = settings_of(tmp_path / "home", endpoint)
+        ready = await prepare(scenario, settings)
+        begun = launch.start(ready, settings, out=tmp_path / "out", bus=there.url, announce=print)
+        async with running(begun) as run, asyncio.timeout(60):
+            await held.wait()
+            await there.restart()
+            await asyncio.sleep(9)
+            goes_on.set()
+            outcome = await asyncio.shield(run)
+    assert outcome.outcome == "accepted"
 
 
 async def ended(client: Client, run: str, within_s: float = 40) -> list[Envelope]:

@@ -9,26 +9,27 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from bus import topics
 from bus.cards import HubCard, card
 from bus.envelope import Envelope, Stamp
-from bus.errors import BusError, Conflict, Damaged, LogError, NotFound, StorageFailed
+from bus.errors import BusError, BusUnavailable, Conflict, Damaged, LogError, NotFound, StorageFailed
 from bus.event_log import Heartbeats, Owned, Owner, RunInfo
 from bus.events import Event, Fact, GoalSubmitted, RunMoved
 from bus.pubsub import Bus, Note, Received
 from bus.store import Store
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
-from swarm.file_rights import Rights
+from swarm.hubs.file_rights import Rights
+from swarm.hubs.switchboard import Switchboard
 from swarm.marks import Marker
 from swarm.orchestrator import Orchestrator
 from swarm.ownership import is_gone
 from swarm.roster import Roster
 from swarm.runtime import fold, new_id
-from swarm.switchboard import Switchboard
 from swarm.terms import Terms
 from swarm.version import VERSION
 
@@ -99,13 +100,19 @@ class Hub:
                 for event in (self.roster.started, self._board.started, *listening):
                     await event.wait()  # who sees the card may speak at once
                 self.present = True
-                await self.announce_card()
+                with suppress(BusUnavailable):  # the connection was lost at once: it is said as that is back
+                    await self.announce_card()
                 group.create_task(self._look(), name="takes over")
         finally:
             await self.bus.clear(topics.hub_card(self.name))
 
+    async def reconnected(self) -> None:
+        """Say again who is here, and take the agents as they are: none could be heard meanwhile."""
+        self.roster.again()
+        await self.announce_card()
+
     async def announce_card(self) -> None:
-        """Say that this hub is here: at the start, and after each reconnection."""
+        """Say that this hub is here."""
         if not self.present:
             return
         await self.bus.publish_note(

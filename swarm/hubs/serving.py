@@ -8,34 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus import topics
-from bus.cards import RoleCard
-from bus.envelope import Envelope, Stamp
+from bus.envelope import Envelope
 from bus.events import Fact
 from bus.file_cache import FileCache
 from bus.pubsub import Bus
-from bus.store import Store, open_store
+from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
-from swarm.clock import utc_now
-from swarm.core.plan import NOT_WORKERS
-from swarm.desk import Desk
 from swarm.errors import MissingPart
-from swarm.file_rights import Rights, unbacked
-from swarm.file_service import FileService
-from swarm.hub import Hub
-from swarm.hub_config import HubConfig
-from swarm.hub_parcels import HubParcels
+from swarm.hubs.desk import Desk
+from swarm.hubs.file_rights import Rights, unbacked
+from swarm.hubs.file_service import FileService
+from swarm.hubs.hub import Hub
+from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.hub_parcels import HubParcels
+from swarm.hubs.own_agents import own_agents
+from swarm.hubs.shelf import Shelf
 from swarm.ownership import this_process
-from swarm.parts import role_class
-from swarm.runtime import fewer_collections, new_id
+from swarm.runtime import fewer_collections
 from swarm.settings import Settings
-from swarm.shelf import Shelf
 from swarm.terms import Terms
-from swarm.worker import Worker
-from swarm.worker_caps import worker_caps
-from swarm.workshop import Craft, OwnWorkshop
 
-OWN_SLOTS = 64
-"""Requests to its own planner and critic that a hub works on at once."""
 SETTLES_S = 20.0
 """How long a hub that starts leaves calls for files open that it cannot judge yet: it takes its runs up meanwhile."""
 SESSION_S = 3600
@@ -59,6 +51,7 @@ def identity(home: Path, name: str | None = None) -> Identity:
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         found = Identity(name or f"hub-{secrets.token_hex(4)}", f"swarm-{secrets.token_hex(16)}")
         try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)  # with a log on a server nobody else makes it
             path.touch(mode=0o600)
             path.write_text(json.dumps({"name": found.name, "client_id": found.client_id}), encoding="utf-8")
         except OSError as error:
@@ -84,12 +77,13 @@ async def serve(
         hub: Hub
 
         async def connected() -> None:
-            await hub.announce_card()
+            await hub.reconnected()
 
         rights, mine = Rights(), Rights()
         payloads = FileCache(settings.home / "payloads")
         shelf = Shelf(store.files, rights, payloads, settles_s=SETTLES_S)
         clients = Shelf(store.files, mine, payloads, under="run")
+        parcels = HubParcels(who.name, shelf, clients)
         transport = MqttTransport(
             url,
             source=f"/swarm/hub/{who.name}",
@@ -99,7 +93,7 @@ async def serve(
             will_topic=topics.hub_card(who.name),
             announce=announce,
             on_connect=connected,
-            parcels=HubParcels(who.name, shelf, clients),
+            parcels=parcels,
         )
         bus = Bus(transport)
         own = f"{transport.user}/{who.name}"
@@ -128,53 +122,5 @@ async def serve(
                     group.create_task(desk.run(), name="desk")
                     group.create_task(service.run(), name="files")
                     if agents:
-                        group.create_task(
-                            _own_agents(own, bus, store, config, settings, terms, announce),
-                            name="own agents",
-                        )
-
-
-async def _own_agents(  # noqa: PLR0917 - all that its parts share
-    agent: str,
-    bus: Bus,
-    store: Store,
-    config: HubConfig,
-    settings: Settings,
-    terms: Terms,
-    announce: Callable[[str], None],
-) -> None:
-    """Be a planner and a critic for the hub's runs."""
-    crafts = {
-        name: Craft(role_class(name, None, settings.home), model=_model_of(name, config, settings))
-        for name in NOT_WORKERS
-    }
-    caps = {
-        name: worker_caps(craft.role.tools, network="public", folder=settings.home) for name, craft in crafts.items()
-    }
-    async with OwnWorkshop(
-        crafts, caps, settings, folder=settings.home, endpoints=config.endpoints, announce=announce
-    ) as workshop:
-        await workshop.prepare()
-        worker = Worker(
-            agent=agent,
-            roles=tuple(
-                RoleCard(name=name, handles=HANDLES[name], about=craft.role.about()) for name, craft in crafts.items()
-            ),
-            workshop=workshop,
-            bus=bus,
-            stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
-            files=lambda _: store.files,
-            work=settings.home / "work",
-            slots=OWN_SLOTS,
-            terms=terms,
-            nonce=new_id(),
-        )
-        await worker.run()
-
-
-HANDLES = {"planner": "PlanRequested", "critic": "ReviewRequested"}
-
-
-def _model_of(role: str, config: HubConfig, settings: Settings) -> str:
-    own = config.roles.get(role)
-    return (own.model if own else None) or config.model or settings.model or ""
+                        at_work = own_agents(url, who.name, parcels, store, config, settings, terms, announce)
+                        group.create_task(at_work, name="own agents")

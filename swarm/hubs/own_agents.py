@@ -1,0 +1,128 @@
+"""The planner and the critic that a hub brings itself: agents like any other, in its process, at its store.
+
+They have a connection of their own, so that they come and go as others do: the broker takes their card back when the
+process dies, and they say it again after a reconnection, whatever the broker forgot meanwhile. Hubs on one bus use one
+another's.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from bus import topics
+from bus.cards import RoleCard
+from bus.courier import Courier, route_of_agent
+from bus.courier_parcels import CourierParcels, lease_of
+from bus.envelope import Stamp
+from bus.event_log import Files
+from bus.pubsub import Bus
+from bus.store import Store
+from bus.transports.mqtt import MqttTransport
+from swarm.assignment import Assignment
+from swarm.attached.worker_caps import worker_caps
+from swarm.attached.workshop import Craft, OwnWorkshop
+from swarm.clock import utc_now
+from swarm.core.plan import NOT_WORKERS
+from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.hub_parcels import HubParcels
+from swarm.parts import role_class
+from swarm.runtime import new_id
+from swarm.settings import Settings
+from swarm.terms import Terms
+from swarm.worker import Worker
+
+SLOTS = 64
+"""Requests that they work on at once."""
+HANDLES = {"planner": "PlanRequested", "critic": "ReviewRequested"}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnParcels:
+    """Meets `bus.parcels.Parcels`: large payloads between us and our hub lie with it; others' come over the bus."""
+
+    here: HubParcels
+    elsewhere: CourierParcels
+
+    async def put(self, topic: str, payload: bytes) -> Mapping[str, JsonValue]:
+        """Keep a payload for our hub, or bring it to the hub of the topic. Raises what these do."""
+        kept = self.here if topics.parse(topic).hub == self.here.hub else self.elsewhere
+        return await kept.put(topic, payload)
+
+    async def get(self, topic: str, claim: Mapping[str, JsonValue]) -> bytes:
+        """Return what is claimed to us. Raises what `HubParcels.get` and `CourierParcels.get` do."""
+        kept = self.here if claim.get("hub") == self.here.hub else self.elsewhere
+        return await kept.get(topic, claim)
+
+
+async def own_agents(  # noqa: PLR0917 - all that its parts share
+    url: str,
+    hub: str,
+    parcels: HubParcels,
+    store: Store,
+    config: HubConfig,
+    settings: Settings,
+    terms: Terms,
+    announce: Callable[[str], None],
+) -> None:
+    """Be a planner and a critic until cancelled. `parcels`: the hub's. Raises `BusUnavailable`, `MissingPart`."""
+    crafts = {
+        name: Craft(role_class(name, None, settings.home), model=_model_of(name, config, settings))
+        for name in NOT_WORKERS
+    }
+    caps = {
+        name: worker_caps(craft.role.tools, network="public", folder=settings.home) for name, craft in crafts.items()
+    }
+    worker: Worker | None = None
+
+    async def connected() -> None:
+        if worker is not None:
+            await worker.reconnected()
+
+    own = OwnParcels(parcels, CourierParcels(lease_of))
+    agent = f"{MqttTransport(url).user}/{hub}"
+    transport = MqttTransport(
+        url,
+        source=f"/swarm/agent/{agent}",
+        parcels=own,
+        receive_maximum=SLOTS + 4,
+        will_topic=topics.agent_card(agent),
+        announce=lambda _: None,  # the hub's own connection says it
+        on_connect=connected,
+    )
+    bus = Bus(transport)
+    courier = own.elsewhere.courier = Courier(bus, route_of_agent(agent), store.files)
+
+    def files(assignment: Assignment) -> Files:
+        return store.files if assignment.hub == hub else courier.files(lambda: assignment.hub, assignment.lease)
+
+    async with (
+        OwnWorkshop(
+            crafts, caps, settings, folder=settings.home, endpoints=config.endpoints, announce=announce
+        ) as workshop,
+        transport,
+        asyncio.TaskGroup() as group,
+    ):
+        await workshop.prepare()
+        worker = Worker(
+            agent=agent,
+            roles=tuple(
+                RoleCard(name=name, handles=HANDLES[name], about=craft.role.about()) for name, craft in crafts.items()
+            ),
+            workshop=workshop,
+            bus=bus,
+            stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
+            files=files,
+            work=settings.home / "work",
+            slots=SLOTS,
+            terms=terms,
+            nonce=new_id(),
+        )
+        group.create_task(courier.run(), name=f"{agent} and its files")
+        group.create_task(worker.run(), name=agent)
+
+
+def _model_of(role: str, config: HubConfig, settings: Settings) -> str:
+    own = config.roles.get(role)
+    return (own.model if own else None) or config.model or settings.model or ""

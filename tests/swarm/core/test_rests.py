@@ -1,0 +1,68 @@
+"""An agent that loses leases gets no more for a while, longer each time, and not for ever."""
+
+from bus.events import AgentJoined, AgentLeft, AssignmentEnded, GoalSubmitted, TimePassed
+from bus.setup import Limits, Subtask
+from swarm.core.decide import next_deadline
+from swarm.core.state import MOST_LOST, REST_MS
+from tests.support.simulation import Simulation, setup_of
+
+
+def with_one_agent() -> Simulation:
+    plan = (Subtask(id="one", role="coder", instruction="do"),)
+    made = Simulation(setup_of(limits=Limits(), plan=plan), seed=1)
+    made.send(GoalSubmitted(setup=made.setup))
+    made.send(AgentJoined(agent="u/a", roles=("coder",), slots=1))
+    return made
+
+
+def lose(run: Simulation) -> None:
+    (lease,) = run.state.leases
+    run.send(AssignmentEnded(lease=lease, why="not heard of", kind="silent"))
+
+
+def test_who_lost_three_in_a_row_rests_and_is_then_given_another_try() -> None:
+    run = with_one_agent()
+    for _ in range(MOST_LOST - 1):
+        lose(run)
+        assert run.state.leases
+    for rest_ms in (REST_MS, 2 * REST_MS, 4 * REST_MS):
+        lose(run)
+        assert not run.state.leases
+        due = next_deadline(run.state)
+        assert due == run.elapsed_ms + rest_ms
+        run.send(AgentJoined(agent="u/a", roles=("coder",), slots=1))
+        assert not run.state.leases, "it cannot cut its rest short by saying its card again"
+        run.elapsed_ms = due
+        run.send(TimePassed())
+        assert run.state.leases
+
+
+def test_a_rest_is_over_for_one_that_leaves_and_comes_back() -> None:
+    run = with_one_agent()
+    for _ in range(MOST_LOST):
+        lose(run)
+    run.send(AgentLeft(agent="u/a", why="gone"))
+    run.send(AgentJoined(agent="u/a", roles=("coder",), slots=1))
+    assert run.state.leases
+
+
+def test_a_reply_shows_that_an_agent_is_well() -> None:
+    run = with_one_agent()
+    for _ in range(MOST_LOST - 1):
+        lose(run)
+    assert run.state.agents["u/a"].lost == MOST_LOST - 1
+    (lease,) = run.state.leases
+    run._reply(run.jobs[lease])
+    assert run.state.agents["u/a"].lost == 0
+
+
+def test_the_slow_one_gets_what_the_quick_one_that_is_leaving_takes_no_more() -> None:
+    plan = (Subtask(id="one", role="coder", instruction="do"),)
+    run = Simulation(setup_of(limits=Limits(), plan=plan), seed=1)
+    run.send(GoalSubmitted(setup=run.setup))
+    for agent, pace_ms in (("u/a", 1), ("u/b", 1_000_000)):
+        run.send(AgentJoined(agent=agent, roles=("coder",), slots=0))
+        run.state.agents[agent].pace_ms["coder"] = pace_ms
+    run.send(AgentJoined(agent="u/b", roles=("coder",), slots=1))
+    assert run.state.agents["u/b"].pace_ms == {"coder": 1_000_000}
+    assert [work.agent for work in run.state.leases.values()] == ["u/b"]
