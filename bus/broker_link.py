@@ -1,4 +1,4 @@
-"""One connection to an MQTT 5 broker, from its begin to its end. With `bus/broker_packets.py` the only one that knows the MQTT client.
+"""One connection to an MQTT 5 broker, from its begin to its end. Only this and `broker_packets.py` know the client.
 
 What `aiomqtt` leaves undone is done here, in part through private names of it and of `paho`, and nowhere else:
 acknowledging by hand, reasons in acknowledgements, properties of the connection, an end that is noticed at once, and

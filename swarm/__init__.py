@@ -16,18 +16,11 @@ core/           the rules: state, apply, admit, decide, plan, limits, tree, requ
 orchestrator.py edge of the core · intake.py what is recorded together · outgoing.py what is said next
                 · merging.py the bytes of files that two changed · lease_keeper.py leases that run out · terms.py when
                 · roster.py which agents are there · link.py how they are reached
-worker.py       edge of one agent · assignment.py one attempt in its hands · workshop.py what it works with
-                · attaching.py one that is brought to a bus · worker_caps.py what it lends
-hub.py          any number of runs · serving.py puts it together · switchboard.py what agents say, by run
-                · desk.py where clients ask · client.py who asks · submitting.py a run from its submitter's side
-file_service.py a hub's files over the bus · shelf.py what it gives and takes · uploads.py what is half there
-                · file_rights.py who may have what · hub_parcels.py payloads too large to travel
+worker.py       edge of one agent · assignment.py one attempt in its hands
+hubs/           any number of runs, over a bus · attached/ agents that are brought to it · submissions/ runs that are
+brokers/        what brokers are told, and what they do · findings.py of `swarm doctor`
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
-submission.py   a scenario on its way to a hub · submission_bounds.py how much of one · refusals.py what none may hold
-                · hub_config.py what a hub brings and allows · caps.py where a wish and a cap meet
-broker_config.py what a broker is told · quick_broker.py one for a try · bus_doctor.py what one does
-                · findings.py of `swarm doctor`
 testing.py      for authors of roles and tools · simulation/ a whole swarm in one process, under one seed
 errors.py       what can go wrong · version.py
 """

@@ -15,11 +15,11 @@ from bus.lookup import load
 from bus.pubsub import Bus
 from bus.store import Store
 from bus.transports import TRANSPORTS
-from swarm.file_rights import Rights, unbacked
-from swarm.file_service import FileService
-from swarm.hub_parcels import HubParcels
+from swarm.hubs.file_rights import Rights, unbacked
+from swarm.hubs.file_service import FileService
+from swarm.hubs.hub_parcels import HubParcels
+from swarm.hubs.shelf import Shelf
 from swarm.roster import Roster
-from swarm.shelf import Shelf
 from swarm.terms import IN_ONE_PROCESS, Terms
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from compose_spec import PyCompose
 from ruamel.yaml import YAML
 
 from bus.broker_address import BrokerAddress
-from swarm.broker_config import acl
+from swarm.brokers.broker_config import acl
 from swarm.cli import _parser
 from tests.support.command import ROOT, clean_env
 from tests.support.mqtt_client import PlainClient

@@ -17,7 +17,7 @@ from bus.envelope import Envelope
 from bus.events import AssignmentEnded, GoalAccepted, ResultSubmitted, SubtaskAssigned, ValueDrawn
 from bus.setup import RoleSetup, Subtask
 from bus.transport import Message
-from swarm.client import client_on
+from swarm.submissions.client import client_on
 from tests.support.broker import Broker, broker
 from tests.support.hubs import hub, log_of, submitted
 from tests.support.mqtt_client import PlainClient

@@ -32,11 +32,11 @@ from bus.pubsub import Bus
 from bus.transport import Message
 from bus.transports.mqtt import MqttTransport
 from bus.transports.simulated import SimulatedTransport
-from swarm.client import client_on
 from swarm.clock import utc_now
 from swarm.errors import UsageError
 from swarm.runtime import new_id
 from swarm.simulation.simulate import simulate
+from swarm.submissions.client import client_on
 from tests.support.broker import broker
 from tests.support.endpoint import Body, ChatEndpoint, Reply
 from tests.support.events import envelopes

@@ -40,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
-    from swarm.attaching import attach, bring, default_model  # noqa: PLC0415 - loads what runs agents
+    from swarm.attached.attaching import attach, bring, default_model  # noqa: PLC0415 - loads what runs agents
+    from swarm.attached.worker_caps import worker_caps  # noqa: PLC0415 - likewise
     from swarm.commands.serving import until_stopped  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.telemetry import set_up  # noqa: PLC0415 - likewise
     from swarm.views.terminal import note  # noqa: PLC0415 - likewise
-    from swarm.worker_caps import worker_caps  # noqa: PLC0415 - likewise
 
     folder = Path.cwd()
     settings = read_settings(os.environ, folder)

@@ -35,8 +35,8 @@ def _port(text: str) -> int:
 async def _serve(port: int) -> int:
     import sys  # noqa: PLC0415 - loads only where it is used
 
+    from swarm.brokers.quick_broker import quick_broker  # noqa: PLC0415 - likewise
     from swarm.errors import MissingPart  # noqa: PLC0415 - likewise
-    from swarm.quick_broker import quick_broker  # noqa: PLC0415 - likewise
     from swarm.views.terminal import note, say, shown  # noqa: PLC0415 - likewise
 
     async with quick_broker(port) as broker:

@@ -75,7 +75,7 @@ async def _doctor(part: str | None, bus: str | None, *, as_json: bool) -> int:
 async def _bus(url: str) -> "AsyncIterator[Finding]":
     import os  # noqa: PLC0415 - loads only where it is used
 
-    from swarm.bus_doctor import look_at_bus  # noqa: PLC0415 - likewise
+    from swarm.brokers.bus_doctor import look_at_bus  # noqa: PLC0415 - likewise
 
     async for finding in look_at_bus(url, os.environ):
         yield finding

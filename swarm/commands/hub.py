@@ -51,8 +51,8 @@ async def _run(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - likewise
 
     from swarm.commands.serving import until_stopped  # noqa: PLC0415 - loads what runs agents
-    from swarm.hub_config import HubConfig  # noqa: PLC0415 - likewise
-    from swarm.serving import serve  # noqa: PLC0415 - likewise
+    from swarm.hubs.hub_config import HubConfig  # noqa: PLC0415 - likewise
+    from swarm.hubs.serving import serve  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.telemetry import set_up  # noqa: PLC0415 - likewise
     from swarm.views.terminal import note  # noqa: PLC0415 - likewise
@@ -97,7 +97,7 @@ async def _run(args: argparse.Namespace) -> int:
 def _broker_config(folder: str) -> int:
     from pathlib import Path  # noqa: PLC0415 - loads only where it is used
 
-    from swarm.broker_config import broker_config, config_files  # noqa: PLC0415 - likewise
+    from swarm.brokers.broker_config import broker_config, config_files  # noqa: PLC0415 - likewise
     from swarm.errors import MissingPart, UsageError  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say  # noqa: PLC0415 - likewise
 

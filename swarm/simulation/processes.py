@@ -25,7 +25,7 @@ from bus.simulation.disk import DiskOfOne
 from bus.simulation.loop import process
 from bus.store import Store
 from bus.transports.simulated import SimulatedTransport
-from swarm.hub import Hub
+from swarm.hubs.hub import Hub
 from swarm.parts import load_tool, role_class
 from swarm.simulation.outside import SimulatedModel, counted
 from swarm.worker import Worker

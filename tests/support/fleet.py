@@ -40,7 +40,6 @@ from bus.events import (
 )
 from bus.store import Store, open_store
 from swarm import launch
-from swarm.client import client_on
 from swarm.core.apply import apply
 from swarm.core.marks import pack, unpack
 from swarm.core.state import RunState
@@ -48,8 +47,9 @@ from swarm.errors import MissingPart, UsageError
 from swarm.marks import maker
 from swarm.replay import replay
 from swarm.scenario.model import Scenario
-from swarm.submission import SUBMITTING
-from swarm.submission import pack as pack_submission
+from swarm.submissions.client import client_on
+from swarm.submissions.submission import SUBMITTING
+from swarm.submissions.submission import pack as pack_submission
 from tests.support.command import clean_env
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import results

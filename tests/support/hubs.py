@@ -8,15 +8,15 @@ from typing import Any
 
 from bus.envelope import Envelope
 from swarm import launch
-from swarm.attaching import attach, bring
-from swarm.client import Client
-from swarm.hub_config import HubConfig
+from swarm.attached.attaching import attach, bring
+from swarm.attached.worker_caps import worker_caps
+from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.serving import serve
 from swarm.scenario.model import Scenario
-from swarm.serving import serve
 from swarm.settings import Settings
-from swarm.submission import SUBMITTING, pack
-from swarm.submitting import sender
-from swarm.worker_caps import worker_caps
+from swarm.submissions.client import Client
+from swarm.submissions.submission import SUBMITTING, pack
+from swarm.submissions.submitting import sender
 
 NOBODY = "http://127.0.0.1:9/v1"
 """Where no model is: plans are the scenarios' own then, and what they accept is checked without one."""

@@ -19,7 +19,7 @@ import bus.events
 import bus.setup
 from agents.journal import KINDS
 from bus.events import EVENTS
-from swarm.broker_config import config_files
+from swarm.brokers.broker_config import config_files
 from tests.support.class_source import Field, class_nodes, doc_of, fields_of, methods_of, section_of
 from tests.support.wire_page import with_parts
 from tests.support.wire_schema import schema_text

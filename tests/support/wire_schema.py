@@ -19,18 +19,18 @@ import bus.cards
 import bus.events
 import bus.notes
 import bus.setup
-import swarm.submission
+import swarm.submissions.submission
 from agents.briefing import Briefing
 from bus import topics
 from bus.events import EVENTS, Effect, Fact, Request
 from bus.notes import ON, Attachments, Shape, kind_of
 from bus.wire import NOTE_VERSION
-from swarm.submission import Submission
+from swarm.submissions.submission import Submission
 from tests.support.class_source import class_nodes, fields_of
 
 Schema = dict[str, Any]
 
-MODULES = (bus.events, bus.setup, bus.notes, bus.cards, agents.briefing, swarm.submission)
+MODULES = (bus.events, bus.setup, bus.notes, bus.cards, agents.briefing, swarm.submissions.submission)
 TEXT = {"type": "string", "minLength": 1}
 ATTRIBUTES: Mapping[str, Schema] = {
     "specversion": {"const": "1.0"},

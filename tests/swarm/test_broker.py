@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from swarm import quick_broker
-from swarm.broker_config import MOST_BYTES
+from swarm.brokers import quick_broker
+from swarm.brokers.broker_config import MOST_BYTES
 from swarm.errors import MissingPart
 from tests.support.command import clean_env
 from tests.support.mqtt_client import PlainClient

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from bus import topics
-from swarm.broker_config import acl, broker_config, config_files, loopback_config
+from swarm.brokers.broker_config import acl, broker_config, config_files, loopback_config
 from tests.support.mqtt_client import NOT_AUTHORIZED, PlainClient, Refused
 from tests.support.shipped_broker import make_certificates, make_passwords, running
 

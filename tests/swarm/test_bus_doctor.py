@@ -7,8 +7,8 @@ import pytest
 
 from bus import topics
 from bus.errors import BadAddress
-from swarm.broker_config import acl, config_files, loopback_config
-from swarm.bus_doctor import _compared, look_at_bus
+from swarm.brokers.broker_config import acl, config_files, loopback_config
+from swarm.brokers.bus_doctor import _compared, look_at_bus
 from swarm.cli import main
 from tests.support.broker import broker
 from tests.support.mqtt_client import PlainClient

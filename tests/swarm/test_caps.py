@@ -8,7 +8,7 @@ from yarl import URL
 from agents.errors import ToolRefused
 from agents.web.addresses import Reach
 from bus.setup import Limits, Permissions
-from swarm.caps import NOTHING, capped_limits, capped_permissions, common_fetch
+from swarm.submissions.caps import NOTHING, capped_limits, capped_permissions, common_fetch
 
 HOSTS = ["x.org", "a.x.org", "b.a.x.org", "xx.org", "org", "1.2.3.4", "[2606::1]"]
 ENTRIES = st.builds(

@@ -28,22 +28,22 @@ from bus.events import (
 from bus.pubsub import Bus, Note
 from bus.transports.mqtt import MqttTransport
 from swarm import launch
-from swarm.attaching import attach, bring
-from swarm.client import Client, client_on, state_of
+from swarm.attached.attaching import attach, bring
+from swarm.attached.worker_caps import worker_caps
 from swarm.clock import utc_now
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.errors import UsageError
-from swarm.hub_config import HubConfig
+from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.serving import serve
+from swarm.hubs.shelf import Shelf
 from swarm.preparing import prepare
 from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
-from swarm.serving import serve
 from swarm.settings import Settings
-from swarm.shelf import Shelf
-from swarm.submission import SUBMITTING, pack
-from swarm.submitting import sender
-from swarm.worker_caps import worker_caps
+from swarm.submissions.client import Client, client_on, state_of
+from swarm.submissions.submission import SUBMITTING, pack
+from swarm.submissions.submitting import sender
 from tests.support.broker import broker
 from tests.support.endpoint import Body, ChatEndpoint, Reply
 from tests.support.runs import layers, player, role_of, task

@@ -4,7 +4,7 @@ import pytest
 
 from bus.setup import Endpoint, Permissions, Price
 from swarm.errors import ScenarioError
-from swarm.hub_config import SECTIONS, HubConfig, HubRole
+from swarm.hubs.hub_config import SECTIONS, HubConfig, HubRole
 from swarm.scenario.file import Section
 
 GOOD = """

@@ -35,13 +35,15 @@ async def growth(folder: Path, requests: int, warm: int) -> tuple[float, float]:
 
 
 @pytest.mark.services
+@pytest.mark.timeout(300)
 async def test_memory_stays_flat_over_3_000_requests(tmp_path: Path) -> None:
     hub, agent = await growth(tmp_path, 3_000, 2_000)
-    assert hub < 1_500, "bytes a request"
-    assert agent < 1_500
+    assert hub < 2_000, "bytes a request"
+    assert agent < 2_000
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(3_600)
 async def test_memory_stays_flat_over_50_000_requests(tmp_path: Path) -> None:
     hub, agent = await growth(tmp_path, 50_000, 5_000)
     print(f"\nbytes a request over 50,000: hub {hub:.0f}, agent {agent:.0f}")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from swarm.serving import identity
+from swarm.hubs.serving import identity
 
 
 def test_a_hub_is_the_same_after_a_restart(tmp_path: Path) -> None:

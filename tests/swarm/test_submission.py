@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from agents.briefing import Offer
 from bus.setup import Endpoint, FileRef, Limits, Permissions, Price, Setup
 from swarm.errors import ScenarioError, UsageError
-from swarm.hub_config import HubConfig, HubRole
+from swarm.hubs.hub_config import HubConfig, HubRole
 from swarm.scenario.model import RoleModel, Scenario
-from swarm.submission import SUBMITTING, Submission, pack, unpack
+from swarm.submissions.submission import SUBMITTING, Submission, pack, unpack
 from tests.support.events import JSON, TEXTS
 
 GOOD = """

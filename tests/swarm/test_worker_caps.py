@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from agents.briefing import Briefing
 from bus import lookup
 from bus.setup import Permissions, RoleSetup
-from swarm.caps import NOTHING
+from swarm.attached.worker_caps import WorkerCaps, capped, refusal, worker_caps
 from swarm.errors import UsageError
 from swarm.scenario.rules import BUILT_IN_TOOLS
-from swarm.worker_caps import WorkerCaps, capped, refusal, worker_caps
+from swarm.submissions.caps import NOTHING
 from tests.support.events import TEXTS
 
 TOOLS = """

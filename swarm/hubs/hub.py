@@ -23,13 +23,13 @@ from bus.pubsub import Bus, Note, Received
 from bus.store import Store
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
-from swarm.file_rights import Rights
+from swarm.hubs.file_rights import Rights
+from swarm.hubs.switchboard import Switchboard
 from swarm.marks import Marker
 from swarm.orchestrator import Orchestrator
 from swarm.ownership import is_gone
 from swarm.roster import Roster
 from swarm.runtime import fold, new_id
-from swarm.switchboard import Switchboard
 from swarm.terms import Terms
 from swarm.version import VERSION
 

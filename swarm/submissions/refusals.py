@@ -11,12 +11,12 @@ from functools import partial
 from pydantic import JsonValue
 
 from bus.setup import Permissions
-from swarm.caps import common_hosts
 from swarm.errors import quote
 from swarm.scenario import own_code
 from swarm.scenario.draft import Draft
 from swarm.scenario.rules import names_a_file, prompt_file
 from swarm.scenario.yaml_source import FieldPath
+from swarm.submissions.caps import common_hosts
 
 _HARMLESS_TOOL = "read_file"
 _HARMLESS_MODEL = "openai:none"

@@ -12,11 +12,11 @@ from bus import topics
 from bus.setup import FileRef
 from swarm import workspace
 from swarm.errors import Fault, cut, quote
-from swarm.refusals import model_fault, path_fault
 from swarm.scenario.yaml_source import MOST_BYTES as MOST_OF_A_SCENARIO
+from swarm.submissions.refusals import model_fault, path_fault
 
 if TYPE_CHECKING:
-    from swarm.submission import Submission
+    from swarm.submissions.submission import Submission
 
 MOST_BYTES = 6 * 1_048_576
 """Of a whole submission as JSON: a scenario, its texts, and ten thousand names of files with their hashes."""

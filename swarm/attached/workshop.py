@@ -20,11 +20,11 @@ from agents.sandboxes import SANDBOXES
 from bus import lookup
 from bus.errors import BusError
 from bus.setup import Endpoint, RoleSetup
+from swarm.attached.worker_caps import WorkerCaps, capped, refusal
 from swarm.errors import MissingPart, SwarmError
 from swarm.model_choice import open_model, place_of
 from swarm.parts import load_tool
 from swarm.settings import Settings
-from swarm.worker_caps import WorkerCaps, capped, refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from bus.transports.mqtt import MqttTransport
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.errors import Fault, FaultKind, MissingPart, ScenarioError, UsageError
-from swarm.submission import Submission
+from swarm.submissions.submission import Submission
 
 ANSWER_S = 10.0
 """How long a hub may take to answer."""

@@ -1,8 +1,8 @@
 """A scenario on its way to a hub: packed where it lies, unpacked where it is run.
 
 A submission is not trusted. It carries texts, files by their hash, and names of roles, tools and models; what acts is
-the hub's own (`swarm/hub_config.py`). What it may not hold is refused in `swarm/refusals.py`, the rest is checked by
-the same code as a file; nothing of it is looked for on the hub's disk.
+the hub's own (`swarm/hubs/hub_config.py`). What it may not hold is refused in `swarm/submissions/refusals.py`, the
+rest is checked by the same code as a file; nothing of it is looked for on the hub's disk.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from pydantic_core import PydanticSerializationError, to_json
 from agents.briefing import Offer
 from bus.setup import FileRef, Limits, Value
 from swarm import workspace
-from swarm.caps import capped_limits, capped_permissions
 from swarm.errors import Fault, ScenarioError, UsageError, cut
-from swarm.hub_config import HubConfig, HubRole
-from swarm.refusals import refusing
+from swarm.hubs.hub_config import HubConfig, HubRole
 from swarm.scenario.model import Scenario, ScenarioRole
 from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, TOOL_NAME, is_slug
 from swarm.scenario.surroundings import Surroundings, text_name
-from swarm.submission_bounds import MOST_BYTES, faults_of
+from swarm.submissions.caps import capped_limits, capped_permissions
+from swarm.submissions.refusals import refusing
+from swarm.submissions.submission_bounds import MOST_BYTES, faults_of
 
 SUBMITTING = Surroundings(waits=True, elsewhere=True, refuse=refusing(None))
 """What a scenario is checked against where it is submitted: `Scenario.load(file, around=SUBMITTING)`."""

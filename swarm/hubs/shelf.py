@@ -1,8 +1,8 @@
 """What a hub gives and takes of its files, for whoever asks on a topic that proves who it is.
 
 The same for agents (under their leases) and clients (under their runs): which of the two is said by `under` and
-`access`. It answers a note with a note and sends nothing itself: `swarm/file_service.py` does, for agents; a hub that
-hears clients hands their notes in itself, those of its own runs.
+`access`. It answers a note with a note and sends nothing itself: `swarm/hubs/file_service.py` does, for agents; a hub
+that hears clients hands their notes in itself, those of its own runs.
 
 What is here already need not be brought again, but only where whoever asks may read it anyway: else who knows a file's
 hash could have it by saying it had brought it.
@@ -20,8 +20,8 @@ from bus.errors import BadEnvelope, BusError, NotFound
 from bus.event_log import Files
 from bus.file_notes import CHUNK_BYTES, Answer, Call, Chunk, Get, Put, Refused, Stored, Under, note_of, read_call
 from bus.pubsub import Note
-from swarm.file_rights import Access, Claims, run_watchers
-from swarm.uploads import Key, Uploads, Whole
+from swarm.hubs.file_rights import Access, Claims, run_watchers
+from swarm.hubs.uploads import Key, Uploads, Whole
 
 log = logging.getLogger("swarm.hub")
 

@@ -7,8 +7,8 @@ from pydantic import JsonValue
 
 from bus import topics
 from bus.errors import NotFound
-from swarm.file_rights import run_watchers
-from swarm.shelf import Shelf
+from swarm.hubs.file_rights import run_watchers
+from swarm.hubs.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True)

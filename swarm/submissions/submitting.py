@@ -8,10 +8,10 @@ from pathlib import Path
 
 from bus.file_store import MemoryFileStore
 from swarm import handover
-from swarm.client import Client
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.outcome import outcome_of
+from swarm.submissions.client import Client
 from swarm.views.progress import view_for
 from swarm.views.terminal import note
 

@@ -14,18 +14,18 @@ from bus.file_cache import FileCache
 from bus.pubsub import Bus
 from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
-from swarm.desk import Desk
 from swarm.errors import MissingPart
-from swarm.file_rights import Rights, unbacked
-from swarm.file_service import FileService
-from swarm.hub import Hub
-from swarm.hub_config import HubConfig
-from swarm.hub_parcels import HubParcels
-from swarm.own_agents import own_agents
+from swarm.hubs.desk import Desk
+from swarm.hubs.file_rights import Rights, unbacked
+from swarm.hubs.file_service import FileService
+from swarm.hubs.hub import Hub
+from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.hub_parcels import HubParcels
+from swarm.hubs.own_agents import own_agents
+from swarm.hubs.shelf import Shelf
 from swarm.ownership import this_process
 from swarm.runtime import fewer_collections
 from swarm.settings import Settings
-from swarm.shelf import Shelf
 from swarm.terms import Terms
 
 SETTLES_S = 20.0

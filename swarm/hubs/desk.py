@@ -26,15 +26,15 @@ from bus.pubsub import Note, Received
 from bus.setup import Limits
 from swarm.core.doubts import doubts
 from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
-from swarm.file_rights import Rights
-from swarm.hub import Hub
-from swarm.hub_config import HubConfig
+from swarm.hubs.file_rights import Rights
+from swarm.hubs.hub import Hub
+from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.shelf import Shelf
 from swarm.preparing import prepare_for_agents
 from swarm.runtime import fold
 from swarm.scenario.trust import role_hashes
 from swarm.settings import Settings
-from swarm.shelf import Shelf
-from swarm.submission import Submission, unpack
+from swarm.submissions.submission import Submission, unpack
 from swarm.version import VERSION
 
 PAGE_BYTES = 48 * 1024

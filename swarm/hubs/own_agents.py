@@ -21,17 +21,17 @@ from bus.pubsub import Bus
 from bus.store import Store
 from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
+from swarm.attached.worker_caps import worker_caps
+from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.clock import utc_now
 from swarm.core.plan import NOT_WORKERS
-from swarm.hub_config import HubConfig
-from swarm.hub_parcels import HubParcels
+from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.hub_parcels import HubParcels
 from swarm.parts import role_class
 from swarm.runtime import new_id
 from swarm.settings import Settings
 from swarm.terms import Terms
 from swarm.worker import Worker
-from swarm.worker_caps import worker_caps
-from swarm.workshop import Craft, OwnWorkshop
 
 SLOTS = 64
 """Requests that they work on at once."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from swarm.broker_config import loopback_config
+from swarm.brokers.broker_config import loopback_config
 from swarm.errors import MissingPart
 
 START_S = 10.0

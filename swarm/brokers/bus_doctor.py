@@ -2,7 +2,7 @@
 
 All that is said to it is either on topics of an agent and a hub that nobody is called like, or cleared again: hubs
 and agents at work are not disturbed. It cannot see what the broker does with what others say; that is the access list's
-(`swarm/broker_config.py`).
+(`swarm/brokers/broker_config.py`).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from bus.broker_link import Arrived, BrokerLink, LinkOptions
 from bus.errors import BadEnvelope, BusError, BusUnavailable, NotAllowed
 from bus.topics import check_name
 from bus.transport import Message
-from swarm.broker_config import MOST_BYTES
+from swarm.brokers.broker_config import MOST_BYTES
 from swarm.findings import Finding
 
 ECHOES = 20

@@ -11,10 +11,10 @@ from pathlib import Path
 from agents.briefing import Briefing
 from agents.tools import TOOLS
 from bus.setup import Permissions
-from swarm.caps import NOTHING, Fetch, capped_permissions, is_host
 from swarm.errors import UsageError, cut, listed, nearest, quote
 from swarm.scenario import own_code
 from swarm.scenario.rules import TOOL_NAME, names_a_file
+from swarm.submissions.caps import NOTHING, Fetch, capped_permissions, is_host
 
 _NETWORK_TOOLS = frozenset({"fetch_page"})
 """Tools of ours that are of no use without the network."""

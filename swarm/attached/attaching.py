@@ -24,6 +24,8 @@ from bus.file_cache import FileCache
 from bus.pubsub import Bus
 from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
+from swarm.attached.worker_caps import WorkerCaps
+from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.clock import utc_now
 from swarm.errors import UsageError
 from swarm.model_choice import find
@@ -33,8 +35,6 @@ from swarm.scenario import own_code
 from swarm.settings import Settings
 from swarm.terms import Terms
 from swarm.worker import REPLIES, Worker
-from swarm.worker_caps import WorkerCaps
-from swarm.workshop import Craft, OwnWorkshop
 
 
 @dataclass(frozen=True, slots=True)
