@@ -25,6 +25,8 @@ from bus.references import files_of
 
 GRACE_S = 60.0
 """How long after its deadline an assignment is kept that no hub has a word on."""
+FRESH_S = 5.0
+"""A confirmation that took longer is asked for anew. No lease is lost sooner than that, however its agent vanished."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,9 @@ class Assignment:
     """Whether its reply is on the way: it needs no slot any more."""
     waiting: dict[tuple[tuple[int, ...], int], tuple[asyncio.Future[int], Envelope]] = field(default_factory=dict)
     """(path, try) of each intent that is not confirmed, with what was sent."""
+    _fresh: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Number of each message that waits to be confirmed -> until when its confirmation is fresh, and how long that is.
+    """
     heard_of: bool = False
     """Whether anything was said of it, which tells that it is accepted."""
     _sent: int = 0
@@ -109,6 +114,7 @@ class Assignment:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         envelope = self._next(event)
         self.waiting[event.path, getattr(event, "number", 0)] = future, envelope
+        self._fresh[envelope.sequence] = asyncio.get_running_loop().time() + FRESH_S, FRESH_S
         await self._publish(envelope)
         return await future
 
@@ -132,11 +138,25 @@ class Assignment:
         except BusUnavailable:
             return  # the lease runs out, or the word is said again
 
-    def confirmed(self, path: tuple[int, ...], number: int, max_tokens: int) -> None:
-        """Take the orchestrator's word that an intent is recorded, and granted."""
-        future, _ = self.waiting.pop((path, number), (None, None))
-        if future is not None and not future.done():
+    def confirmed(self, path: tuple[int, ...], number: int, max_tokens: int) -> Envelope | None:
+        """Take the orchestrator's word that an intent is recorded, and granted.
+
+        Return what is to be asked again instead, where the word took so long that the lease may be another's by now: it
+        may have waited here for this process to go on, and what it allows may have been done and paid for since.
+        """
+        found = self.waiting.get((path, number))
+        if found is None:
+            return None
+        future, envelope = found
+        now = asyncio.get_running_loop().time()
+        until, span_s = self._fresh[envelope.sequence]
+        if self.keeps and now > until:
+            self._fresh[envelope.sequence] = now + 2 * span_s, 2 * span_s  # a way that is slow is not asked for ever
+            return envelope
+        del self.waiting[path, number], self._fresh[envelope.sequence]
+        if not future.done():
             future.set_result(max_tokens)
+        return None
 
     def recorded(self, through: int) -> None:
         """Take the orchestrator's word that all up to a number is recorded."""
@@ -163,7 +183,11 @@ class Assignment:
         if not self.ended:
             await self.note("progress")
         for _, envelope in sorted({**asked, **self._outbox}.items()):
-            await self._publish(envelope)
+            await self.say(envelope)
+
+    async def say(self, envelope: Envelope) -> None:
+        """Send once more what is not recorded, or not confirmed."""
+        await self._publish(envelope)
 
     def _next(self, event: Fact) -> Envelope:
         self._sent += 1

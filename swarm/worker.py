@@ -270,7 +270,9 @@ class Worker:
         match note.kind:
             case "confirmed":
                 path = tuple(int(one) for one in fields["path"])
-                held.confirmed(path, int(fields["number"]), int(fields.get("max_tokens", 0)))
+                stale = held.confirmed(path, int(fields["number"]), int(fields.get("max_tokens", 0)))
+                if stale is not None:
+                    group.create_task(held.say(stale), name=f"{self.agent} asks again")
             case "recorded":
                 held.recorded(int(fields["through"]))
                 if fields.get("over"):
