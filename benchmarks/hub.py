@@ -4,6 +4,7 @@ The echo keeps nothing, so at one in flight the disk alone may take longer than 
 to do as well. Hub and agent are in one process, as the two sides of the echo are, and mosquitto beside it.
 """
 
+import asyncio
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +16,7 @@ from benchmarks.swarms import ROOM, TEXT, Results, a_hub, an_agent, child, goal,
 from tests.support.broker import broker
 
 TRIPS = mqtt.TRIPS
+MESSAGES = 3
 
 
 async def through_hub(in_flight: int, runs: int = 1) -> float:
@@ -29,8 +31,8 @@ async def through_hub(in_flight: int, runs: int = 1) -> float:
         ):
             await there(hub, 1)
             size = TRIPS + 2 * warm if runs == 1 else 2 * TRIPS  # those that begin first go on while others begin
-            for number in range(runs):
-                await hub.begin(f"run-{number}", goal(-(-size // runs), in_flight // runs))
+            each = goal(-(-size // runs), in_flight // runs)
+            await asyncio.gather(*(hub.begin(f"run-{number}", each) for number in range(runs)))
             await results.until(warm)
             begun, before = perf_counter(), results.count
             await results.until(before + TRIPS)
@@ -56,7 +58,10 @@ async def bare_and_kept(in_flight: int) -> float:
 
 
 async def cpu() -> float:
-    """Return the CPU time of a hub in a process of its own for a request and its reply, 64 in flight, in us."""
+    """Return the CPU time of a hub in a process of its own for a message, 64 in flight, in us.
+
+    For a request there are three that are acknowledged: it, its reply, and the word that this is recorded.
+    """
     with tempfile.TemporaryDirectory() as folder:
         async with (
             broker(extra=ROOM) as running,
@@ -67,7 +72,7 @@ async def cpu() -> float:
             await hub.do(f"begin run {2 * TRIPS + 300} 64")
             before = await hub.do("results 200")
             after = await hub.do(f"results {200 + TRIPS}")
-            return (after["cpu_s"] - before["cpu_s"]) / (after["results"] - before["results"]) * 1e6
+            return (after["cpu_s"] - before["cpu_s"]) / (after["results"] - before["results"]) / MESSAGES * 1e6
 
 
 BENCHMARKS = (
@@ -92,5 +97,5 @@ BENCHMARKS = (
         0.40,
         TRIPS,
     ),
-    Absolute("CPU of the hub for a request and its reply, 64 in flight", cpu, "us", 1_000),
+    Absolute("CPU of the hub a message, 64 in flight", cpu, "us", 500),
 )
