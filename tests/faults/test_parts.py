@@ -155,29 +155,6 @@ async def test_a_worker_that_was_halted_beyond_its_lease_changes_nothing_when_it
         assert halted.process.poll() is None, "it is there, for the next run"
 
 
-async def test_a_word_that_waited_for_a_halted_worker_lets_it_pay_for_nothing_again(tmp_path: Path) -> None:
-    """It may ask its model, says a word that it reads only after another has asked, and was answered, in its place."""
-    async with (
-        fleet_on(tmp_path, player(layers(1, 1))) as (fleet, there),
-        MqttProxy(there.port, keeps_back=lambda topic: topic.endswith(b"/control")) as road,
-    ):
-        await asyncio.gather(fleet.hub("north"), fleet.worker("one", bus=road.url))
-        run = await fleet.submit()
-        await run.until(lambda: any(one.subject == "t0-0" and isinstance(one.event, ModelAsked) for one in run.log))
-        async with asyncio.timeout(5):
-            while not road.met["kept back"]:
-                await asyncio.sleep(0.01)
-        halted = fleet.parts["one"]
-        halted.stop()
-        road.let_go()
-        await fleet.worker("two")
-        await run.until(lambda: holder(run, "t0-0") == "two", 45)
-        await fleet.ends(run)
-        halted.cont()
-        await asyncio.sleep(3)
-        await fleet.holds(run, ["t0-0.txt"])
-
-
 async def test_a_worker_that_was_halted_for_a_moment_keeps_what_it_holds(tmp_path: Path) -> None:
     play = Held(second_step("t0-0"))
     async with fleet_on(tmp_path, play) as (fleet, _):

@@ -13,7 +13,6 @@ import random
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -37,15 +36,12 @@ class MqttProxy:
     plain: bool = False
     """Whether it carries something else than MQTT, as it is."""
     port: int = 0
-    keeps_back: Callable[[bytes], bool] = lambda _: False
-    """Tells of which topics messages wait until `let_go`."""
     met: Counter[str] = field(default_factory=Counter)
     """What was done to messages and connections, and how often."""
     _open: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _connections: set["asyncio.Task[None]"] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
-    _ways: "set[_Way]" = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -87,12 +83,6 @@ class MqttProxy:
                 endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
-    def let_go(self) -> None:
-        """Let through what was kept back, and keep nothing back any more."""
-        self.keeps_back = lambda _: False
-        for way in tuple(self._ways):
-            way.release_all()
-
     # Connections
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -111,7 +101,6 @@ class MqttProxy:
             self._writers.add(far_writer)
             there, back = _Way(self, far_writer), _Way(self, writer)
             there.back, back.back = back, there
-            self._ways |= {there, back}
             ways = [asyncio.create_task(there.pump(reader)), asyncio.create_task(back.pump(far_reader))]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +108,6 @@ class MqttProxy:
                 for way in ways:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
-                self._ways -= {there, back}
                 self._writers.discard(far_writer)
                 far_writer.close()
         finally:
@@ -171,9 +159,6 @@ class _Way:
         topic, number = topic_and_id(packet)
         if topic in self.held:
             self.held[topic].append(packet)
-        elif road.keeps_back(topic):
-            road.met["kept back"] += 1
-            self.held[topic] = [packet]
         elif topic and road.late and road.chance.random() < road.late:
             road.met["late"] += 1
             self.held[topic] = [packet]
@@ -185,12 +170,8 @@ class _Way:
                 self.back.twice[number] = 2
                 self.writer.write(bytes([packet[0] | DUP]) + packet[1:])
 
-    def release_all(self) -> None:
-        for topic in tuple(self.held):
-            self._release(topic)
-
     def _release(self, topic: bytes) -> None:
-        for packet in self.held.pop(topic, ()):
+        for packet in self.held.pop(topic):
             if not self.writer.is_closing():
                 self.writer.write(packet)
 

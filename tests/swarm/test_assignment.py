@@ -1,0 +1,61 @@
+"""One attempt in a worker's hands: which words of a hub it acts upon."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bus import topics
+from bus.envelope import Envelope, Stamp
+from bus.events import ModelAsked, SubtaskAssigned
+from bus.pubsub import Bus
+from bus.setup import Subtask
+from bus.transports.memory import MemoryTransport
+from swarm.assignment import FRESH_S, Assignment
+from swarm.clock import utc_now
+from swarm.runtime import new_id
+
+ASKED = ModelAsked(
+    attempt=1, path=(0,), number=1, digest="d", model="test:model", messages=(), input_bound=1, max_tokens=9
+)
+
+
+@asynccontextmanager
+async def asking() -> AsyncIterator[tuple[Assignment, "asyncio.Task[int]"]]:
+    """Give an assignment that has asked whether it may call its model."""
+    request = SubtaskAssigned(
+        subtask=Subtask(id="a", role="coder", instruction="do it"), attempt=1, agent="one/1", deadline_ms=1000
+    )
+    envelope = Envelope("lease", "/swarm/hub/north", request, "run", "", "a", None, 5, 0)
+    attachments = {"reply_to": topics.hub_reply("north", "one/1", "run"), "remaining_ms": 60_000, "epoch": 1}
+    async with MemoryTransport() as transport:
+        stamp = Stamp("/swarm/agent/one/1", new_id, utc_now)
+        assignment = Assignment.of(envelope, attachments, Bus(transport), stamp, keeps=True)
+        asked = asyncio.create_task(assignment.ask(ASKED))
+        while not assignment.waiting:
+            await asyncio.sleep(0)
+        yield assignment, asked
+        asked.cancel()
+
+
+async def test_a_confirmation_is_acted_upon() -> None:
+    async with asking() as (assignment, asked):
+        assert assignment.confirmed((0,), 1, 7) is None
+        assert await asked == 7
+
+
+async def test_a_confirmation_that_waited_for_us_is_asked_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """We were halted with it unread: by now another may hold the lease, and have made the call."""
+    loop = asyncio.get_running_loop()
+    async with asking() as (assignment, asked):
+        clock = loop.time
+        with monkeypatch.context() as later:
+            later.setattr(loop, "time", lambda: clock() + FRESH_S + 1)
+            again = assignment.confirmed((0,), 1, 7)
+            assert again is not None
+            assert again.event == ASKED
+            assert not asked.done()
+            assert assignment.confirmed((0,), 1, 7) is None, "the answer to what was asked anew"
+            assert assignment.confirmed((0,), 1, 7) is None, "a word that comes twice"
+        assert await asked == 7
