@@ -10,7 +10,7 @@ and one validator for each event class that makes envelope and event from the by
 
 import dataclasses
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 
 import orjson
@@ -142,7 +142,8 @@ def _any_line() -> SchemaValidator:
     for name, kind in EVENTS.items():
         schema = kind.__pydantic_core_schema__
         if schema["type"] == "definitions":  # all share them: the union may hold each once
-            definitions |= {each["ref"]: each for each in schema["definitions"]}
+            shared: Sequence[Mapping[str, Any]] = schema["definitions"]
+            definitions |= {each["ref"]: cast("CoreSchema", each) for each in shared}
             schema = schema["schema"]
         choices[f"swarm.{name}.v{kind.version}"] = _schema(name, schema)
     lines = core_schema.tagged_union_schema(choices, discriminator="type")

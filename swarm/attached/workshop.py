@@ -42,7 +42,7 @@ class _NoModel:
 
     health = EndpointHealth()
 
-    async def ask(self, _: ModelRequest) -> ModelReply:
+    async def ask(self, request: ModelRequest) -> ModelReply:  # noqa: ARG002 - `Model` has it
         """Raise `TryFailed`: nothing was sent."""
         raise TryFailed(
             "unavailable",
