@@ -166,6 +166,9 @@ class Courier:
                         download.again()
                     case Chunk() as chunk:
                         transfer.went_on(download.take(chunk))
+                    case RefusedNote() if not transfer.is_of(hub):
+                        self.dropped["refused by a hub that the run has left"] += 1
+                        download.again()
                     case RefusedNote(why=why):
                         raise NotFound(f"the hub does not give the file {sha256}: {why}")
                     case _:
@@ -188,6 +191,9 @@ class Courier:
                         transfer.went_on(upload.take(offset))
                     case Stored():
                         return
+                    case RefusedNote() if not transfer.is_of(hub):
+                        self.dropped["refused by a hub that the run has left"] += 1
+                        upload.again()
                     case RefusedNote(why=why):
                         raise Refused(f"the hub does not take the file {sha256} of {len(data):,} bytes: {why}")
                     case _:
@@ -257,6 +263,8 @@ class _Transfer:
         self._under = under
         self._failed = failed
         self._why = "no hub answered"
+        self._asked: set[str] = set()
+        """Hubs that were asked."""
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self._wait_s = courier.patience.first_s
@@ -265,12 +273,20 @@ class _Transfer:
         """Send a call; where the bus is away it counts as one that nobody answered."""
         try:
             route, asked = self._courier.route, hub()
+            self._asked.add(asked)
             note = note_of(call, route.under)
             if route.names_hub and asked:
                 note = Note(note.kind, {**note.fields, "hub": asked})
             await self._courier.bus.publish_note(route.calls(asked), note)
         except BusUnavailable as error:
             self._why = str(error)
+
+    def is_of(self, hub: Callable[[], str]) -> bool:
+        """Tell whether an answer can only be of the hub that the run is with now.
+
+        Where it has moved meanwhile, the one that was asked first may answer late that it has no such lease, as it has.
+        """
+        return self._asked == {hub()}
 
     async def answer(self) -> Answer | None:
         """Return the next answer, or None after a wait. Raises `BusUnavailable` once that has been too long."""

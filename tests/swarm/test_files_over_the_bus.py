@@ -236,6 +236,21 @@ async def test_what_a_run_that_moves_had_begun_goes_on_at_the_next_hub() -> None
         task.cancel()
 
 
+async def test_a_hub_that_the_run_has_left_refuses_nothing() -> None:
+    """It was halted, and reads what it was asked only now that it has no such lease any more."""
+    async with place() as at:
+        at.rights.give(AGENT, LEASE, ())
+        where = ["left"]
+        files = (await at.courier()).files(lambda: where[0], LEASE)
+        async with at.bus.subscribe(topics.hub_files("left", AGENT), kinds=Note) as inbox:
+            bringing = asyncio.create_task(files.put(b"mine"))
+            await inbox.get()
+        where[0] = HUB
+        said = {"lease": LEASE, "sha256": sha(b"mine"), "why": "you hold no such lease"}
+        await at.bus.publish_note(topics.agent_files(AGENT), Note("refused", said))
+        assert await bringing == sha(b"mine")
+
+
 async def test_files_by_hundreds_at_once_are_all_brought() -> None:
     async with place() as at:
         at.rights.give(AGENT, LEASE, ())
