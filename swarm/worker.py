@@ -3,60 +3,37 @@
 import asyncio
 import logging
 import socket
-import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from agents.briefing import Briefing
-from agents.context import Context, Means
+from agents.context import Means
 from agents.effects import Effects, Parted, reply_of
-from agents.errors import (
-    AnswerUnusable,
-    CheckBroken,
-    Diverged,
-    ModelFailed,
-    ModelUnavailable,
-    RunMustPause,
-    SandboxUnavailable,
-    StuckRepeating,
-    ToolFailed,
-)
 from agents.files.attempt_folder import AttemptFolder
 from agents.role import Role
 from bus import topics
 from bus.cards import AgentCard, RoleCard, card
-from bus.envelope import Envelope, Stamp
-from bus.errors import BusError, BusUnavailable, Damaged, LogError, Refused, StorageFailed
+from bus.envelope import Stamp
+from bus.errors import BusError, BusUnavailable, LogError
 from bus.event_log import Files
 from bus.events import (
-    AssignmentEnded,
     Effect,
     Fact,
     JournalCut,
-    PlanProposed,
     PlanRequested,
-    ResultSubmitted,
-    ReviewGiven,
     ReviewRequested,
     SubtaskAssigned,
-    WorkFailed,
 )
 from bus.pubsub import Bus, Note, Received
 from bus.setup import RoleSetup
 from swarm.assignment import Assignment
+from swarm.attempt import answer, context_of, ending, without_parts
 from swarm.terms import IN_ONE_PROCESS, Terms
 
-REPLIES: dict[type[Fact], type[Fact]] = {
-    SubtaskAssigned: ResultSubmitted,
-    PlanRequested: PlanProposed,
-    ReviewRequested: ReviewGiven,
-}
-LONGEST_TEXT = 65_536
-"""Characters of a result's text; longer ones belong into a file."""
 REMEMBERED = 4096
 """Leases that are over, kept so that a request that comes twice is not taken twice; and runs, by their epoch."""
 
@@ -407,103 +384,3 @@ class Worker:
             return ending(error, envelope.id, effects.count, alone=self.terms is not None)
         finally:
             await folder.remove()
-
-
-def without_parts(journal: Sequence[Envelope], records: int) -> tuple[Envelope, ...]:
-    """Return the first records of a journal, without those effects of which the rest is not among them."""
-    parted = {cast("Effect", one.event).path for one in journal[records:]}
-    return tuple(one for one in journal[:records] if cast("Effect", one.event).path not in parted)
-
-
-def context_of(
-    envelope: Envelope,
-    briefing: Briefing,
-    role: str,
-    means: Means,
-    *,
-    effects: Effects,
-    folder: AttemptFolder,
-    deadline_s: float = 600.0,
-) -> Context:
-    """Return what a role is given for the attempt that a request event begins."""
-    request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
-    return Context(
-        role=role,
-        request=envelope.subject or "",
-        attempt=request.attempt,
-        feedback=getattr(request, "feedback", ()),
-        briefing=briefing,
-        means=means,
-        effects=effects,
-        folder=folder,
-        instruction=request.subtask.instruction if isinstance(request, SubtaskAssigned) else "",
-        deadline_s=deadline_s,
-    )
-
-
-async def answer(role: Role[Any, Any], request: Fact, context: Context) -> Any:  # noqa: ANN401 - checked here
-    """Return a role's reply with its files. Raises `ToolFailed` for one that is none; what the role raises passes."""
-    reply = await role.handle(request, context)
-    wanted = REPLIES[type(request)]
-    if not isinstance(reply, wanted):
-        raise ToolFailed(f"role {context.role!r} answered {type(reply).__name__} where {wanted.__name__} is wanted")
-    if isinstance(reply, ResultSubmitted):
-        if len(reply.text) > LONGEST_TEXT:
-            raise ToolFailed(f"the result's text has {len(reply.text)} characters; put long results into a file")
-        files = await context.changes()
-        return reply if reply.files == files else reply.model_copy(update={"files": files})
-    return reply
-
-
-KINDS: Mapping[type[Exception], str] = {
-    AnswerUnusable: "answer",
-    ModelFailed: "model",
-    StuckRepeating: "no_progress",
-    ToolFailed: "tool",
-    Refused: "tool",  # more than a hub takes of one lease: another agent would bring as much
-    SandboxUnavailable: "sandbox",
-    CheckBroken: "tool",
-}
-PAUSING = (RunMustPause, ModelUnavailable, LogError, Diverged)
-CHANGED = (
-    "Its code or prompt has changed since, or it does not do the same each time. Put it back as it was and resume the "
-    "run; or go on with the changed one from an event before that: `swarm fork RUN --at N`."
-)
-NOT_RETRYABLE = (CheckBroken, SandboxUnavailable)
-
-
-def ending(
-    error: Exception | SystemExit, lease: str, effects: int, *, alone: bool = False
-) -> AssignmentEnded | WorkFailed:
-    """Return what follows from a role's exception: the run pauses where a part of it is missing.
-
-    `alone`: the agent has a disk and a connection of its own; what fails there is for another agent, not for a person.
-    """
-    raised = leaves(error)
-    for one in raised:
-        if alone and isinstance(one, StorageFailed | BusUnavailable | Damaged):
-            return AssignmentEnded(lease=lease, why=str(one)[:4000])
-        if isinstance(one, PAUSING):
-            why = f"{one}\n{CHANGED}" if isinstance(one, Diverged) else str(one)
-            return AssignmentEnded(lease=lease, why=why, pause=why)
-    return failure(raised[0], effects)
-
-
-def leaves(error: Exception | SystemExit) -> list[Exception | SystemExit]:
-    """Return what was raised in the tasks of a role's groups; the error itself if it is no group."""
-    if not isinstance(error, ExceptionGroup):
-        return [error]
-    return [leaf for one in error.exceptions for leaf in leaves(one)]
-
-
-def failure(error: Exception | SystemExit, effects: int) -> WorkFailed:
-    """Return what a role's exception means for its attempt."""
-    kind = next((name for base, name in KINDS.items() if isinstance(error, base)), "error")
-    reason = str(error) or type(error).__name__
-    if kind == "error":
-        reason = f"{type(error).__name__}: {reason}"
-        log.warning("role raised", extra={"error": reason, "where": "".join(traceback.format_exception(error))})
-    retryable = getattr(error, "retryable", not isinstance(error, NOT_RETRYABLE))
-    if isinstance(error, AnswerUnusable) and error.kind == "refused":
-        retryable = False  # not repeated as it was: the planner is told
-    return WorkFailed(reason=reason[:4000], kind=cast("Any", kind), retryable=retryable, effects=effects)

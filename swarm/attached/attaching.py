@@ -26,6 +26,7 @@ from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
 from swarm.attached.worker_caps import WorkerCaps
 from swarm.attached.workshop import Craft, OwnWorkshop
+from swarm.attempt import REPLIES
 from swarm.clock import utc_now
 from swarm.errors import UsageError
 from swarm.model_choice import find
@@ -34,7 +35,7 @@ from swarm.runtime import new_id
 from swarm.scenario import own_code
 from swarm.settings import Settings
 from swarm.terms import Terms
-from swarm.worker import REPLIES, Worker
+from swarm.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)

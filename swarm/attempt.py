@@ -1,0 +1,150 @@
+"""One attempt of a role, gone through once: what the role is given, what its answer must be, what its errors mean.
+
+The same for a role at work (`worker.py`) and for one that is gone through again (`replay.py`).
+"""
+
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from agents.briefing import Briefing
+from agents.context import Context, Means
+from agents.effects import Effects
+from agents.errors import (
+    AnswerUnusable,
+    CheckBroken,
+    Diverged,
+    ModelFailed,
+    ModelUnavailable,
+    RunMustPause,
+    SandboxUnavailable,
+    StuckRepeating,
+    ToolFailed,
+)
+from agents.files.attempt_folder import AttemptFolder
+from agents.role import Role
+from bus.envelope import Envelope
+from bus.errors import BusUnavailable, Damaged, LogError, Refused, StorageFailed
+from bus.events import (
+    AssignmentEnded,
+    Effect,
+    Fact,
+    PlanProposed,
+    PlanRequested,
+    ResultSubmitted,
+    ReviewGiven,
+    ReviewRequested,
+    SubtaskAssigned,
+    WorkFailed,
+)
+
+REPLIES: dict[type[Fact], type[Fact]] = {
+    SubtaskAssigned: ResultSubmitted,
+    PlanRequested: PlanProposed,
+    ReviewRequested: ReviewGiven,
+}
+LONGEST_TEXT = 65_536
+"""Characters of a result's text; longer ones belong into a file."""
+
+log = logging.getLogger("swarm.worker")
+
+
+def without_parts(journal: Sequence[Envelope], records: int) -> tuple[Envelope, ...]:
+    """Return the first records of a journal, without those effects of which the rest is not among them."""
+    parted = {cast("Effect", one.event).path for one in journal[records:]}
+    return tuple(one for one in journal[:records] if cast("Effect", one.event).path not in parted)
+
+
+def context_of(
+    envelope: Envelope,
+    briefing: Briefing,
+    role: str,
+    means: Means,
+    *,
+    effects: Effects,
+    folder: AttemptFolder,
+    deadline_s: float = 600.0,
+) -> Context:
+    """Return what a role is given for the attempt that a request event begins."""
+    request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
+    return Context(
+        role=role,
+        request=envelope.subject or "",
+        attempt=request.attempt,
+        feedback=getattr(request, "feedback", ()),
+        briefing=briefing,
+        means=means,
+        effects=effects,
+        folder=folder,
+        instruction=request.subtask.instruction if isinstance(request, SubtaskAssigned) else "",
+        deadline_s=deadline_s,
+    )
+
+
+async def answer(role: Role[Any, Any], request: Fact, context: Context) -> Any:  # noqa: ANN401 - checked here
+    """Return a role's reply with its files. Raises `ToolFailed` for one that is none; what the role raises passes."""
+    reply = await role.handle(request, context)
+    wanted = REPLIES[type(request)]
+    if not isinstance(reply, wanted):
+        raise ToolFailed(f"role {context.role!r} answered {type(reply).__name__} where {wanted.__name__} is wanted")
+    if isinstance(reply, ResultSubmitted):
+        if len(reply.text) > LONGEST_TEXT:
+            raise ToolFailed(f"the result's text has {len(reply.text)} characters; put long results into a file")
+        files = await context.changes()
+        return reply if reply.files == files else reply.model_copy(update={"files": files})
+    return reply
+
+
+KINDS: Mapping[type[Exception], str] = {
+    AnswerUnusable: "answer",
+    ModelFailed: "model",
+    StuckRepeating: "no_progress",
+    ToolFailed: "tool",
+    Refused: "tool",  # more than a hub takes of one lease: another agent would bring as much
+    SandboxUnavailable: "sandbox",
+    CheckBroken: "tool",
+}
+PAUSING = (RunMustPause, ModelUnavailable, LogError, Diverged)
+CHANGED = (
+    "Its code or prompt has changed since, or it does not do the same each time. Put it back as it was and resume the "
+    "run; or go on with the changed one from an event before that: `swarm fork RUN --at N`."
+)
+NOT_RETRYABLE = (CheckBroken, SandboxUnavailable)
+
+
+def ending(
+    error: Exception | SystemExit, lease: str, effects: int, *, alone: bool = False
+) -> AssignmentEnded | WorkFailed:
+    """Return what follows from a role's exception: the run pauses where a part of it is missing.
+
+    `alone`: the agent has a disk and a connection of its own; what fails there is for another agent, not for a person.
+    """
+    raised = leaves(error)
+    for one in raised:
+        if alone and isinstance(one, StorageFailed | BusUnavailable | Damaged):
+            return AssignmentEnded(lease=lease, why=str(one)[:4000])
+        if isinstance(one, PAUSING):
+            why = f"{one}\n{CHANGED}" if isinstance(one, Diverged) else str(one)
+            return AssignmentEnded(lease=lease, why=why, pause=why)
+    return failure(raised[0], effects)
+
+
+def leaves(error: Exception | SystemExit) -> list[Exception | SystemExit]:
+    """Return what was raised in the tasks of a role's groups; the error itself if it is no group."""
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    return [leaf for one in error.exceptions for leaf in leaves(one)]
+
+
+def failure(error: Exception | SystemExit, effects: int) -> WorkFailed:
+    """Return what a role's exception means for its attempt."""
+    kind = next((name for base, name in KINDS.items() if isinstance(error, base)), "error")
+    reason = str(error) or type(error).__name__
+    if kind == "error":
+        reason = f"{type(error).__name__}: {reason}"
+        log.warning("role raised", extra={"error": reason, "where": "".join(traceback.format_exception(error))})
+    retryable = getattr(error, "retryable", not isinstance(error, NOT_RETRYABLE))
+    if isinstance(error, AnswerUnusable) and error.kind == "refused":
+        retryable = False  # not repeated as it was: the planner is told
+    return WorkFailed(reason=reason[:4000], kind=cast("Any", kind), retryable=retryable, effects=effects)
