@@ -84,6 +84,8 @@ class Replayed:
     attempts: int
     """How many attempts of roles were gone through."""
     difference: Difference | None
+    elsewhere: tuple[str, ...] = ()
+    """Roles whose code is with the agents that brought them: what those did is compared by the rules alone."""
 
 
 @dataclass(slots=True)
@@ -134,6 +136,7 @@ async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work:
     """
     rules, attempts = Rules(run), _Attempts()
     found: list[Difference] = []
+    elsewhere: set[str] = set()
     room, events, ended = asyncio.Semaphore(AT_ONCE), 0, 0
     parts, places = _PartsOf(), [work / str(number) for number in range(AT_ONCE)]
 
@@ -155,15 +158,20 @@ async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work:
                 break
             events += 1
             over = attempts.take(rules.state, envelope, from_outside=from_outside)
-            if over is not None:
+            if over is not None and over.setup.brought:
+                elsewhere.add(over.role)
+            elif over is not None:
                 ended += 1
                 await room.acquire()
                 group.create_task(go_through(over), name=f"replay {over.request.subject}")
         for attempt in attempts.open.values():  # those that were never answered
+            if attempt.setup.brought:
+                continue
             ended += 1
             await room.acquire()
             group.create_task(go_through(attempt), name=f"replay {attempt.request.subject}")
-    return Replayed(run, events, ended, min(found, key=lambda one: one.position, default=None))
+    first = min(found, key=lambda one: one.position, default=None)
+    return Replayed(run, events, ended, first, tuple(sorted(elsewhere)))
 
 
 class _Attempts:

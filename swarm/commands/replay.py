@@ -55,6 +55,8 @@ async def _replay(args: argparse.Namespace) -> int:
         say(json.dumps({"ok": found.difference is None, **asdict(found)}, ensure_ascii=False))
     elif found.difference is None:
         say(f"{found.run}: {found.events} events and {found.attempts} attempts of roles, all as the log has them")
+        if found.elsewhere:
+            say(f"  not gone through, since their code is with their agents: {', '.join(map(shown, found.elsewhere))}")
     else:
         say("\n".join([f"{found.run} differs", *(f"  {shown(line)}" for line in found.difference.lines())]))
     return 0 if found.difference is None else 1

@@ -26,6 +26,7 @@ from bus.events import (
     SubtaskAssigned,
 )
 from bus.pubsub import Bus, Note
+from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
 from swarm import launch
 from swarm.attached.attaching import attach, bring
@@ -38,6 +39,7 @@ from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.serving import serve
 from swarm.hubs.shelf import Shelf
 from swarm.preparing import prepare
+from swarm.replay import replay
 from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
@@ -298,6 +300,9 @@ async def test_a_role_that_nobody_knew_is_offered_to_the_planner_of_a_run_that_g
             log = await ended(client, run)
     assert isinstance(log[-1].event, GoalAccepted)
     assert "try" in {one.event.subtask.id for one in log if isinstance(one.event, SubtaskAssigned)}
+    async with open_store(tmp_path / "hub", read_only=True) as store:
+        found = await replay(run, store.log.read(run), store.files, tmp_path / "again")
+    assert (found.difference, found.elsewhere) == (None, ("tester",)), "its code is with its agent"
 
 
 TESTER = '''\
