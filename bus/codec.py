@@ -10,7 +10,7 @@ and one validator for each event class that makes envelope and event from the by
 
 import dataclasses
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 
 import orjson
@@ -142,11 +142,16 @@ def _any_line() -> SchemaValidator:
     for name, kind in EVENTS.items():
         schema = kind.__pydantic_core_schema__
         if schema["type"] == "definitions":  # all share them: the union may hold each once
-            definitions |= {each["ref"]: each for each in schema["definitions"]}
+            definitions |= {_reference(each): each for each in schema["definitions"]}
             schema = schema["schema"]
         choices[f"swarm.{name}.v{kind.version}"] = _schema(name, schema)
     lines = core_schema.tagged_union_schema(choices, discriminator="type")
     return SchemaValidator(core_schema.definitions_schema(lines, [*definitions.values()]))
+
+
+def _reference(schema: Mapping[str, object]) -> str:
+    """Return the name by which others refer to a definition; all that are one have it."""
+    return str(schema["ref"])
 
 
 @cache

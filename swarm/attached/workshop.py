@@ -12,8 +12,8 @@ from typing import Any, Self, cast
 
 from agents.briefing import Briefing
 from agents.context import Means
-from agents.errors import AgentsError, ModelUnavailable
-from agents.model import Model, Prepared
+from agents.errors import AgentsError
+from agents.model import EndpointHealth, Model, ModelReply, ModelRequest, Prepared, TryFailed
 from agents.role import Role
 from agents.sandbox import Sandbox
 from agents.sandboxes import SANDBOXES
@@ -35,6 +35,23 @@ class Craft:
     options: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
     """The model for requests that name none."""
+
+
+class _NoModel:
+    """Stands for a model where none is named: whoever asks it is told so."""
+
+    health = EndpointHealth()
+
+    async def ask(self, request: ModelRequest) -> ModelReply:  # noqa: ARG002 - `Model` has it
+        """Raise `TryFailed`: nothing was sent."""
+        raise TryFailed(
+            "unavailable",
+            "no model is named, and this agent has none of its own.",
+            remedy="Give it one by --model or SWARM_MODEL, then resume the run.",
+        )
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class OwnWorkshop:
@@ -135,7 +152,7 @@ class OwnWorkshop:
 
     def _model(self, name: str) -> Model:
         if not name:
-            raise ModelUnavailable("no model is named, and this worker has none of its own.", "Give one by --model.")
+            return _NoModel()  # many a review asks none
         if name not in self._models:
             place = place_of(
                 name,

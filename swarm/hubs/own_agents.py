@@ -21,6 +21,7 @@ from bus.pubsub import Bus
 from bus.store import Store
 from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
+from swarm.attached.attaching import default_model
 from swarm.attached.worker_caps import worker_caps
 from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.clock import utc_now
@@ -67,10 +68,13 @@ async def own_agents(  # noqa: PLR0917 - all that its parts share
     announce: Callable[[str], None],
 ) -> None:
     """Be a planner and a critic until cancelled. `parcels`: the hub's. Raises `BusUnavailable`, `MissingPart`."""
+    found = await default_model(settings)
     crafts = {
-        name: Craft(role_class(name, None, settings.home), model=_model_of(name, config, settings))
+        name: Craft(role_class(name, None, settings.home), model=_model_of(name, config) or found)
         for name in NOT_WORKERS
     }
+    if not found and not all(craft.model for craft in crafts.values()):
+        announce("no model was found for the hub's own planner and critic: name one by SWARM_MODEL or --config")
     caps = {
         name: worker_caps(craft.role.tools, network="public", folder=settings.home) for name, craft in crafts.items()
     }
@@ -123,6 +127,6 @@ async def own_agents(  # noqa: PLR0917 - all that its parts share
         group.create_task(worker.run(), name=agent)
 
 
-def _model_of(role: str, config: HubConfig, settings: Settings) -> str:
+def _model_of(role: str, config: HubConfig) -> str:
     own = config.roles.get(role)
-    return (own.model if own else None) or config.model or settings.model or ""
+    return (own.model if own else None) or config.model or ""

@@ -498,3 +498,35 @@ async def test_a_submission_too_large_for_one_message_arrives(tmp_path: Path) ->
         await client.submit(submission, sender(client, places))
         log = await ended(client, submission.run, 90)
         assert isinstance(log[-1].event, GoalAccepted)
+
+
+async def test_a_hub_without_a_model_still_judges_by_checks_and_says_what_it_lacks_where_one_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_found(_: Settings) -> str:
+        return ""
+
+    monkeypatch.setattr("swarm.hubs.own_agents.default_model", none_found)
+    plan = [task("a") | {"accept": [{"file": "a.txt"}]}]
+    written = [{key: value for key, value in one.items() if key != "creates"} for one in plan]
+    async with (
+        ChatEndpoint(player()) as endpoint,
+        broker() as there,
+        running(
+            serve(
+                there.url,
+                Settings(home=tmp_path / "hub"),
+                place=tmp_path / "hub",
+                config=HubConfig(),
+                announce=print,
+            )
+        ),
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+        client_on(there.url, announce=print) as client,
+    ):
+        run = await submitted(client, tmp_path, plan=written, accept=[{"file": "a.txt"}])
+        assert isinstance((await ended(client, run))[-1].event, GoalAccepted)
+        run = await submitted(client, tmp_path)
+        end = (await ended(client, run))[-1].event
+    assert isinstance(end, RunPaused)
+    assert "no model is named" in end.reason

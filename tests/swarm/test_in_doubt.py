@@ -122,7 +122,7 @@ async def test_a_call_cut_off_by_a_deadline_is_in_doubt_before_the_next_attempt(
     roles = {"coder": {"tools": ["./tools.py:send_mail", "write_file"]}}
     async with ChatEndpoint(respond, keep=20) as endpoint:
         written = scenario(endpoint, plan=PLAN, roles=roles, accept=[{"file": "letter.txt"}])
-        outcome = await start(tmp_path, written, deadline_ms=300)
+        outcome = await start(tmp_path, written, deadline_ms=2_000)
         assert outcome.outcome == "paused"
         assert "send_mail" in outcome.reason
         outcome = await resume(tmp_path, "skip")
