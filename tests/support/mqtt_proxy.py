@@ -140,6 +140,8 @@ class _Way:
         with suppress(ConnectionError):
             while data := await reader.read(1 << 16):
                 await self.road._piece()
+                if self.writer.is_closing():
+                    return
                 if self.road.plain:
                     self.writer.write(data)
                     await self.writer.drain()
