@@ -29,7 +29,11 @@ PRIVATE_NAMES = (
 READ_BYTES = 65_536
 
 _PUBLISH, _DISCONNECT = 0x30, 0xE0
-_CONTENT_TYPE, _SUBSCRIPTION = 0x03, 0x0B
+_SUBSCRIPTION = 0x0B
+_FIXED = {0x01: 1, 0x02: 4}
+"""Properties of a PUBLISH that have so many bytes: payload format, expiry (MQTT 5, section 3.3.2.3)."""
+_TEXTS = {0x03: 1, 0x08: 1, 0x09: 1, 0x26: 2}
+"""Those that are so many texts: content type, response topic, correlation data, user property."""
 _SUCCESS = 0
 
 
@@ -145,7 +149,7 @@ class BrokerPackets:
 
 
 def read_publish(command: int, packet: bytearray) -> Incoming | None:
-    """Return what a PUBLISH packet brings; None for one that is not of the usual kind.
+    """Return what a PUBLISH packet brings; None for one that nobody may send us: QoS 2, an alias, what is no property.
 
     Raises `IndexError` for one that is cut off.
     """
@@ -162,11 +166,15 @@ def read_publish(command: int, packet: bytearray) -> Incoming | None:
     filters: list[int] = []
     while at < end:
         kind = packet[at]
-        if kind == _CONTENT_TYPE:
-            at += 3 + (packet[at + 1] << 8 | packet[at + 2])
-        elif kind == _SUBSCRIPTION:
+        if kind == _SUBSCRIPTION:
             number, at = _number(packet, at + 1)
             filters.append(number)
+        elif kind in _FIXED:
+            at += 1 + _FIXED[kind]
+        elif kind in _TEXTS:
+            at += 1
+            for _ in range(_TEXTS[kind]):
+                at += 2 + (packet[at] << 8 | packet[at + 1])
         else:
             return None
     if at != end or end > len(packet):

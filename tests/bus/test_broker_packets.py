@@ -129,10 +129,10 @@ def test_the_filters_that_a_message_came_by_are_told(wire: Wire) -> None:
     assert wire.came[0].filters == (5, 300)
 
 
-def test_properties_that_are_unusual_are_left_to_paho() -> None:
-    unusual = Properties(PacketTypes.PUBLISH)
-    unusual.UserProperty = ("a", "b")
-    assert read_publish(0x32, bytearray(packet(unusual)[2:])) is None
+def test_what_nobody_may_send_us_is_left_to_paho() -> None:
+    alias = Properties(PacketTypes.PUBLISH)
+    alias.TopicAlias = 5
+    assert read_publish(0x32, bytearray(packet(alias)[2:])) is None
     assert read_publish(0x34, bytearray(packet(None)[2:])) is None, "QoS 2"
 
 
@@ -175,3 +175,33 @@ def test_no_packet_is_read_otherwise_than_paho_would_or_breaks_us(data: bytes, f
         bytes(theirs.payload),
     )
     assert found.topic in {"", theirs.topic.decode(errors="replace")}
+
+
+@given(
+    payload_format=st.none() | st.integers(0, 1),
+    expiry=st.none() | st.integers(0, 2**32 - 1),
+    response_topic=st.none() | st.text("abc/", min_size=1, max_size=300),
+    correlation=st.none() | st.binary(max_size=300),
+    users=st.lists(st.tuples(st.text("abc", max_size=200), st.text("abcä", max_size=200)), max_size=3),
+    subscriptions=st.lists(st.integers(1, 2**28 - 1), max_size=2),
+)
+def test_a_message_comes_whatever_properties_its_sender_gave_it(  # noqa: PLR0917 - one for each kind
+    payload_format, expiry, response_topic, correlation, users, subscriptions
+) -> None:
+    given_ = Properties(PacketTypes.PUBLISH)
+    given_.ContentType = "application/cloudevents+json"
+    for name, value in (
+        ("PayloadFormatIndicator", payload_format),
+        ("MessageExpiryInterval", expiry),
+        ("ResponseTopic", response_topic),
+        ("CorrelationData", correlation),
+    ):
+        if value is not None:
+            setattr(given_, name, value)
+    for pair in users:
+        given_.UserProperty = pair
+    for number in subscriptions:
+        given_.SubscriptionIdentifier = number
+    packet = bytearray(len(TOPIC).to_bytes(2) + TOPIC.encode() + b"\0\7" + given_.pack() + b"what is said")
+    came = read_publish(0x32, packet)
+    assert came == Incoming(7, 1, False, TOPIC, b"what is said", tuple(subscriptions))

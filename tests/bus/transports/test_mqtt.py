@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import re
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,11 +15,12 @@ import aiomqtt
 import pytest
 from paho.mqtt.client import Client as Paho
 
-from bus import broker_link, topics
+from bus import broker_link, topics, wire
 from bus.broker_address import BrokerAddress
 from bus.broker_link import BrokerLink, LinkOptions
 from bus.errors import BadAddress, BusUnavailable, NotAllowed, NotFound, TooLarge
 from bus.parcels import INLINE_BYTES
+from bus.pubsub import Bus, Note
 from bus.transport import Message, Subscription
 from bus.transports import mqtt
 from bus.transports.mqtt import MqttTransport
@@ -610,3 +612,18 @@ async def test_files_never_go_by_claim(running: Broker, topic: str) -> None:
         await transport.publish(topic, word(LARGE))
         assert await take(it, 1) == [LARGE]
         assert not store.kept
+
+
+async def test_what_expires_at_the_broker_and_what_others_give_more_properties_to_comes_like_any_other() -> None:
+    async with broker() as there, MqttTransport(there.url) as hub, MqttTransport(there.url) as watcher:
+        note = Note("told", {"so": True})
+        async with Bus(watcher).subscribe(topics.run_outcome("run"), topics.client_answer("a/b"), kinds=Note) as inbox:
+            await Bus(hub).publish_note(topics.run_outcome("run"), note, retain=True)
+            async with asyncio.timeout(10):
+                assert (await inbox.get()).content == note
+            payload = wire.encode(Message(None, {"note": "told", "so": True}), source="/x", note_id="1")
+            foreign = ["mosquitto_pub", "-V", "5", "-p", str(there.port), "-q", "1", "-t", topics.client_answer("a/b")]
+            foreign += ["-D", "publish", "user-property", "who", "another", "-D", "publish", "response-topic", "x/y"]
+            subprocess.run([*foreign, "-m", payload.decode()], check=True)
+            async with asyncio.timeout(10):
+                assert (await inbox.get()).content == note
