@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -109,7 +110,8 @@ class Postgres:
             return
         children = subprocess.run(["pgrep", "-P", str(main)], capture_output=True, text=True, check=False).stdout
         for pid in [main, *map(int, children.split())]:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # one of its children has just ended
+                os.kill(pid, number)
 
     def _control(self, what: str, *more: str, check: bool = True) -> None:
         self._run("pg_ctl", "-D", str(self._folder / "data"), "-w", "-t", "60", what, *more, check=check)
