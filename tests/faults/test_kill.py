@@ -93,8 +93,8 @@ def in_sequence(chance: random.Random, count: int, times: int, commits: int) -> 
 
 async def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     with seeded(short=True) as chance:
-        kills = [*at_commits(chance.sample(range(5, 80), 2)), *at_times(chance, 1, 0.4)]
-        met = await each(tmp_path, [*kills, *in_sequence(chance, 1, 2, 60)])
+        kills = [*at_commits(chance.sample(range(5, 50), 2)), *at_times(chance, 1, 0.4)]
+        met = await each(tmp_path, [*kills, *in_sequence(chance, 1, 2, 50)])
         assert met["killed"] >= 5, met
 
 
