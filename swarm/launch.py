@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, StorageFailed
-from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
+from bus.events import Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
 from swarm import handover, workspace
@@ -119,21 +119,8 @@ async def resume(
 
 def _settled(state: RunState, in_doubt: Callable[[Doubt], Verdict | None]) -> list[Event]:
     """Ask about each call in doubt; return what was said."""
-    found: list[Event] = []
-    for one in doubts(state, leases_end=True):
-        verdict, call = in_doubt(one), one.call
-        if verdict is not None:
-            found.append(
-                DoubtSettled(
-                    request=one.request,
-                    attempt=call.attempt,
-                    path=call.path,
-                    digest=call.digest,
-                    tool=call.tool,
-                    verdict=verdict,
-                )
-            )
-    return found
+    asked = [(one, in_doubt(one)) for one in doubts(state, leases_end=True)]
+    return [one.settled(verdict) for one, verdict in asked if verdict is not None]
 
 
 def new_run_id(name: str) -> str:

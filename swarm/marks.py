@@ -9,6 +9,7 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
+from bus.envelope import Envelope
 from bus.event_log import EventLog, Mark, MarkStore
 from swarm.core.marks import BadMark, pack, unpack
 from swarm.core.state import RunState
@@ -33,6 +34,11 @@ class Marker:
         self._state = state
         self._last = state.position
         self._room = EVERY
+
+    def recorded(self, envelope: Envelope) -> None:
+        """Take in that a record is durable; with the last of its batch the log has all that the state has."""
+        if envelope.sequence == self._state.position:
+            self.look()
 
     def look(self) -> None:
         """Make a mark if one is due; the state's last record is durable. Raises what `MarkStore.keep` does."""

@@ -92,8 +92,7 @@ async def execute(
 
     def recorded(envelope: Envelope) -> None:
         on_record(envelope)
-        if envelope.sequence == state.position:  # the last of its batch: the log has all that the state has
-            marker.look()
+        marker.recorded(envelope)
 
     async with (
         nullcontext(link) if link else in_one_process() as way,

@@ -7,7 +7,7 @@ is open the run pauses: what goes on might repeat it. In place, for `apply`; `do
 from typing import NamedTuple
 
 from bus.events import DoubtSettled, ToolCalled
-from swarm.core.state import RunState, Work
+from swarm.core.state import RunState, Verdict, Work
 
 
 class Doubt(NamedTuple):
@@ -15,6 +15,18 @@ class Doubt(NamedTuple):
 
     request: str
     call: ToolCalled
+
+    def settled(self, verdict: Verdict) -> DoubtSettled:
+        """Return what is recorded of a person's word on it."""
+        call = self.call
+        return DoubtSettled(
+            request=self.request,
+            attempt=call.attempt,
+            path=call.path,
+            digest=call.digest,
+            tool=call.tool,
+            verdict=verdict,
+        )
 
 
 def doubts(state: RunState, *, leases_end: bool = False) -> list[Doubt]:

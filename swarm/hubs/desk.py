@@ -21,7 +21,7 @@ from agents.errors import AgentsError
 from bus import topics
 from bus.errors import BusError, LogError, NotFound
 from bus.event_log import RunInfo
-from bus.events import CancelAsked, DoubtSettled, Event, GoalSubmitted, RunPaused, RunResumed
+from bus.events import CancelAsked, Event, GoalSubmitted, RunPaused, RunResumed
 from bus.pubsub import Note, Received
 from bus.setup import Limits
 from swarm.core.doubts import doubts
@@ -229,17 +229,7 @@ class Desk:
         verdict = fields.get("in_doubt")
         settled: list[Event] = []
         if verdict in {"retry", "skip", "fail"}:
-            settled = [
-                DoubtSettled(
-                    request=one.request,
-                    attempt=one.call.attempt,
-                    path=one.call.path,
-                    digest=one.call.digest,
-                    tool=one.call.tool,
-                    verdict=verdict,
-                )
-                for one in doubts(state, leases_end=True)
-            ]
+            settled = [one.settled(verdict) for one in doubts(state, leases_end=True)]
         await self.hub.go_on(info, [*settled, RunResumed(changes=changes)])
         return "done", {"run": info.run}
 

@@ -182,8 +182,7 @@ class Hub:
         def recorded(envelope: Envelope) -> None:
             begun.set()
             self.on_record(envelope)
-            if envelope.sequence == state.position:
-                marker.look()
+            marker.recorded(envelope)
 
         return Orchestrator(
             state,

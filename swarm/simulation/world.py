@@ -208,14 +208,7 @@ class World:
         done = self.watch.acts[f"{RUN}:{doubt.request}:{call.digest[:32]}"]
         verdict: Verdict = "fail" if self.chance.random() < 0.1 else "skip" if done else "retry"  # noqa: PLR2004 - one in ten
         self.counts[f"doubt settled: {verdict}"] += 1
-        return DoubtSettled(
-            request=doubt.request,
-            attempt=call.attempt,
-            path=call.path,
-            digest=call.digest,
-            tool=call.tool,
-            verdict=verdict,
-        )
+        return doubt.settled(verdict)
 
     # Its end
 
