@@ -15,6 +15,7 @@ from typing import Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from bus.errors import BadAddress
+from bus.topics import check_name
 
 USER, PASSWORD, PASSWORD_FILE = "SWARM_BUS_USER", "SWARM_BUS_PASSWORD", "SWARM_BUS_PASSWORD_FILE"
 ANONYMOUS = "anonymous"
@@ -74,8 +75,11 @@ class BrokerAddress:
 
     @property
     def name(self) -> str:
-        """Who we are, as it stands in topics: a worker makes its own topics of it before it connects."""
-        return self.user or ANONYMOUS
+        """Who we are, as it stands in topics, to make them before connecting. Raises `BadAddress` where it cannot."""
+        try:
+            return check_name(self.user or ANONYMOUS)
+        except ValueError as error:
+            raise BadAddress(f"{self}: the user's name stands in topics, but {error}") from error
 
     @property
     def is_local(self) -> bool:

@@ -34,11 +34,11 @@ from bus import parcels, wire
 from bus.broker_address import BrokerAddress
 from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, said_as
 from bus.broker_queue import BrokerSubscription, Hold, Waiting
-from bus.errors import BadAddress, BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
+from bus.errors import BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
 from bus.file_notes import KINDS as FILE_NOTES
 from bus.parcels import CLAIM, INLINE_BYTES, Parcels
 from bus.retained_words import RetainedWords
-from bus.topics import ROOT, Routes, check_name, covers, matches, overlap, validate_filter, validate_topic
+from bus.topics import ROOT, Routes, covers, matches, overlap, validate_filter, validate_topic
 from bus.transport import Message
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
@@ -110,10 +110,6 @@ class MqttTransport:
         self._address = BrokerAddress.parse(url, environ)
         self.user = self._address.name
         """The broker's user, as it stands in topics."""
-        try:
-            check_name(self.user)
-        except ValueError as error:
-            raise BadAddress(f"{self._address}: the user's name stands in topics, but {error}") from error
         self.dropped: Counter[str] = Counter()
         """How many messages were dropped, by reason."""
         self._options = LinkOptions(

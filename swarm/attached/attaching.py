@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import inspect
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from agents.errors import ModelUnavailable
 from agents.role import Role
 from agents.roles import ROLES
 from bus import topics
+from bus.broker_address import BrokerAddress
 from bus.cards import RoleCard
 from bus.courier import Courier, route_of_agent
 from bus.courier_parcels import CourierParcels, lease_of
@@ -21,6 +23,7 @@ from bus.envelope import Stamp
 from bus.errors import BusError
 from bus.event_log import Files
 from bus.file_cache import FileCache
+from bus.parcels import Parcels
 from bus.pubsub import Bus
 from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
@@ -109,55 +112,97 @@ async def attach(
     Raises `BusUnavailable`, `NotAllowed`, `ModelUnavailable`.
     """
     terms = Terms()
-    instance = name or f"{brought[0].name}-{secrets.token_hex(4)}"
+    instance = topics.check_name(name or f"{brought[0].name}-{secrets.token_hex(4)}")
+    agent = f"{BrokerAddress.parse(url).name}/{instance}"
+    crafts = {one.name: Craft(one.role, model=model) for one in brought}
+    claims = CourierParcels(lease_of)
+    async with (
+        OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop,
+        at_work(
+            url,
+            agent,
+            roles=tuple(one.card(sorted(caps[one.name].tools)) for one in brought),
+            workshop=workshop,
+            claims=claims,
+            cache=FileCache(settings.home / "fetched"),
+            work=settings.home / "work" / instance,
+            slots=slots,
+            terms=terms,
+            announce=announce,
+        ) as worker,
+    ):
+        announce(f"{agent} is there for {', '.join(one.name for one in brought)}, {slots} at once")
+        await stopping.wait()
+        announce("finishes what it holds, and takes nothing more (again: stops at once)")
+        try:
+            await worker.drain(terms.drain_s)
+        except BusError as error:
+            announce(f"leaves without a word: {error}")
+
+
+@asynccontextmanager
+async def at_work(
+    url: str,
+    agent: str,
+    *,
+    roles: tuple[RoleCard, ...],
+    workshop: OwnWorkshop,
+    claims: CourierParcels,
+    cache: Files,
+    work: Path,
+    slots: int,
+    terms: Terms,
+    announce: Callable[[str], None],
+    parcels: Parcels | None = None,
+    files_here: Callable[[Assignment], Files | None] = lambda _: None,
+) -> AsyncIterator[Worker]:
+    """Have an agent at work on a bus, over a connection of its own, as long as the context lasts.
+
+    `claims`: what brings and fetches large payloads for it, alone or as a part of `parcels`. `cache`: where files are
+    kept that came over the bus. `files_here`: the files of assignments for which they need not. Raises what
+    `MqttTransport` does on opening, and `ModelUnavailable`.
+    """
+    await workshop.prepare()
     worker: Worker | None = None
 
     async def connected() -> None:
         if worker is not None:
             await worker.reconnected()
 
-    user = MqttTransport(url, announce=announce).user
-    agent = f"{user}/{topics.check_name(instance)}"
-    parcels = CourierParcels(lease_of)
     transport = MqttTransport(
         url,
         source=f"/swarm/agent/{agent}",
-        parcels=parcels,
+        parcels=parcels or claims,
         receive_maximum=slots + 4,
         will_topic=topics.agent_card(agent),
         announce=announce,
         on_connect=connected,
     )
     bus = Bus(transport)
-    crafts = {one.name: Craft(one.role, model=model) for one in brought}
-    async with OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop:
-        await workshop.prepare()
-        courier = parcels.courier = Courier(bus, route_of_agent(agent), FileCache(settings.home / "fetched"))
+    courier = claims.courier = Courier(bus, route_of_agent(agent), cache)
 
-        def files(assignment: Assignment) -> Files:
-            return courier.files(lambda: assignment.hub, assignment.lease)
+    def files(assignment: Assignment) -> Files:
+        return files_here(assignment) or courier.files(lambda: assignment.hub, assignment.lease)
 
-        async with transport, asyncio.TaskGroup() as group:
-            at_files = group.create_task(courier.run(), name=f"{agent} and its files")
-            worker = Worker(
-                agent=agent,
-                roles=tuple(one.card(sorted(caps[one.name].tools)) for one in brought),
-                workshop=workshop,
-                bus=bus,
-                stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
-                files=files,
-                work=settings.home / "work" / instance,
-                slots=slots,
-                terms=terms,
-                nonce=new_id(),
-            )
-            at_work = group.create_task(worker.run(), name=agent)
-            announce(f"{agent} is there for {', '.join(one.name for one in brought)}, {slots} at once")
-            await stopping.wait()
-            announce("finishes what it holds, and takes nothing more (again: stops at once)")
-            try:
-                await worker.drain(terms.drain_s)
-            except BusError as error:
-                announce(f"leaves without a word: {error}")
-            at_work.cancel()
-            at_files.cancel()
+    async with transport, asyncio.TaskGroup() as group:
+        worker = Worker(
+            agent=agent,
+            roles=roles,
+            workshop=workshop,
+            bus=bus,
+            stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
+            files=files,
+            work=work,
+            slots=slots,
+            terms=terms,
+            nonce=new_id(),
+        )
+        tasks = [
+            group.create_task(courier.run(), name=f"{agent} and its files"),
+            group.create_task(worker.run(), name=agent),
+        ]
+        try:
+            yield worker
+        finally:
+            for task in tasks:
+                task.cancel()

@@ -15,10 +15,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from bus import topics, wire
-from bus.broker_address import ANONYMOUS, BrokerAddress
+from bus.broker_address import BrokerAddress
 from bus.broker_link import Arrived, BrokerLink, LinkOptions
 from bus.errors import BadEnvelope, BusError, BusUnavailable, NotAllowed
-from bus.topics import check_name
 from bus.transport import Message
 from swarm.brokers.broker_config import MOST_BYTES
 from swarm.findings import Finding
@@ -62,7 +61,7 @@ class _Ear:
 async def look_at_bus(url: str, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
     """Yield a finding for each thing that matters. Raises `BadAddress`."""
     address = BrokerAddress.parse(url, environ)
-    user = check_name(address.user or ANONYMOUS)
+    user = address.name
     instance = f"doctor-{secrets.token_hex(8)}"
     card = topics.agent_card(f"{user}/{instance}")
     yield _guard(address)

@@ -12,31 +12,22 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from bus import topics
+from bus.broker_address import BrokerAddress
 from bus.cards import RoleCard
-from bus.courier import Courier, route_of_agent
 from bus.courier_parcels import CourierParcels, lease_of
-from bus.envelope import Stamp
-from bus.event_log import Files
-from bus.pubsub import Bus
 from bus.store import Store
-from bus.transports.mqtt import MqttTransport
-from swarm.assignment import Assignment
-from swarm.attached.attaching import default_model
+from swarm.attached.attaching import at_work, default_model
 from swarm.attached.worker_caps import worker_caps
 from swarm.attached.workshop import Craft, OwnWorkshop
-from swarm.clock import utc_now
 from swarm.core.plan import NOT_WORKERS
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.hub_parcels import HubParcels
 from swarm.parts import role_class
-from swarm.runtime import new_id
 from swarm.settings import Settings
 from swarm.terms import Terms
-from swarm.worker import Worker
 
 SLOTS = 64
 """Requests that they work on at once."""
-HANDLES = {"planner": "PlanRequested", "critic": "ReviewRequested"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,53 +69,30 @@ async def own_agents(  # noqa: PLR0917 - all that its parts share
     caps = {
         name: worker_caps(craft.role.tools, network="public", folder=settings.home) for name, craft in crafts.items()
     }
-    worker: Worker | None = None
-
-    async def connected() -> None:
-        if worker is not None:
-            await worker.reconnected()
-
-    own = OwnParcels(parcels, CourierParcels(lease_of))
-    agent = f"{MqttTransport(url).user}/{hub}"
-    transport = MqttTransport(
-        url,
-        source=f"/swarm/agent/{agent}",
-        parcels=own,
-        receive_maximum=SLOTS + 4,
-        will_topic=topics.agent_card(agent),
-        announce=lambda _: None,  # the hub's own connection says it
-        on_connect=connected,
-    )
-    bus = Bus(transport)
-    courier = own.elsewhere.courier = Courier(bus, route_of_agent(agent), store.files)
-
-    def files(assignment: Assignment) -> Files:
-        return store.files if assignment.hub == hub else courier.files(lambda: assignment.hub, assignment.lease)
-
+    claims = CourierParcels(lease_of)
     async with (
         OwnWorkshop(
             crafts, caps, settings, folder=settings.home, endpoints=config.endpoints, announce=announce
         ) as workshop,
-        transport,
-        asyncio.TaskGroup() as group,
-    ):
-        await workshop.prepare()
-        worker = Worker(
-            agent=agent,
+        at_work(
+            url,
+            f"{BrokerAddress.parse(url).name}/{hub}",
             roles=tuple(
-                RoleCard(name=name, handles=HANDLES[name], about=craft.role.about()) for name, craft in crafts.items()
+                RoleCard(name=name, handles=craft.role.handles.__name__, about=craft.role.about())
+                for name, craft in crafts.items()
             ),
             workshop=workshop,
-            bus=bus,
-            stamp=Stamp(f"/swarm/agent/{agent}", new_id, utc_now),
-            files=files,
+            claims=claims,
+            cache=store.files,
             work=settings.home / "work",
             slots=SLOTS,
             terms=terms,
-            nonce=new_id(),
-        )
-        group.create_task(courier.run(), name=f"{agent} and its files")
-        group.create_task(worker.run(), name=agent)
+            announce=lambda _: None,  # the hub's own connection says it
+            parcels=OwnParcels(parcels, claims),
+            files_here=lambda assignment: store.files if assignment.hub == hub else None,
+        ),
+    ):
+        await asyncio.get_running_loop().create_future()  # until cancelled, or something of it fails
 
 
 def _model_of(role: str, config: HubConfig) -> str:

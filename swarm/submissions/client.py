@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from bus import codec, topics
+from bus.broker_address import BrokerAddress
 from bus.cards import read_hub_card
 from bus.courier import Courier, route_of_client
 from bus.courier_parcels import CourierParcels
@@ -246,8 +247,7 @@ async def state_of(client: Client, run: str, end: int | None = None) -> RunState
 async def client_on(url: str, *, announce: Callable[[str], None]) -> AsyncIterator[Client]:
     """Be a client on a bus as long as the context lasts. Raises `BusUnavailable`, `BadAddress`."""
     instance = f"cli-{secrets.token_hex(6)}"
-    user = MqttTransport(url, announce=announce).user
-    name = f"{user}/{instance}"
+    name = f"{BrokerAddress.parse(url).name}/{instance}"
     parcels = CourierParcels(_run_of)
     transport = MqttTransport(url, source=f"/swarm/client/{name}", announce=announce, parcels=parcels)
     async with transport:
