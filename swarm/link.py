@@ -15,10 +15,10 @@ from bus.lookup import load
 from bus.pubsub import Bus
 from bus.store import Store
 from bus.transports import TRANSPORTS
-from swarm.hubs.file_rights import Rights, unbacked
+from swarm.hubs.file_rights import Rights
 from swarm.hubs.file_service import FileService
 from swarm.hubs.hub_parcels import HubParcels
-from swarm.hubs.shelf import Shelf
+from swarm.hubs.shelf import Shelf, backing
 from swarm.roster import Roster
 from swarm.terms import IN_ONE_PROCESS, Terms
 
@@ -86,10 +86,7 @@ async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]
             url, source=f"/swarm/hub/{hub}", parcels=parcels, announce=announce, on_connect=connected
         )
         own = f"{transport.user}/{hub}-"
-
-        def backed(agent: str, lease: str, event: Fact) -> bool:
-            readable = rights.readable(agent, lease) | shelf.brought(agent, lease)
-            return agent.startswith(own) or not unbacked(event, readable)
+        backed = backing(rights, shelf, lambda agent: agent.startswith(own))
 
         async with transport, asyncio.TaskGroup() as group:
             bus = Bus(transport)

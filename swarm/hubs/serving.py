@@ -9,20 +9,19 @@ from pathlib import Path
 
 from bus import topics
 from bus.envelope import Envelope
-from bus.events import Fact
 from bus.file_cache import FileCache
 from bus.pubsub import Bus
 from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
 from swarm.errors import MissingPart
 from swarm.hubs.desk import Desk
-from swarm.hubs.file_rights import Rights, unbacked
+from swarm.hubs.file_rights import Rights
 from swarm.hubs.file_service import FileService
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.hub_parcels import HubParcels
 from swarm.hubs.own_agents import own_agents
-from swarm.hubs.shelf import Shelf
+from swarm.hubs.shelf import Shelf, backing
 from swarm.ownership import this_process
 from swarm.runtime import fewer_collections
 from swarm.settings import Settings
@@ -97,10 +96,6 @@ async def serve(
         )
         bus = Bus(transport)
         own = f"{transport.user}/{who.name}"
-
-        def backed(agent: str, lease: str, event: Fact) -> bool:
-            return agent == own or not unbacked(event, rights.readable(agent, lease) | shelf.brought(agent, lease))
-
         hub = Hub(
             who.name,
             bus,
@@ -110,7 +105,7 @@ async def serve(
             on_record=on_record,
             announce=announce,
             rights=rights,
-            backed=backed,
+            backed=backing(rights, shelf, lambda agent: agent == own),
         )
         desk = Desk(hub, config, settings, clients, mine)
         service = FileService(bus, who.name, shelf)

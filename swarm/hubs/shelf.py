@@ -18,9 +18,10 @@ from typing import Protocol
 
 from bus.errors import BadEnvelope, BusError, NotFound
 from bus.event_log import Files
+from bus.events import Fact
 from bus.file_notes import CHUNK_BYTES, Answer, Call, Chunk, Get, Put, Refused, Stored, Under, note_of, read_call
 from bus.pubsub import Note
-from swarm.hubs.file_rights import Access, Claims, run_watchers
+from swarm.hubs.file_rights import Access, Claims, Rights, run_watchers, unbacked
 from swarm.hubs.uploads import Key, Uploads, Whole
 
 log = logging.getLogger("swarm.hub")
@@ -31,6 +32,18 @@ MOST_SERVED_BYTES = 16 * 1024 * 1024 * 1024
 """Read from the store for one lease or run, each reading counted in full: an agent cannot keep a hub busy for ever."""
 _MOST_BROUGHT = 200_000
 """Hashes brought under one lease that are remembered; small files, many of them."""
+
+
+def backing(rights: Rights, shelf: "Shelf", is_own: Callable[[str], bool]) -> Callable[[str, str, Fact], bool]:
+    """Return what tells whether an agent may name, under a lease, the files that its event names.
+
+    It may name what its request does and what it has brought; agents of our own process are at our store.
+    """
+
+    def backed(agent: str, lease: str, event: Fact) -> bool:
+        return is_own(agent) or not unbacked(event, rights.readable(agent, lease) | shelf.brought(agent, lease))
+
+    return backed
 
 
 class Kept(Files, Protocol):
