@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from swarm.commands.arguments import add_bus
+
 if TYPE_CHECKING:
     from bus.pubsub import Note
 
@@ -18,7 +20,7 @@ CARDS_S = 1.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
-    parser.add_argument("--bus", metavar="URL", required=True, help="the broker: mqtt://HOST[:PORT] or mqtts://…")
+    add_bus(parser)
     parser.add_argument("--watch", action="store_true", help="go on, and show who comes and goes")
     parser.add_argument("--json", action="store_true", help="one JSON object for each agent and hub")
 
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _run(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - loads only where it is used
+    from contextlib import suppress  # noqa: PLC0415 - likewise
 
     from bus import topics  # noqa: PLC0415 - likewise
     from bus.errors import BadEnvelope  # noqa: PLC0415 - likewise
@@ -44,7 +47,7 @@ async def _run(args: argparse.Namespace) -> int:
         Bus(transport).subscribe(topics.agent_cards(), topics.hub_cards(), kinds=Note) as inbox,
     ):
         seen = False
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(None if args.watch else CARDS_S):
                 async for received in inbox:
                     seen = True
@@ -53,8 +56,6 @@ async def _run(args: argparse.Namespace) -> int:
                     except BadEnvelope as error:
                         note(f"{received.topic}: {error}")
                     received.acknowledge()
-        except TimeoutError:
-            pass
     if not seen and not args.json:
         note("nobody is there: `swarm hub --bus URL` starts a hub, `swarm attach ROLE --bus URL` an agent")
     return 0
@@ -64,7 +65,7 @@ def _show(args: argparse.Namespace, topic: str, note: "Note") -> None:
     import json  # noqa: PLC0415 - loads only where it is used
 
     from bus import topics  # noqa: PLC0415 - likewise
-    from bus.cards import read_agent_card, read_hub_card  # noqa: PLC0415 - likewise
+    from bus.cards import HubCard, read_agent_card, read_hub_card  # noqa: PLC0415 - likewise
     from swarm.views.terminal import one_line, say  # noqa: PLC0415 - likewise
 
     address = topics.parse(topic)
@@ -75,9 +76,8 @@ def _show(args: argparse.Namespace, topic: str, note: "Note") -> None:
     card = read_hub_card(note) if address.hub else read_agent_card(note)
     if args.json:
         say(json.dumps({kind: name, **card.model_dump(mode="json")}))
-    elif address.hub:
-        say(f"{kind:<6} {name:<32} version {one_line(read_hub_card(note).software, 40)}")
+    elif isinstance(card, HubCard):
+        say(f"{kind:<6} {name:<32} version {one_line(card.software, 40)}")
     else:
-        agent = read_agent_card(note)
-        roles = ", ".join(one.name for one in agent.roles)
-        say(f"{kind:<6} {name:<32} {roles}, {agent.slots} at once, on {one_line(agent.host, 60)}")
+        roles = ", ".join(one.name for one in card.roles)
+        say(f"{kind:<6} {name:<32} {roles}, {card.slots} at once, on {one_line(card.host, 60)}")

@@ -14,6 +14,23 @@ def position(text: str) -> int:
     return int(text)
 
 
+def add_bus(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add `--bus URL`: the broker that a command speaks over."""
+    parser.add_argument("--bus", metavar="URL", required=required, help="the broker: mqtt://HOST[:PORT] or mqtts://…")
+
+
+def add_run_and_bus(parser: argparse.ArgumentParser) -> None:
+    """Add what a command takes that moves a run of a hub."""
+    parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
+    add_bus(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_optional_bus(parser: argparse.ArgumentParser) -> None:
+    """Add `--bus URL` to a command that is otherwise for the runs of this machine."""
+    parser.add_argument("--bus", metavar="URL", help="a run that was submitted to the hubs on this broker")
+
+
 def new_folder(text: str, option: str) -> Path:
     """Return the folder that an option names. Raises `UsageError` now where files could not be written in the end."""
     out = Path(text)

@@ -4,6 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from swarm.commands.arguments import add_bus
+
 SUMMARY = "bring agents of a role to the hubs on a bus"
 EXAMPLES = """\
   swarm attach coder --bus mqtt://127.0.0.1
@@ -15,7 +17,7 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
     parser.add_argument("roles", metavar="ROLE|FILE:CLASS", nargs="+", help="roles of ours, or of one's own")
-    parser.add_argument("--bus", metavar="URL", required=True, help="the broker: mqtt://HOST[:PORT] or mqtts://…")
+    add_bus(parser)
     parser.add_argument("--agents", metavar="N", type=int, default=4, help="requests worked on at once (default: 4)")
     parser.add_argument("--model", metavar="MODEL", help="provider:name, whatever a request says")
     parser.add_argument("--tools", metavar="A,B", help="tools that requests may use beyond the role's own")

@@ -2,6 +2,8 @@
 
 import argparse
 
+from swarm.commands.arguments import add_run_and_bus
+
 SUMMARY = "end a run of a hub as it stands"
 EXAMPLES = """\
   swarm cancel brief-20260101-1a2b3c --bus mqtt://127.0.0.1
@@ -11,9 +13,7 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
-    parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
-    parser.add_argument("--bus", metavar="URL", required=True, help="the broker: mqtt://HOST[:PORT] or mqtts://…")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_run_and_bus(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bus.envelope import Envelope
 
+from swarm.commands.arguments import add_bus
+
 SUMMARY = "carry on the runs that are submitted over a bus"
 EXAMPLES = """\
   swarm hub --bus mqtt://127.0.0.1
@@ -17,7 +19,7 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
-    parser.add_argument("--bus", metavar="URL", help="the broker: mqtt://HOST[:PORT] or mqtts://…")
+    add_bus(parser, required=False)
     parser.add_argument("--log", metavar="URL", help="postgresql://… shared by several hubs; by default $SWARM_HOME")
     parser.add_argument("--config", metavar="FILE", help="roles, tools, endpoints and limits of this hub")
     parser.add_argument(

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swarm.commands.arguments import add_optional_bus
 from swarm.views.terminal import note, one_line, shown
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["retry", "skip", "fail"],
         help="what becomes of calls of which nobody knows whether they were done",
     )
-    parser.add_argument("--bus", metavar="URL", help="a run that was submitted to the hubs on this broker")
+    add_optional_bus(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
     parser.add_argument("--quiet", action="store_true", help="show no progress, only the outcome")
 

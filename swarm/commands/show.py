@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from swarm.commands.arguments import new_folder, position
+from swarm.commands.arguments import add_optional_bus, new_folder, position
 from swarm.errors import UsageError
 
 SUMMARY = "show one run, at any position"
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
     parser.add_argument("--at", metavar="N", type=position, help="as it was after event N")
     parser.add_argument("--files", metavar="DIR", help="write the files of the run's tree into a new folder")
-    parser.add_argument("--bus", metavar="URL", help="a run that was submitted to the hubs on this broker")
+    add_optional_bus(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from swarm.commands.arguments import new_folder
+from swarm.commands.arguments import add_bus, new_folder
 
 SUMMARY = "submit a scenario to the hubs on a bus"
 EXAMPLES = """\
@@ -17,7 +17,7 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
     parser.add_argument("scenario", metavar="SCENARIO", help="a scenario file, or the name of one that comes with us")
-    parser.add_argument("--bus", metavar="URL", required=True, help="the broker: mqtt://HOST[:PORT] or mqtts://…")
+    add_bus(parser)
     parser.add_argument("--follow", action="store_true", help="show the run, and take its files, until it ends")
     parser.add_argument("--goal", metavar="TEXT", help="another goal than the file's")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change the scenario")
