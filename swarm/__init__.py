@@ -11,7 +11,8 @@ preparing.py    what a run needs to begin, found and checked · finding.py runs 
 launch.py       start a run, go on with one · fork.py another future of one · replay.py one gone through again
                 · ownership.py whose it is · workspace.py the files it begins with · outcome.py what it came to
                 · handover.py its files · importing.py a run from elsewhere · comparison.py two side by side
-runtime.py      puts it together · parts.py what its roles work with · clock.py · marks.py so that long logs are quick
+runtime.py      puts it together · parts.py what its roles work with · open_models.py models opened once
+                · clock.py · marks.py so that long logs are quick
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request, marks
 orchestrator.py edge of the core · intake.py what is recorded together · outgoing.py what is said next
                 · merging.py the bytes of files that two changed · lease_keeper.py leases that run out · terms.py when

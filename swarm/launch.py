@@ -119,8 +119,12 @@ async def resume(
 
 def _settled(state: RunState, in_doubt: Callable[[Doubt], Verdict | None]) -> list[Event]:
     """Ask about each call in doubt; return what was said."""
-    asked = [(one, in_doubt(one)) for one in doubts(state, leases_end=True)]
-    return [one.settled(verdict) for one, verdict in asked if verdict is not None]
+    found: list[Event] = []
+    for one in doubts(state, leases_end=True):
+        verdict = in_doubt(one)
+        if verdict is not None:
+            found.append(one.settled(verdict))
+    return found
 
 
 def new_run_id(name: str) -> str:

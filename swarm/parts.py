@@ -1,9 +1,8 @@
 """The parts that a run's roles work with, each made when it is first needed: models, tools, sandbox, role classes."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from agents.briefing import Briefing
 from agents.context import Means
@@ -17,14 +16,14 @@ from agents.tools import TOOLS
 from bus import lookup
 from bus.setup import RoleSetup, Setup
 from swarm.errors import MissingPart
-from swarm.model_choice import open_model, place_of
+from swarm.open_models import OpenModels
 from swarm.settings import Settings
 
 if TYPE_CHECKING:
     from agents.conversation.recording import Recording
 
 
-class Parts:
+class Parts(OpenModels):
     """What is shared by the workers of one run. Use it with `async with`; it closes what it opened.
 
     `announce` is told what takes long, such as a download. `recordings`: by role, the file of one that is asked before
@@ -39,22 +38,13 @@ class Parts:
         announce: Callable[[str], None] = lambda _: None,
         recordings: Mapping[str, Path] | None = None,
     ) -> None:
+        folder = Path(setup.folder)
+        super().__init__(setup.endpoints, settings, calls=setup.limits.calls, folder=folder, announce=announce)
         self.setup = setup
-        self._settings = settings
-        self._announce = announce
         self._means: dict[str, Means] = {}
-        self._models: dict[str, Model] = {}
         self._recordings = recordings or {}
         self._recorded: dict[Path, Recording] = {}
         self._sandbox: Sandbox | None = None
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self._stack.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
 
     def role(self, name: str, spec: RoleSetup) -> Role[Any, Any]:
         """Make a role as the scenario says. Raises `NotFound`, `MissingPart`."""
@@ -114,22 +104,6 @@ class Parts:
             model = self.model(name)
             if isinstance(model, Prepared):
                 await model.prepare()
-
-    def model(self, name: str) -> Model:
-        """Return the model `provider:name`. Raises `ModelUnavailable`."""
-        if name not in self._models:
-            place = place_of(
-                name,
-                self.setup.endpoints,
-                self._settings,
-                calls=self.setup.limits.calls,
-                folder=Path(self.setup.folder),
-                announce=self._announce,
-            )
-            model = open_model(name, place)
-            self._stack.push_async_callback(model.close)
-            self._models[name] = model
-        return self._models[name]
 
 
 def role_class(name: str, uses: str | None, base: Path) -> type[Role[Any, Any]]:

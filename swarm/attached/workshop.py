@@ -5,10 +5,9 @@ owner allows, models those that it can reach with its own keys.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from agents.briefing import Briefing
 from agents.context import Means
@@ -22,7 +21,7 @@ from bus.errors import BusError
 from bus.setup import Endpoint, RoleSetup
 from swarm.attached.worker_caps import WorkerCaps, capped, refusal
 from swarm.errors import MissingPart, SwarmError
-from swarm.model_choice import open_model, place_of
+from swarm.open_models import OpenModels
 from swarm.parts import load_tool
 from swarm.settings import Settings
 
@@ -54,7 +53,7 @@ class _NoModel:
         """Nothing is open."""
 
 
-class OwnWorkshop:
+class OwnWorkshop(OpenModels):
     """Meets `swarm.worker.Workshop` for requests from elsewhere. Use it with `async with`; it closes what it opened."""
 
     def __init__(
@@ -69,30 +68,18 @@ class OwnWorkshop:
         sandbox: str | None = None,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
+        super().__init__(endpoints or {}, settings, calls=calls, folder=folder, announce=announce)
         self._crafts = crafts
         self._caps = caps
-        self._settings = settings
-        self._folder = folder
-        self._endpoints = endpoints or {}
-        self._calls = calls
+        self._tools_from = folder
         self._sandbox_name = sandbox
-        self._announce = announce
-        self._models: dict[str, Model] = {}
         self._means: dict[tuple[object, ...], Means] = {}
         self._sandbox: Sandbox | None = None
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self._stack.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
 
     async def prepare(self) -> None:
         """Get ready what takes long for the models that are used where a request names none."""
         for craft in self._crafts.values():
-            if craft.model and isinstance(model := self._model(craft.model), Prepared):
+            if craft.model and isinstance(model := self.model(craft.model), Prepared):
                 await model.prepare()
 
     def role(self, name: str, spec: RoleSetup) -> Role[Any, Any]:  # noqa: ARG002 - its class is the worker's own
@@ -109,9 +96,9 @@ class OwnWorkshop:
         key = (name, model, spec.tools, spec.window, spec.temperature, spec.timeout_ms)
         if key not in self._means:
             table = self._caps[name].table
-            tools = [load_tool(table[tool], self._folder) for tool in spec.tools]
+            tools = [load_tool(table[tool], self._tools_from) for tool in spec.tools]
             self._means[key] = Means(
-                model=self._model(model),
+                model=self.model(model),
                 tools={tool.name: tool for tool in tools},
                 sandbox=self.sandbox,
                 window=spec.window,
@@ -150,19 +137,6 @@ class OwnWorkshop:
             self._sandbox = cast("Sandbox", cast("Any", lookup.load(name, SANDBOXES))(python=None))
         return self._sandbox
 
-    def _model(self, name: str) -> Model:
-        if not name:
-            return _NoModel()  # many a review asks none
-        if name not in self._models:
-            place = place_of(
-                name,
-                self._endpoints,
-                self._settings,
-                calls=self._calls,
-                folder=self._folder,
-                announce=self._announce,
-            )
-            model = open_model(name, place)
-            self._stack.push_async_callback(model.close)
-            self._models[name] = model
-        return self._models[name]
+    def model(self, name: str) -> Model:
+        """Return the model `provider:name`; where none is named, one that says so to whoever asks it."""
+        return super().model(name) if name else _NoModel()  # many a review asks none
