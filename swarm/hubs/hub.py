@@ -280,10 +280,19 @@ class Hub:
             await asyncio.sleep(LOOK_S)
 
     async def _orphans(self) -> list[Owned]:
-        owned = [one for one in await self.store.log.owned(besides=self.owner) if one.run not in self.runs]
+        others = await self.store.log.owned(besides=self.owner)
+        for one in others:
+            self._let_go(one)
+        owned = [one for one in others if one.run not in self.runs]
         self._not_ours = {one.run: one.epoch for one in owned if self._not_ours.get(one.run) == one.epoch}
         gone = await self._gone({one.owner for one in owned})
         return [one for one in owned if one.owner in gone]
+
+    def _let_go(self, taken: Owned) -> None:
+        """Leave a run to the hub that took it over while this one was halted, though there is nothing to write."""
+        running = self.runs.get(taken.run)
+        if running is not None and running.orchestrator.epoch < taken.epoch and running.task.cancel():
+            self.announce(f"{taken.run} is with another hub now")
 
     async def _beat(self) -> None:
         """Say that this hub is alive: first of all, before it owns anything."""

@@ -174,27 +174,37 @@ class Witness:
         self.state = RunState(run)
         self._store = store
         self._grown = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._broke: Exception | None = None
 
     async def watch(self) -> None:
-        """Read until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_S)
+        """Read until cancelled. What goes wrong is told to those who wait."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(LOOK_S)
+        except Exception as error:
+            self._broke = error
+            self._grown.set()
+            raise
 
     async def look(self) -> None:
-        found = [one async for one in self._store.log.read(self.run, len(self.log) + 1)]
-        now = asyncio.get_running_loop().time()
-        for envelope in found:
-            apply(self.state, envelope)
-            self.log.append(envelope)
-            self.seen.append(now)
-        if found:
-            self._grown.set()
+        async with self._looking:  # a test that looks and the watch would each add what both had read
+            found = [one async for one in self._store.log.read(self.run, len(self.log) + 1)]
+            now = asyncio.get_running_loop().time()
+            for envelope in found:
+                apply(self.state, envelope)
+                self.log.append(envelope)
+                self.seen.append(now)
+            if found:
+                self._grown.set()
 
     async def until(self, reached: Any, within_s: float = 30.0) -> None:
         """Wait until something is true of the log as far as it was read."""
         async with asyncio.timeout(within_s):
             while not reached():
+                if self._broke is not None:
+                    raise self._broke
                 self._grown.clear()
                 await self._grown.wait()
 

@@ -1,5 +1,6 @@
 """Whole swarms in one process under one seed: storms of them, bugs that they find, and the fixture that lends them."""
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from bus.simulation.disk import DiskFaults
 from swarm.pytest_plugin import SwarmSimulation
 from swarm.simulation.faults import NO_FAULTS, Faults
 from swarm.simulation.simulate import Simulated, simulate, storm
+from swarm.simulation.world import BEGINS
 from tests.support.mutants import MUTANTS
 from tests.support.seeds import seeded
 
@@ -138,6 +140,23 @@ def test_an_agent_whose_forerunner_is_noticed_late_is_still_there(tmp_path: Path
         assert not one.broken, one.told()
         back += len(of(one, AgentJoined)) > 1
     assert back > 2
+
+
+def test_what_a_hub_held_that_dies_or_is_halted_is_with_another_within_ten_seconds(tmp_path: Path) -> None:
+    faults = Faults(NetworkFaults(0.02), DiskFaults(0.01), 0.0, ("hub killed", "hub frozen"), 4.0, 60.0)
+    took_s: list[float] = []
+    for seed in range(30):
+        one = simulate(seed, faults=faults, place=tmp_path, hubs=3)
+        assert not one.broken, one.told()
+        struck = [(float(line.split()[0]), line.split()[3].partition("#")[0]) for line in one.story if "  hub " in line]
+        owner = one.log[0].source.rpartition("/")[2]
+        for record in one.log:
+            if isinstance(record.event, RunMoved):
+                at = (dt.datetime.fromisoformat(record.time) - BEGINS).total_seconds()
+                took_s.append(at - max(began for began, whom in struck if whom == owner and began < at))
+                owner = record.event.hub
+    assert len(took_s) > 5
+    assert max(took_s) < 10
 
 
 # The fixture
