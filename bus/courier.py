@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from bus import topics
-from bus.errors import BadEnvelope, BusUnavailable, NotFound, Refused
+from bus.errors import BadEnvelope, BusUnavailable, NotFound, NotHeld, Refused
 from bus.event_log import Files
 from bus.file_notes import (
     MOST_BYTES,
@@ -141,7 +141,8 @@ class Courier:
     async def bring(self, hub: Callable[[], str], under: str, data: bytes, *, parcel: bool = False) -> str:
         """Bring bytes to the hub, and return their SHA-256 once it has them; a parcel is not kept here.
 
-        Raises `Refused` with the hub's reason, `BusUnavailable` where no answer comes for too long, `TooLarge`.
+        Raises `Refused` with the hub's reason, `NotHeld` where it is not ours any more to bring, `BusUnavailable` where
+        no answer comes for too long, `TooLarge`.
         """
         if len(data) > MOST_BYTES:
             raise Refused(f"a file of {len(data):,} bytes is too large: the bus carries {MOST_BYTES:,} of one file")
@@ -194,6 +195,8 @@ class Courier:
                     case RefusedNote() if not transfer.is_of(hub):
                         self.dropped["refused by a hub that the run has left"] += 1
                         upload.again()
+                    case RefusedNote(why=why, held=False):
+                        raise NotHeld(f"the hub does not take the file {sha256}: {why}")
                     case RefusedNote(why=why):
                         raise Refused(f"the hub does not take the file {sha256} of {len(data):,} bytes: {why}")
                     case _:

@@ -47,6 +47,10 @@ class Refused(BusError):
     """A hub does not take a file from us; the text has its reason."""
 
 
+class NotHeld(BusError):
+    """A hub takes no file under a lease or run that is not ours any more."""
+
+
 class BadArchive(BusError):
     """A file that is no archive of a run, or a spoilt one; or a run that is too large for one."""
 

@@ -235,10 +235,13 @@ class ResultSubmitted(Fact):
 
 
 class WorkFailed(Fact):
-    """An attempt ended without a result. Not `retryable`: another attempt would fail the same way."""
+    """An attempt ended without a result. Not `retryable`: another attempt would fail the same way.
+
+    `files`: the hub did not take what it brought.
+    """
 
     reason: str
-    kind: Literal["error", "deadline", "answer", "model", "no_progress", "tool", "sandbox"]
+    kind: Literal["error", "deadline", "answer", "model", "no_progress", "tool", "sandbox", "files"]
     retryable: bool = True
     effects: int = 0
 

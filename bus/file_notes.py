@@ -87,11 +87,12 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file is not given, or not taken."""
+    """A file is not given, or not taken. Not `held`: the lease or run is not theirs any more, whatever the file."""
 
     under: str
     sha256: str
     why: str
+    held: bool = True
 
 
 Call = Get | Put
@@ -110,8 +111,8 @@ def note_of(value: Call | Answer, under: Under = "lease") -> Note:
             fields |= _part(size, offset, chunk)
         case More(offset=offset):
             fields["offset"] = offset
-        case Refused(why=why):
-            fields["why"] = why[:_LONGEST_WHY]
+        case Refused(why=why, held=held):
+            fields |= {"why": why[:_LONGEST_WHY]} | ({} if held else {"held": False})
         case Stored():
             pass
     return Note(type(value).__name__.lower(), fields)
@@ -145,7 +146,8 @@ def read_answer(note: Note, under: Under = "lease") -> Answer:
             return Stored(right, sha256)
         case "refused":
             why = note.fields.get("why")
-            return Refused(right, sha256, why[:_LONGEST_WHY] if isinstance(why, str) else "")
+            held = note.fields.get("held") is not False
+            return Refused(right, sha256, why[:_LONGEST_WHY] if isinstance(why, str) else "", held)
         case _:
             raise BadEnvelope(f"a note {note.kind[:40]!r} answers for no file")
 

@@ -209,6 +209,8 @@ class Refused(_OfAFile):
 
     kind = "refused"
     why: Annotated[str, Field(max_length=1_000)] = ""
+    held: bool = True
+    """False: the lease or run is not theirs any more, whatever the file."""
 
 
 # Payloads too large to travel

@@ -25,7 +25,7 @@ from agents.errors import (
 from agents.files.attempt_folder import AttemptFolder
 from agents.role import Role
 from bus.envelope import Envelope
-from bus.errors import BusUnavailable, Damaged, LogError, Refused, StorageFailed
+from bus.errors import BusUnavailable, Damaged, LogError, NotHeld, Refused, StorageFailed
 from bus.events import (
     AssignmentEnded,
     Effect,
@@ -101,7 +101,7 @@ KINDS: Mapping[type[Exception], str] = {
     ModelFailed: "model",
     StuckRepeating: "no_progress",
     ToolFailed: "tool",
-    Refused: "tool",  # more than a hub takes of one lease: another agent would bring as much
+    Refused: "files",  # more than a hub takes of one lease: another agent would bring as much
     SandboxUnavailable: "sandbox",
     CheckBroken: "tool",
 }
@@ -122,6 +122,8 @@ def ending(
     """
     raised = leaves(error)
     for one in raised:
+        if isinstance(one, NotHeld):
+            return AssignmentEnded(lease=lease, why=str(one)[:4000], kind="not_held")
         if alone and isinstance(one, StorageFailed | BusUnavailable | Damaged):
             return AssignmentEnded(lease=lease, why=str(one)[:4000])
         if isinstance(one, PAUSING):

@@ -225,7 +225,7 @@ async def _again(attempt: _Attempt, parts: "_Parts", files: FileStore, place: Pa
         role = parts.role(**attempt.setup.options)
         context = context_of(attempt.request, told, attempt.role, parts.means, effects=effects, folder=folder)
         at_work = answer(role, attempt.request.event, context)
-        reply = await reply_of(effects, at_work, only_recorded=attempt.reply is None)
+        reply = await reply_of(effects, at_work, only_recorded=not _said(attempt))
     except SwarmError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as the worker does: what a role raises is its reply
@@ -238,9 +238,15 @@ async def _again(attempt: _Attempt, parts: "_Parts", files: FileStore, place: Pa
     return _compared(attempt, reply, effects)
 
 
+def _said(attempt: _Attempt) -> bool:
+    """Tell whether a role's own reply is in the log, and not that what it brought was not taken."""
+    event = attempt.reply and attempt.reply.event
+    return event is not None and not (isinstance(event, WorkFailed) and event.kind == "files")
+
+
 def _compared(attempt: _Attempt, reply: Fact | Parted, effects: Effects) -> Difference | None:
     written = attempt.reply
-    if written is None or isinstance(reply, AssignmentEnded):
+    if written is None or not _said(attempt) or isinstance(reply, AssignmentEnded):
         return None  # it was ended from outside, or paused its run: the log has no word of its own to compare with
     if isinstance(reply, Parted):
         begun = shown(effects.begun) if effects.begun else ""

@@ -190,7 +190,7 @@ class Shelf:
         allowed = self.access.room(who, call.under)
         if not allowed:
             self.ended(who, call.under)
-            return self._refused(call, "no such lease", f"you hold no such {self.under}")
+            return self._refused(call, "no such lease", f"you hold no such {self.under}", held=False)
         account = self._account(who, call.under)
         if await self._is_here(who, call, account):
             return Stored(call.under, call.sha256)
@@ -232,9 +232,9 @@ class Shelf:
     def _account(self, who: str, under: str) -> _Account:
         return self._accounts.setdefault((who, under), _Account())
 
-    def _refused(self, call: Call, reason: str, why: str) -> Refused:
+    def _refused(self, call: Call, reason: str, why: str, *, held: bool = True) -> Refused:
         self.dropped[reason] += 1
-        return Refused(call.under, call.sha256, why)
+        return Refused(call.under, call.sha256, why, held)
 
 
 _NOTHING = _Account()

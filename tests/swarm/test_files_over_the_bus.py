@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bus import topics
 from bus.courier import Courier, Patience, RemoteFiles, route_of_agent, route_of_client
-from bus.errors import BusUnavailable, NotFound, Refused
+from bus.errors import BusUnavailable, NotFound, NotHeld, Refused
 from bus.file_notes import CHUNK_BYTES, MOST_BYTES, Get, Put, note_of
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note
@@ -181,7 +181,7 @@ async def test_the_lease_that_ends_takes_its_files_along() -> None:
         at.shelf.sweep()
         with pytest.raises(NotFound):
             await (await at.files()).get(sha256)
-        with pytest.raises(Refused, match="you hold no such lease"):
+        with pytest.raises(NotHeld, match="you hold no such lease"):
             await files.put(b"more")
         assert not at.shelf.brought(AGENT, LEASE)
 

@@ -1,13 +1,16 @@
 """A run gone through again does what its log says, and who changes a word of a role is told where it shows."""
 
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents.context import Context
 from bus.envelope import Envelope
-from bus.events import GoalFailed, ModelAsked, ResultSubmitted
+from bus.errors import Refused
+from bus.events import GoalFailed, ModelAsked, ResultSubmitted, WorkFailed
 from bus.store import open_store
 from swarm.replay import Replayed, replay
 from tests.support.command import clean_env, process
@@ -53,6 +56,12 @@ async def again(folder: Path) -> Replayed:
         return await replay(run, store.log.read(run), store.files, folder / "again")
 
 
+async def _log(folder: Path) -> AsyncIterator[Envelope]:
+    async with open_store(folder / "home", read_only=True) as store:
+        async for envelope in store.log.read((await store.log.runs())[0].run):
+            yield envelope
+
+
 def lines(found: Replayed) -> str:
     return "\n".join(found.difference.lines()) if found.difference else ""
 
@@ -74,6 +83,29 @@ async def test_a_run_replays_with_every_way_to_the_outside_closed(
     found = await again(tmp_path)
     assert found.difference is None, lines(found)
     assert (found.events, found.attempts) == (outcome.events, 1 + 4 + 4 + 1)
+
+
+async def test_an_attempt_whose_files_a_hub_did_not_take_replays_as_far_as_its_log_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, tried = Context.changes, 0
+
+    async def changes(self: Context) -> Any:
+        nonlocal tried
+        tried += self.role == "coder"
+        if tried == 1:
+            raise Refused("the hub does not take the file: 401 bytes are too many: 400 may be brought")
+        return await kept(self)
+
+    monkeypatch.setattr(Context, "changes", changes)
+    async with ChatEndpoint(player(PLAN)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"file": "t1-0.txt"}]))
+    assert outcome.outcome == "accepted"
+    monkeypatch.undo()
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
+    log = [one async for one in _log(tmp_path)]
+    assert [one.event.kind for one in log if isinstance(one.event, WorkFailed)] == ["files"]
 
 
 async def test_a_role_of_ones_own_with_tasks_clock_and_chance_replays(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bus.errors import NotFound
+from bus.errors import NotFound, NotHeld, Refused
 from bus.events import (
     AssignmentEnded,
     GoalFailed,
@@ -17,6 +17,7 @@ from bus.events import (
     ToolReturned,
     WorkFailed,
 )
+from swarm.attempt import ending
 from swarm.errors import ScenarioError
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import Play, player, results, resume, role_of, scenario, start, story
@@ -309,3 +310,11 @@ async def test_a_program_that_makes_our_folder_a_link_gets_nothing_written_elsew
     assert returned.output.startswith("exit status 0\né")
     assert returned.whole is None
     assert [*outside.iterdir()] == []
+
+
+def test_what_cannot_be_brought_under_a_lease_that_moved_ends_the_lease_and_not_the_attempt() -> None:
+    ended = ending(ExceptionGroup("of a role's tasks", [NotHeld("you hold no such lease")]), "lease-1", 3)
+    assert ended == AssignmentEnded(lease="lease-1", why="you hold no such lease", kind="not_held")
+    taken = ending(Refused("401 bytes are too many"), "lease-1", 3)
+    assert isinstance(taken, WorkFailed)
+    assert (taken.kind, taken.retryable, taken.effects) == ("files", True, 3)
