@@ -1,5 +1,6 @@
 """The Python face: `swarm.run`, `swarm.resume`, `swarm.open_log`."""
 
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -72,4 +73,5 @@ async def open_log(home: str | Path | None = None) -> AsyncIterator[EventLog]:
 
 
 def _settings(home: str | Path | None, folder: Path | None) -> Settings:
-    return finding.with_home(read_settings(os.environ, folder), Path(home) if home is not None else None)
+    settings = read_settings(os.environ, folder)
+    return settings if home is None else dataclasses.replace(settings, home=Path(home), store=None)

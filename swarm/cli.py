@@ -28,7 +28,8 @@ State a goal; agents plan, use tools, write, check and finish on their own.
 _STATUSES = """\
 exit status: 0 accepted, or nothing wrong found · 1 not accepted · 2 bad usage or a bad scenario
              3 a part is missing (model, sandbox, disk) · 130 stopped by a person
-environment: SWARM_HOME (state, by default ./.swarm) · SWARM_MODEL · OPENAI_API_KEY · OPENAI_BASE_URL · NO_COLOR
+environment: SWARM_HOME (state, by default ./.swarm) · SWARM_STORE (a store that hubs share: postgresql://…)
+             SWARM_MODEL · OPENAI_API_KEY · OPENAI_BASE_URL · NO_COLOR
 """
 
 

@@ -53,7 +53,7 @@ async def keeping(settings: Settings) -> AsyncIterator[Store]:
     """Open the store to change what is there, making none. Raises `UsageError` where nothing has been run."""
     async with reading(settings):
         pass
-    async with open_store(settings.home) as store:
+    async with open_store(settings.place) as store:
         yield store
 
 
@@ -61,22 +61,23 @@ async def keeping(settings: Settings) -> AsyncIterator[Store]:
 async def reading(settings: Settings) -> AsyncIterator[Store]:
     """Open the store for looking only. Raises `UsageError` where nothing has been run."""
     try:
-        async with open_store(settings.home, read_only=True) as store:
+        async with open_store(settings.place, read_only=True) as store:
             yield store
             unkept = store.log.marks.unkept()
     except NotFound as error:
+        missing = "the server that SWARM_STORE names has no runs" if settings.store else f"{settings.home} is not there"
         raise UsageError(
-            f"nothing has been run here yet ({settings.home} is not there). `swarm run SCENARIO` makes a run; "
-            "SWARM_HOME names another place."
+            f"nothing has been run here yet ({missing}). `swarm run SCENARIO` makes a run; "
+            "SWARM_HOME and SWARM_STORE name other places."
         ) from error
     if unkept:
-        await _keep(settings.home, unkept)
+        await _keep(settings.place, unkept)
 
 
-async def _keep(home: Path, marks: Sequence[Mark]) -> None:
+async def _keep(place: Path | str, marks: Sequence[Mark]) -> None:
     """Keep what looking had to fold at length, for the next who looks."""
     try:
-        async with open_store(home) as store:
+        async with open_store(place) as store:
             for mark in marks:
                 store.log.marks.keep(mark)
     except BusError:

@@ -100,7 +100,7 @@ async def fork(
     """Begin another future of a run and carry it on to its end. Cancelling pauses it. Raises as `launch.start` does."""
     before = past.scenario(Changes()).limits
     setup = ready.setup.model_copy(update={"limits": _limits(past.limits, before, ready.setup.limits)})
-    async with open_store(settings.home) as store, Parts(setup, settings, announce=announce) as parts:
+    async with open_store(settings.place) as store, Parts(setup, settings, announce=announce) as parts:
         await parts.prepare()
         run = launch.new_run_id(setup.name)
         epoch = await store.log.create(run, this_process(), parent=(past.run, past.at))

@@ -17,7 +17,7 @@ from swarm.settings import Settings
 async def take_in(path: Path, settings: Settings) -> Contents:
     """Take in the run of an archive. Raises what `check_archive` and `import_run` raise; then nothing of it is kept."""
     contents = await asyncio.to_thread(_checked, path)
-    async with open_store(settings.home) as store:
+    async with open_store(settings.place) as store:
         return await import_run(store, contents)
 
 

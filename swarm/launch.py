@@ -47,7 +47,7 @@ async def start(
     """
     setup, kept = ready.setup, ready.recordings
     async with (
-        open_store(settings.home) as store,
+        open_store(settings.place) as store,
         Parts(setup, settings, announce=announce, recordings=kept) as parts,
         over_broker(bus, store, announce=announce) if bus else nullcontext() as link,
     ):
@@ -95,7 +95,7 @@ async def resume(
     nothing the run pauses again. An ended run only has the hand-over of its files completed. Raises `UsageError` where
     another process runs it.
     """
-    async with open_store(settings.home) as store:
+    async with open_store(settings.place) as store:
         info = await find(store, name)
         refuse_imported(info)
         refuse_running(info)

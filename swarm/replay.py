@@ -7,7 +7,7 @@ role is ended too. Identifiers (ids, times, sources, leases) are the log's; what
 import asyncio
 import difflib
 import json
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,7 +20,9 @@ from agents.files.attempt_folder import AttemptFolder
 from agents.journal import KINDS
 from agents.model import EndpointHealth, ModelReply, ModelRequest
 from agents.role import Role
+from agents.tool import Tool
 from bus.envelope import Envelope
+from bus.errors import NotFound
 from bus.event_log import FileStore
 from bus.events import (
     AssignmentEnded,
@@ -128,8 +130,12 @@ class Rules:
         return self.state.status == "new" or isinstance(event, RunForked)
 
 
-async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work: Path) -> Replayed:
+async def replay(
+    run: str, log: AsyncIterable[Envelope], files: FileStore, work: Path, *, tools: Mapping[str, str] | None = None
+) -> Replayed:
     """Go through a run's log from its first event; `work`: a folder for those roles that look into theirs.
+
+    `tools`: where those tools are that a hub's configuration gave short names.
 
     Loads the code of the run's own roles and tools. Raises what the log and the file store raise, and `NotFound`,
     `MissingPart` where a role or tool can no longer be loaded.
@@ -138,7 +144,7 @@ async def replay(run: str, log: AsyncIterable[Envelope], files: FileStore, work:
     found: list[Difference] = []
     elsewhere: set[str] = set()
     room, events, ended = asyncio.Semaphore(AT_ONCE), 0, 0
-    parts, places = _PartsOf(), [work / str(number) for number in range(AT_ONCE)]
+    parts, places = _PartsOf(tools or {}), [work / str(number) for number in range(AT_ONCE)]
 
     async def go_through(attempt: _Attempt) -> None:
         place = places.pop()
@@ -268,7 +274,8 @@ class _Parts(NamedTuple):
 class _PartsOf:
     """Loads the parts of each role once."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Mapping[str, str]) -> None:
+        self._tools = tools
         self._known: dict[tuple[str, int], _Parts] = {}
 
     def of(self, attempt: _Attempt) -> _Parts:
@@ -278,7 +285,7 @@ class _PartsOf:
         known = self._known.get(key)
         if known is None:
             folder = Path(attempt.folder)
-            tools = [load_tool(tool, folder) for tool in setup.tools]
+            tools = [self._tool(tool, folder) for tool in setup.tools]
             means = Means(
                 model=_NoModel(),
                 tools={tool.name: tool for tool in tools},
@@ -289,6 +296,14 @@ class _PartsOf:
             role = role_class(attempt.role, setup.uses, folder)
             known = self._known[key] = _Parts(setup, role, means)
         return known
+
+    def _tool(self, name: str, folder: Path) -> Tool:
+        try:
+            return load_tool(self._tools.get(name, name), folder)
+        except NotFound as error:
+            if ":" in name or name in self._tools:
+                raise
+            raise NotFound(f"{error} If it is a hub's name for one, give the hub's `--config FILE`.") from error
 
 
 def shown(event: Fact) -> str:

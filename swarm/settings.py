@@ -25,6 +25,8 @@ class Settings:
     """Where state lives (`SWARM_HOME`)."""
     model: str | None = None
     """`SWARM_MODEL`."""
+    store: str | None = field(default=None, repr=False)
+    """`SWARM_STORE`: the `postgresql://…` of a store that hubs share, in the place of the one below `home`."""
     openai_key: str | None = field(default=None, repr=False)
     openai_url: str | None = None
     """`OPENAI_BASE_URL`; None is OpenAI's own."""
@@ -35,6 +37,11 @@ class Settings:
     """The environment and `.env` together: keys of endpoints, `${{ env.X }}`."""
     unread: tuple[str, ...] = ()
     """What of `.env` could not be read, as `FILE:LINE`."""
+
+    @property
+    def place(self) -> Path | str:
+        """Where runs and their files are kept."""
+        return self.store or self.home
 
 
 def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Settings:
@@ -47,6 +54,7 @@ def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Set
     return Settings(
         home=Path(env.get("SWARM_HOME") or ".swarm"),
         model=env.get("SWARM_MODEL") or None,
+        store=environ.get("SWARM_STORE") or None,  # from no file of a scenario: the run would go where that says
         openai_key=env.get("OPENAI_API_KEY") or None,
         openai_url=env.get("OPENAI_BASE_URL") or None,
         no_color=bool(env.get("NO_COLOR")),

@@ -20,7 +20,9 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
     add_bus(parser, required=False)
-    parser.add_argument("--log", metavar="URL", help="postgresql://… shared by several hubs; by default $SWARM_HOME")
+    parser.add_argument(
+        "--log", metavar="URL", help="postgresql://… shared by several hubs; by default $SWARM_STORE, else $SWARM_HOME"
+    )
     parser.add_argument("--config", metavar="FILE", help="roles, tools, endpoints and limits of this hub")
     parser.add_argument(
         "--name", metavar="NAME", help="what the hub is called, unique on its bus (default: made up, kept)"
@@ -75,7 +77,7 @@ async def _run(args: argparse.Namespace) -> int:
             serve(
                 args.bus,
                 settings,
-                place=args.log or settings.home,
+                place=args.log or settings.place,
                 config=config,
                 name=args.name,
                 agents=not args.no_agents,

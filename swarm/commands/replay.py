@@ -10,6 +10,7 @@ SUMMARY = "go through a run again, and compare"
 EXAMPLES = """\
   swarm replay last
   swarm replay brief-20260101-1a2b3c --json
+  SWARM_STORE=postgresql://swarm@db.example/swarm swarm replay last --config hub.yaml
 """
 
 
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
     parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
     parser.add_argument("--trust", action="store_true", help="do not ask about code that an imported run brings")
+    parser.add_argument("--config", metavar="FILE", help="of the hub that ran it: where tools are that it gave names")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -38,11 +40,13 @@ async def _replay(args: argparse.Namespace) -> int:
     from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
     from swarm.fork import Changes, past_of  # noqa: PLC0415 - likewise
+    from swarm.hubs.hub_config import HubConfig  # noqa: PLC0415 - likewise
     from swarm.replay import replay  # noqa: PLC0415 - likewise
     from swarm.runtime import fewer_collections  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
 
+    tools = HubConfig.load(args.config).tools if args.config else {}
     async with finding.reading(read_settings(os.environ)) as store:
         info = await finding.find(store, args.run)
         if info.imported:
@@ -50,7 +54,7 @@ async def _replay(args: argparse.Namespace) -> int:
             can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
             consent(past.scenario(Changes()), given=args.trust, can_ask=can_ask)
         with tempfile.TemporaryDirectory(prefix="replay-") as place, fewer_collections():
-            found = await replay(info.run, store.log.read(info.run), store.files, Path(place))
+            found = await replay(info.run, store.log.read(info.run), store.files, Path(place), tools=tools)
     if args.json:
         say(json.dumps({"ok": found.difference is None, **asdict(found)}, ensure_ascii=False))
     elif found.difference is None:

@@ -90,5 +90,5 @@ async def watched(args: argparse.Namespace, settings: Settings, act: Callable[[W
 
 async def stored_outcome(settings: Settings, run: str) -> Outcome:
     """Return the outcome of a run as its log tells it."""
-    async with open_store(settings.home, read_only=True) as store:
+    async with open_store(settings.place, read_only=True) as store:
         return await with_head(outcome_of(await fold(store.log, run)), store.log)

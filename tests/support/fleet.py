@@ -25,10 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from unittest.mock import patch
 
 from agents.tool_calls import SKIPPED
-from agents.tools import TOOLS as TOOLS_OF_OURS
 from bus.envelope import Envelope
 from bus.events import (
     DoubtSettled,
@@ -44,6 +42,7 @@ from swarm.core.apply import apply
 from swarm.core.marks import pack, unpack
 from swarm.core.state import RunState
 from swarm.errors import MissingPart, UsageError
+from swarm.hubs.hub_config import HubConfig
 from swarm.marks import maker
 from swarm.replay import replay
 from swarm.scenario.model import Scenario
@@ -400,10 +399,8 @@ class Fleet:
             assert {ref.path for ref in ended.files} == set(files)
             for ref in ended.files:
                 assert (await store.files.get(ref.sha256)).decode() == f"made by {ref.path.removesuffix('.txt')}\n"
-            with patch.dict(
-                TOOLS_OF_OURS, post_letter=f"{self.folder / 'tools.py'}:post_letter"
-            ):  # the hub's name for it
-                compared = await replay(run, store.log.read(run), store.files, self.folder / "replayed")
+            tools = HubConfig.load(self.folder / "hub.yaml").tools
+            compared = await replay(run, store.log.read(run), store.files, self.folder / "replayed", tools=tools)
             assert compared.difference is None, "\n".join(compared.difference.lines())
 
     async def _marks_are(self, store: Store, run: str, log: list[Envelope]) -> None:
