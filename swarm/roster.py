@@ -8,7 +8,7 @@ has nothing of what its forerunner held.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -33,6 +33,8 @@ class Roster:
 
     bus: Bus
     rejoin_s: float = 0.0
+    may_offer: Callable[[str, str], bool] = lambda *_: True
+    """Whether agents of a user may take requests for a role."""
     agents: dict[str, AgentCard] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     """Why cards were passed over, and how often."""
@@ -88,7 +90,18 @@ class Roster:
         if PROTOCOL not in card.protocols:
             self.dropped["its protocol version is another"] += 1
             return
+        user = agent.partition("/")[0]
+        allowed = tuple(one for one in card.roles if self.may_offer(user, one.name))
+        if len(allowed) < len(card.roles):
+            self._refused(agent, [one.name for one in card.roles if one not in allowed])
+            card = card.model_copy(update={"roles": allowed})
         self._card_said(agent, card)
+
+    def _refused(self, agent: str, roles: Sequence[str]) -> None:
+        self.dropped["its user may not offer the role"] += 1
+        if agent not in self.agents:  # else it was said before
+            told = ", ".join(roles)
+            log.warning("%s is not taken for %s: `roles: ROLE: users:` of --config says who may be", agent, told)
 
     def _card_said(self, agent: str, card: AgentCard) -> None:
         if (leaving := self._leaving.pop(agent, None)) is not None:

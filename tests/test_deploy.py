@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from bus.broker_address import BrokerAddress
 from swarm.brokers.broker_config import acl
 from swarm.cli import _parser
+from swarm.hubs.hub_config import HubConfig
 from tests.support.command import ROOT, clean_env
 from tests.support.mqtt_client import PlainClient
 from tests.support.shipped_broker import running
@@ -82,7 +83,7 @@ def test_commands_of_the_page_that_need_more_than_this_machine_can_be_read(text)
 
 
 def test_blocks_of_the_page_are_of_the_two_kinds():
-    assert {kind for kind, _ in BLOCKS} == {"sh", "bash"}
+    assert {kind for kind, _ in BLOCKS} == {"sh", "bash", "yaml"}
 
 
 # The compose file
@@ -196,3 +197,21 @@ def test_all_that_the_image_is_built_from_reaches_the_builder_and_nothing_else()
     assert ignored == "*"
     assert {line[1:] for line in kept if line[0] == "!"} == set(copied)
     assert not [source for source in copied if not (ROOT / source).exists()]
+
+
+def test_the_configuration_of_a_hub_says_what_it_shows(tmp_path):
+    (text,) = (text for kind, text in BLOCKS if kind == "yaml")
+    (tmp_path / "hub.yaml").write_text(text)
+    (tmp_path / "tools.py").write_text(
+        'from swarm import tool\n\n\n@tool(effect="outward")\nasync def post_letter(to: str) -> str:\n'
+        '    """Post a letter."""\n    return to\n'
+    )
+    (tmp_path / "editor.py").write_text(
+        "from swarm import Context, ResultSubmitted, Role, SubtaskAssigned\n\n\n"
+        "class Editor(Role[SubtaskAssigned, ResultSubmitted]):\n    name = 'editor'\n    handles = SubtaskAssigned\n"
+    )
+    config = HubConfig.load(tmp_path / "hub.yaml")
+    assert not config.warnings
+    assert config.roles["critic"].users == {"reviewers"}
+    assert config.limits["parallel"] == 32
+    assert [config.may_offer(user, "critic", own="hub") for user in ("hub", "reviewers", "client")] == [1, 1, 0]

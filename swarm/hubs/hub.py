@@ -69,6 +69,8 @@ class Hub:
     announce: Callable[[str], None] = log.info
     rights: Rights | None = None
     """Which files agents may have."""
+    may_offer: Callable[[str, str], bool] = lambda *_: True
+    """Whether agents of a user of the broker may take requests for a role."""
     backed: Callable[[str, str, Fact], bool] = lambda *_: True
     """See `Orchestrator.backed`."""
     stamp: Stamp | None = None
@@ -85,7 +87,7 @@ class Hub:
     """Runs that no client of a hub submitted, by their epoch: they are somebody's own."""
 
     def __post_init__(self) -> None:
-        self.roster = Roster(self.bus, self.terms.rejoin_s)
+        self.roster = Roster(self.bus, self.terms.rejoin_s, self.may_offer)
         self._board = Switchboard(self.bus, self.name, self._unknown)
 
     async def run(self, *listening: asyncio.Event) -> None:

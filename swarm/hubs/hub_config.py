@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from bus import topics
 from bus.setup import Endpoint, Permissions, Price
+from swarm.core.plan import NOT_WORKERS
 from swarm.errors import ScenarioError, quote
 from swarm.scenario import own_code, rules
 from swarm.scenario.draft import Draft, begin
@@ -30,10 +31,18 @@ def _tool_name(name: str) -> str:
     return name
 
 
+User = Annotated[str, AfterValidator(topics.check_name)]
+
+
 class HubRoleSection(RoleSection):
     """A role that the hub brings, or what holds for one that agents elsewhere bring."""
 
     about: str = Field(default="", description="What it is for, in one line: planners choose by it.")
+    users: list[User] | None = Field(
+        default=None,
+        description="Users of the broker whose agents may take it; left out: all, for a planner or critic that the hub "
+        "brings its own user alone.",
+    )
 
 
 class PermissionCaps(PermissionsSection):
@@ -66,9 +75,7 @@ class HubFile(Section):
     )
     permissions: PermissionCaps = Field(default=PermissionCaps(), description="Where runs may reach at most.")
     limits: LimitCaps = Field(default=LimitCaps(), description="What a submission cannot exceed.")
-    users: list[Annotated[str, AfterValidator(topics.check_name)]] | None = Field(
-        default=None, description="Users of the broker that may submit; left out: all."
-    )
+    users: list[User] | None = Field(default=None, description="Users of the broker that may submit; left out: all.")
 
 
 SECTIONS: Sections = {
@@ -97,6 +104,8 @@ class HubRole:
     uses: str | None = None
     """Its class; a file by its whole path. None: our own of that name, or one that agents elsewhere bring."""
     options: Mapping[str, JsonValue] = field(default_factory=dict)
+    users: frozenset[str] | None = None
+    """Whose agents may take it; None: not said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +171,18 @@ class HubConfig:
         """Tell whether a user of the broker may submit runs."""
         return self.users is None or user in self.users
 
+    def may_offer(self, user: str, role: str, *, own: str | None) -> bool:
+        """Tell whether agents of a user may take requests for a role; `own`: the hub's user, where it brings agents.
+
+        Who plans and who accepts decides over the work of all others: where nothing is said that is left to the hub.
+        """
+        if own is not None and user == own:
+            return True
+        said = self.roles[role].users if role in self.roles else None
+        if said is not None:
+            return user in said
+        return own is None or role not in NOT_WORKERS
+
 
 def _check(draft: Draft, file: HubFile | None) -> None:
     """Note what does not fit together, or is not where it should be."""
@@ -199,6 +220,7 @@ def _role(role: HubRoleSection, folder: Path) -> HubRole:
         prompt=(folder / file).read_text("utf-8") if file else role.prompt,
         uses=_whole(role.uses, folder) if role.uses else None,
         options=role.options or {},
+        users=None if role.users is None else frozenset(role.users),
     )
 
 

@@ -5,6 +5,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bus import topics
@@ -105,6 +106,7 @@ async def serve(
             on_record=on_record,
             announce=announce,
             rights=rights,
+            may_offer=partial(config.may_offer, own=transport.user if agents else None),
             backed=backing(rights, shelf, lambda agent: agent == own),
         )
         desk = Desk(hub, config, settings, clients, mine)

@@ -149,3 +149,16 @@ def test_every_section_is_in_the_table_of_sections():
     assert all(issubclass(one, Section) for one in SECTIONS.values())
     assert {path[0] for path in SECTIONS if path} == {"roles", "endpoints", "permissions", "limits"}
     assert {*whole.model_fields} == {"roles", "endpoints", "model", "tools", "permissions", "limits", "users"}
+
+
+def test_who_plans_and_who_accepts_is_the_hubs_own_unless_it_says_otherwise(folder):
+    nothing_said = HubConfig()
+    assert nothing_said.may_offer("hub", "critic", own="hub")
+    assert nothing_said.may_offer("mallory", "coder", own="hub")
+    assert not nothing_said.may_offer("mallory", "critic", own="hub")
+    assert not nothing_said.may_offer("mallory", "planner", own="hub")
+    assert nothing_said.may_offer("mallory", "planner", own=None), "with --no-agents somebody else must bring it"
+    (folder / "said.yaml").write_text("roles: {planner: {users: [ann]}, coder: {users: [ann, bob]}}\n")
+    said = HubConfig.load(folder / "said.yaml")
+    assert [said.may_offer(user, "planner", own="hub") for user in ("hub", "ann", "bob")] == [True, True, False]
+    assert [said.may_offer(user, "coder", own=None) for user in ("hub", "ann", "bob")] == [False, True, True]

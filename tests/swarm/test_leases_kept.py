@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from benchmarks.swarms import ROLES, Bench, goal
 from bus import topics
-from bus.cards import AgentCard, card
+from bus.cards import AgentCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
 from bus.event_logs.memory import MemoryEventLog
 from bus.events import AgentJoined, AssignmentEnded, SubtaskAssigned
@@ -16,6 +19,7 @@ from bus.pubsub import Bus, Inbox, Note
 from swarm import worker as worker_module
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import MOST_LOST, RunState
+from swarm.hubs.hub_config import HubConfig
 from swarm.orchestrator import Orchestrator
 from swarm.roster import MOST_OF_ONE_USER, Roster
 from swarm.runtime import new_id
@@ -160,3 +164,23 @@ async def test_a_user_has_only_so_many_agents_that_runs_hear_of() -> None:
         assert len(roster.agents) == MOST_OF_ONE_USER + 1
         assert len(roster.dropped) == 2
         task.cancel()
+
+
+async def test_an_agent_is_taken_only_for_what_its_user_may_offer(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[tuple[str, list[str]]] = []
+    async with WiredTransport() as transport, asyncio.TaskGroup() as group:
+        bus = Bus(transport)
+        roster = Roster(bus, may_offer=partial(HubConfig().may_offer, own="hub"))
+        task = group.create_task(roster.run())
+        await roster.started.wait()
+        both = tuple(RoleCard(name=name, handles="SubtaskAssigned") for name in ("coder", "critic"))
+        with roster.told(lambda agent, one, _: heard.append((agent, [role.name for role in one.roles] if one else []))):
+            for agent in ("mallory/1", "hub/1", "mallory/1"):
+                said = AgentCard(roles=both, slots=1, nonce="n", host="h", said=len(heard))
+                await bus.publish_note(topics.agent_card(agent), card(said), retain=True)
+            while len(heard) < 3:
+                await asyncio.sleep(0.01)
+        task.cancel()
+    assert heard == [("mallory/1", ["coder"]), ("hub/1", ["coder", "critic"]), ("mallory/1", ["coder"])]
+    assert roster.dropped.total() == 2
+    assert caplog.text.count("mallory/1 is not taken for critic") == 1
