@@ -58,12 +58,9 @@ class Link:
 async def in_one_process() -> AsyncIterator[Link]:
     """Reach agents of this process alone."""
     in_memory = cast("Transport", cast("Any", load("memory", TRANSPORTS))())
-    async with in_memory as transport, asyncio.TaskGroup() as group:
+    async with in_memory as transport:
         bus = Bus(transport)
-        roster = Roster(bus)
-        following = group.create_task(roster.run(), name="roster")
-        yield Link(bus, HUB, HUB, roster)
-        following.cancel()
+        yield Link(bus, HUB, HUB, Roster(bus))
 
 
 @asynccontextmanager

@@ -66,6 +66,13 @@ class Roster:
         finally:
             self._listeners.remove(listener)
 
+    def present(self, agent: str, card: AgentCard | None) -> None:
+        """Take in an agent of this process, or that it leaves: nobody else hears of it."""
+        if card is None:
+            self._gone(agent, "it left")
+        else:
+            self._card_said(agent, card)
+
     def again(self) -> None:
         """Tell the listeners once more who is there: what was lost with our own connection is not held against them."""
         for agent, card in self.agents.items():

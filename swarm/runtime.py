@@ -5,6 +5,7 @@ import gc
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from bus import topics
@@ -150,6 +151,7 @@ def _worker(name: str, role: RoleSetup, link: Link, store: Store, parts: Parts, 
         slots=min(role.agents, parts.setup.limits.parallel),
         terms=link.terms,
         nonce=new_id() if link.elsewhere else "",
+        present=partial(link.roster.present, agent),  # it has this run's parts, and costs whoever runs it
     )
 
 

@@ -78,6 +78,11 @@ class Worker:
     """By which leases are kept; None where nothing can be lost on the way and nobody dies alone."""
     nonce: str = ""
     """Stands for this process on its card."""
+    present: Callable[[AgentCard | None], None] | None = None
+    """Takes the card of an agent that is there for one run of this process alone, None as it leaves.
+
+    Left out: it says its card on the bus, and is there for everyone.
+    """
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were passed over, and how often."""
     _held: dict[str, Assignment] = field(default_factory=dict)
@@ -98,10 +103,11 @@ class Worker:
     async def run(self) -> None:
         """Announce the agent and work until cancelled."""
         requests, control = topics.agent_requests(self.agent), topics.agent_control(self.agent)
-        own_card = topics.agent_card(self.agent)
-        capacity = 4 * self.slots + 1024
+        heard = [requests, control, topics.hub_cards()]
+        if self.present is None:
+            heard.append(topics.agent_card(self.agent))
         async with (
-            self.bus.subscribe(requests, control, own_card, topics.hub_cards(), capacity=capacity) as inbox,
+            self.bus.subscribe(*heard, capacity=4 * self.slots + 1024) as inbox,
             asyncio.TaskGroup() as group,
         ):
             with suppress(BusUnavailable):  # the connection was lost at once: it is said as that is back
@@ -114,14 +120,23 @@ class Worker:
                     await self._take(received, group)
                     received.acknowledge()
             finally:
-                await self.bus.clear(own_card)
+                await self._leave()
 
     async def announce(self) -> None:
         """Say the agent's card: at the start, after a reconnection, and when there is room again."""
         slots = 0 if self._draining else self.slots
         self._said += 1
         own = AgentCard(roles=self.roles, slots=slots, nonce=self.nonce, said=self._said, host=socket.gethostname())
-        await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
+        if self.present is None:
+            await self.bus.publish_note(topics.agent_card(self.agent), card(own), retain=True)
+        else:
+            self.present(own)
+
+    async def _leave(self) -> None:
+        if self.present is None:
+            await self.bus.clear(topics.agent_card(self.agent))
+        else:
+            self.present(None)
 
     async def reconnected(self) -> None:
         """Say again who is here and what no hub has confirmed."""

@@ -135,6 +135,8 @@ async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(
         ChatEndpoint(player(layers(1, 3))) as endpoint,
         broker() as there,
         running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+        MqttTransport(there.url, source="/tests") as transport,
+        Bus(transport).subscribe(topics.agent_cards(), kinds=Note) as cards,
     ):
         await asyncio.sleep(0.5)
         scenario = Scenario.from_dict({"name": "here", "goal": "Make all the files."}, folder=tmp_path)
@@ -143,7 +145,12 @@ async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(
         seen: list[Envelope] = []
         async with asyncio.timeout(40):
             outcome = await launch.start(ready, settings, out=tmp_path / "out", bus=there.url, on_event=seen.append)
+        said = set()
+        with suppress(TimeoutError):
+            while True:
+                said.add(topics.parse((await asyncio.wait_for(cards.get(), 1.0)).topic).agent.partition("-")[0])
     assert outcome.outcome == "accepted"
+    assert said == {"anonymous/coder"}, "who is there for this run alone is offered to nobody else"
     assert (tmp_path / "out" / "t0-0.txt").read_text() == "made by t0-0\n"
     worked = {one.source.rpartition("/")[2].partition("-")[0] for one in seen if isinstance(one.event, ResultSubmitted)}
     assert worked == {"coder"}, "by the attached agent"
