@@ -113,6 +113,17 @@ class Cancel(Shape):
     lease: Lease
 
 
+class Dropped(Shape):
+    """Something that the agent said was passed over. Said once a second at most: an example, not a list of all."""
+
+    kind = "dropped"
+    why: Annotated[str, Field(max_length=400)]
+    lease: Lease | None = None
+    """Under which it came, where that could be read."""
+    sequence: int | None = None
+    """Its number."""
+
+
 class Moved(Shape):
     """The run is with another hub now: what is not recorded is said again, there, and all that follows too.
 
@@ -383,7 +394,7 @@ ON: Mapping[topics.Kind, tuple[type[BaseModel], ...]] = MappingProxyType(
     {
         "agent_card": (AgentCard,),
         "agent_request": (*Request.__args__, Claim),
-        "agent_control": (Recorded, Confirmed, Cancel, Moved, Holds),
+        "agent_control": (Recorded, Confirmed, Cancel, Moved, Holds, Dropped),
         "agent_files": (Chunk, More, Stored, Refused),
         "hub_card": (HubCard,),
         "hub_reply": (Accepted, Declined, Progress, NotHeld, *FROM_AGENTS, Claim),

@@ -50,6 +50,7 @@ from swarm.intake import Inbox, together
 from swarm.lease_keeper import LeaseKeeper, Overdue
 from swarm.outgoing import Outgoing
 from swarm.roster import said
+from swarm.sparing import Sparing
 from swarm.terms import IN_ONE_PROCESS, Terms
 
 LONGEST_LEASE = 200
@@ -57,6 +58,8 @@ LONGEST_LEASE = 200
 
 Arrival = tuple[Envelope, str | None]
 """An envelope and the agent that sent it; None for the orchestrator's own edges."""
+OBJECT_S = 1.0
+"""Between two words to one agent on what was passed over."""
 ASK_AGAIN_S = 5.0
 """Between two requests for the files of what is said under one lease."""
 
@@ -96,6 +99,7 @@ class Orchestrator:
     """(agent, lease) that it speaks of, and that nobody gave it or that is over."""
     _asked_for: dict[str, float] = field(default_factory=dict)
     """Lease -> when its agent may be asked again for the files of what it says."""
+    _objections: Sparing = field(default_factory=lambda: Sparing(OBJECT_S))
     _out: Outgoing = field(init=False)
 
     def __post_init__(self) -> None:
@@ -270,6 +274,21 @@ class Orchestrator:
             self._heard[agent, lease] = max(envelope.sequence, self._heard.get((agent, lease), 0))
         elif verdict in {Admission.LATE, Admission.ENDED} and self.state.under(lease) is None:
             self._unknown[agent, lease] = None
+        elif self.terms is not None and self._objections.may(agent, self.clock.now()):
+            why = self._objection(envelope, verdict)
+            self._tell_agent(agent, "dropped", lease=lease, sequence=envelope.sequence, why=why)
+
+    def _objection(self, envelope: Envelope, verdict: Admission) -> str:
+        """Return why an agent's message is passed over, in words that help whoever wrote the agent."""
+        work = self.state.under(envelope.causation_id)
+        effects = getattr(envelope.event, "effects", None)
+        if work is None or verdict is not Admission.EARLY:
+            return str(verdict.value)
+        if envelope.sequence != work.heard + 1:
+            return f"number {work.heard + 1} of this lease is due"
+        if effects is not None and effects != len(work.journal):
+            return f"it says {effects} `effects`, and {len(work.journal)} are recorded"
+        return str(verdict.value)
 
     def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
         self._out.add(self.bus.publish_note, topics.agent_control(agent), Note(kind, fields))

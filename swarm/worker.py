@@ -232,6 +232,10 @@ class Worker:
         if note.kind == "holds":
             self._forget_all_but(note)
             return
+        if note.kind == "dropped":  # what is not recorded is said again by and by
+            self.dropped["a hub passed it over"] += 1
+            log.info("a hub passed something over: %.400s", note.fields.get("why"), extra={"agent": self.agent})
+            return
         held = self._held.get(str(note.fields.get("lease", "")))
         try:
             if held is not None:

@@ -84,6 +84,7 @@ class MqttTransport:
     - `patience_s`: how long `publish` and `subscribe` wait for a lost connection to come back.
     - `parcels`: where payloads above 64 KiB go, and are fetched from.
     - `on_connect`: called after each connection, once all is subscribed to again; what it raises ends the transport.
+    - `on_unread`: called with the topic of a message that cannot be read, and why.
     - `on_unheard`: called with the topic of a message that nobody was subscribed to, if the broker says so.
     - `announce`: told in words when the connection is lost and back; by default the logger `swarm.bus`.
     """
@@ -103,6 +104,7 @@ class MqttTransport:
         patience_s: float = 10.0,
         parcels: Parcels | None = None,
         on_connect: Callable[[], Awaitable[None]] | None = None,
+        on_unread: Callable[[str, str], None] | None = None,
         on_unheard: Callable[[str], None] | None = None,
         announce: Callable[[str], None] | None = None,
         environ: Mapping[str, str] = os.environ,
@@ -127,6 +129,7 @@ class MqttTransport:
         self._patience_s = patience_s
         self._parcels = parcels
         self._on_connect = on_connect
+        self._on_unread = on_unread
         self._on_unheard = on_unheard
         self._announce = announce or logger.warning
         self._note_ids = itertools.count(1)
@@ -370,6 +373,8 @@ class MqttTransport:
             message = wire.decode(arrived.payload, most=self._options.max_packet)
         except (BadEnvelope, TooNew, ValueError) as error:
             self._drop(arrived, _REASONS.get(type(error), "topic"))
+            if self._on_unread is not None:
+                self._on_unread(arrived.topic, str(error))
             return
         if arrived.retain:
             self._words.keep(arrived.topic, arrived.payload, message, arrived.link.number)

@@ -7,8 +7,7 @@ const CHUNK = 128 * 1024, { SWARM_BUS_USER: username, SWARM_BUS_PASSWORD: passwo
 const hex = () => randomBytes(16).toString("hex"), nonce = hex();
 const agent = `${username ?? "anonymous"}/contents-${nonce}`; // user/instance
 const mine = `swarm/v1/agent/${agent}`;
-const work = new Map(); // lease -> what we hold; what is over stays, so that it is not done twice
-const asked = new Map(); // hash -> who waits for word of that file
+const work = new Map(), asked = new Map(); // lease -> what we hold, also when it is over; hash -> who waits for a file
 
 const bus = mqtt.connect(process.argv[2] ?? "mqtt://127.0.0.1", {
   protocolVersion: 5, keepalive: 5, resubscribe: false, username, password,
@@ -87,6 +86,7 @@ async function hear(topic, payload) {
   if (topic === `${mine}/files`) asked.get(data.sha256)?.({ kind, ...data });
   else if (topic.startsWith(`${mine}/request/`)) // a large one comes as a claim, by which it is fetched
     take(kind === "claim" ? JSON.parse(await get({ lease: "", replyTo: `///${data.hub}` }, data, true)) : message);
+  else if (kind === "dropped") console.error(`passed over: ${data.why}`);
   else if (topic.endsWith("/card")) sayAgain(); // a hub has come that may lack what was said
   else if (kind === "moved" && held) {
     held.replyTo = data.reply_to;

@@ -26,10 +26,11 @@ from swarm.core.state import RunState
 from swarm.hubs.file_rights import Rights
 from swarm.hubs.switchboard import Switchboard
 from swarm.marks import Marker
-from swarm.orchestrator import Orchestrator
+from swarm.orchestrator import OBJECT_S, Orchestrator
 from swarm.ownership import is_gone
 from swarm.roster import Roster
 from swarm.runtime import fold, new_id
+from swarm.sparing import Sparing
 from swarm.terms import Terms
 from swarm.version import VERSION
 
@@ -83,6 +84,7 @@ class Hub:
     """Runs that ended or paused here."""
     _board: Switchboard = field(init=False)
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
+    _objections: Sparing = field(default_factory=lambda: Sparing(OBJECT_S))
     _not_ours: dict[str, int] = field(default_factory=dict)
     """Runs that no client of a hub submitted, by their epoch: they are somebody's own."""
 
@@ -335,10 +337,20 @@ class Hub:
         content = received.content
         lease = content.fields.get("lease") if isinstance(content, Note) else received.envelope.causation_id
         if isinstance(lease, str):
-            self._group.create_task(self._cancel(address.agent, lease))
+            self._group.create_task(self._tell(address.agent, Note("cancel", {"lease": lease})))
 
-    async def _cancel(self, agent: str, lease: str) -> None:
+    def unread(self, topic: str, why: str) -> None:
+        """Tell an agent that what it said cannot be read, and why."""
         try:
-            await self.bus.publish_note(topics.agent_control(agent), Note("cancel", {"lease": lease}))
+            address = topics.parse(topic)
+        except ValueError:
+            return
+        now = asyncio.get_running_loop().time()
+        if address.kind == "hub_reply" and self.present and self._objections.may(address.agent, now):
+            self._group.create_task(self._tell(address.agent, Note("dropped", {"why": why[:400]})))
+
+    async def _tell(self, agent: str, note: Note) -> None:
+        try:
+            await self.bus.publish_note(topics.agent_control(agent), note)
         except BusError as error:
-            log.info("an agent was not told that its lease is over: %s", error)
+            log.info("an agent was not told %s: %s", note.kind, error)

@@ -79,6 +79,9 @@ async def serve(
         async def connected() -> None:
             await hub.reconnected()
 
+        def unread(topic: str, why: str) -> None:
+            hub.unread(topic, why)
+
         rights, mine = Rights(), Rights()
         payloads = FileCache(settings.home / "payloads")
         shelf = Shelf(store.files, rights, payloads, settles_s=SETTLES_S)
@@ -93,6 +96,7 @@ async def serve(
             will_topic=topics.hub_card(who.name),
             announce=announce,
             on_connect=connected,
+            on_unread=unread,
             parcels=parcels,
         )
         bus = Bus(transport)

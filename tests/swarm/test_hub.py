@@ -25,7 +25,7 @@ from bus.events import (
     RunPaused,
     SubtaskAssigned,
 )
-from bus.pubsub import Bus, Note
+from bus.pubsub import Bus, Inbox, Note
 from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
 from swarm import launch
@@ -422,21 +422,36 @@ async def test_an_agent_that_lies_harms_nobody_but_itself(tmp_path: Path) -> Non
         running(agent(there.url, tmp_path / "agent", endpoint, "coder", name="honest")),
         client_on(there.url, announce=print) as client,
         MqttTransport(there.url.replace("//", "//mallory@"), source="/swarm/agent/mallory/1") as transport,
+        Bus(transport).subscribe(topics.agent_control("mallory/1"), capacity=20_000) as told,
     ):
         liar = Bus(transport)
         run = await submitted(client, tmp_path)
         to_hub = topics.hub_reply(client.any_hub(), "mallory/1", run)
         seen: list[Envelope] = []
+        objections: list[str] = []
+        listening = asyncio.create_task(listen(told, objections))
         lies = asyncio.create_task(lie(liar, transport, to_hub, run, seen))
         async with asyncio.timeout(60):
             async for envelope in client.follow(run):
                 seen.append(envelope)  # noqa: PERF401 - it is looked into meanwhile
         await lies
+        async with asyncio.timeout(20):
+            while not any("not JSON" in one for one in objections):
+                await asyncio.sleep(0.05)
+        listening.cancel()
+    assert len(objections) < 60, "whoever writes a role is told what is wrong with its messages, but sparingly"
     assert isinstance(seen[-1].event, GoalAccepted)
     assert not [one for one in seen if "mallory" in one.source]
     results = [one for one in seen if isinstance(one.event, ResultSubmitted)]
     assert len(results) == 6
     assert not [one for one in results if one.event.text == "lies"]
+
+
+async def listen(told: Inbox[Any], objections: list[str]) -> None:
+    async for received in told:
+        received.acknowledge()
+        if received.content.kind == "dropped":
+            objections.append(received.content.fields["why"])
 
 
 async def lie(bus: Bus, transport: MqttTransport, to_hub: str, run: str, seen: list[Envelope]) -> None:
@@ -450,13 +465,13 @@ async def lie(bus: Bus, transport: MqttTransport, to_hub: str, run: str, seen: l
             await bus.publish_note(to_hub, Note("declined", {"lease": request.id, "why": "I lie"}))
             await bus.publish_note(to_hub, Note("progress", {"lease": ["not", "a", "lease"]}))
         await asyncio.sleep(0.005)
-    flood = [bus.publish_note(to_hub, Note("progress", {"lease": f"none-{number}"})) for number in range(10_000)]
-    for start in range(0, len(flood), 500):
-        await asyncio.gather(*flood[start : start + 500])
     link = transport._link
     assert link is not None
     for payload in (b"no json", b"{}", b'{"type":"swarm.ResultSubmitted.v1"}', b"[" * 10_000, b"\xff" * 900_000):
         await link.publish(to_hub, payload, qos=1, retain=False, properties=None)
+    flood = [bus.publish_note(to_hub, Note("progress", {"lease": f"none-{number}"})) for number in range(10_000)]
+    for start in range(0, len(flood), 500):
+        await asyncio.gather(*flood[start : start + 500])
 
 
 async def test_files_go_to_the_hub_and_come_back_and_a_hash_alone_gives_nobody_a_file(tmp_path: Path) -> None:

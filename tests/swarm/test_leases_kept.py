@@ -13,7 +13,7 @@ from bus import topics
 from bus.cards import AgentCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
 from bus.event_logs.memory import MemoryEventLog
-from bus.events import AgentJoined, AssignmentEnded, SubtaskAssigned
+from bus.events import AgentJoined, AssignmentEnded, ResultSubmitted, ReviewGiven, SubtaskAssigned
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Inbox, Note
 from swarm import worker as worker_module
@@ -23,6 +23,7 @@ from swarm.hubs.hub_config import HubConfig
 from swarm.orchestrator import Orchestrator
 from swarm.roster import MOST_OF_ONE_USER, Roster
 from swarm.runtime import new_id
+from swarm.sparing import Sparing
 from swarm.terms import Terms
 from swarm.worker import Worker
 from tests.support.events import OWNER
@@ -184,3 +185,37 @@ async def test_an_agent_is_taken_only_for_what_its_user_may_offer(caplog: pytest
     assert heard == [("mallory/1", ["coder"]), ("hub/1", ["coder", "critic"]), ("mallory/1", ["coder"])]
     assert roster.dropped.total() == 2
     assert caplog.text.count("mallory/1 is not taken for critic") == 1
+
+
+async def test_an_agent_is_told_sparingly_what_was_passed_over_and_why() -> None:
+    async with WiredTransport() as transport, MemoryEventLog() as log:
+        await log.create(RUN, OWNER)
+        state, bus = RunState(RUN), Bus(transport)
+        orchestrator = orchestrator_of(state, log, bus)
+        await orchestrator._take([(orchestrator._own(goal(1, 1)), None)])
+        await orchestrator._take([(orchestrator._own(AgentJoined(agent=AGENT, roles=("worker",), slots=4)), None)])
+        ((lease, work),) = state.leases.items()
+        stamp = Stamp(f"/swarm/agent/{AGENT}", new_id, utc_now)
+        said = {
+            "number 1 of this lease is due": (ResultSubmitted(text="x"), 3),
+            "it says 2 `effects`, and 0 are recorded": (ResultSubmitted(text="x", effects=2), 1),
+            "it is no answer to that request": (ReviewGiven(accepted=True, feedback="", effects=0), 1),
+        }
+        async with bus.subscribe(topics.agent_control(AGENT)) as told:
+            for why, (event, number) in said.items():
+                message = stamp(RUN, event, subject=work.request, causation_id=lease, sequence=number)
+                await orchestrator._take([(message, AGENT)] * 5)
+                note = (await told.get()).content
+                assert (note.kind, note.fields) == ("dropped", {"lease": lease, "sequence": number, "why": why})
+                orchestrator._objections = Sparing(1.0)
+            message = stamp(RUN, ResultSubmitted(text="x"), subject=work.request, causation_id=lease, sequence=1)
+            await orchestrator._take([(message, AGENT)])
+            assert (await told.get()).content.kind == "recorded", "and nothing was said five times"
+
+
+def test_who_is_told_something_sparingly_is_not_kept_in_mind_for_ever() -> None:
+    sparing = Sparing(1.0, most=3)
+    assert [sparing.may("a", at) for at in (0.0, 0.5, 1.0, 1.5)] == [True, False, True, False]
+    assert all(sparing.may(name, 1.5) for name in "bcd")
+    assert sparing.may("a", 1.6), "it was the one told longest ago"
+    assert not sparing.may("d", 1.7)

@@ -1,0 +1,26 @@
+"""Words that are said sparingly: to the same one at most once in a while, whoever may bring many of them about."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Sparing:
+    """Tells whether something may be said.
+
+    `every_s`: how far apart two words to one are; `most`: how many it keeps in mind.
+    """
+
+    every_s: float
+    most: int = 1_024
+    _said: "OrderedDict[str, float]" = field(default_factory=OrderedDict)
+
+    def may(self, whom: str, now: float) -> bool:
+        """Tell whether this one may be told something now, which counts as said then."""
+        if now - self._said.get(whom, -self.every_s) < self.every_s:
+            return False
+        self._said.pop(whom, None)
+        self._said[whom] = now
+        if len(self._said) > self.most:
+            self._said.popitem(last=False)
+        return True
