@@ -8,7 +8,7 @@ and goes on where the other stopped. One that comes back from a pause finds its 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -176,7 +176,7 @@ class Hub:
         self.ended.pop(run, None)
         begun = asyncio.Event()
         orchestrator = self._orchestrator(state, epoch, begun)
-        task = self._group.create_task(self._carry_on(orchestrator, first, begun, moved=moved), name=f"run {run}")
+        task = self._spawn(self._carry_on(orchestrator, first, begun, moved=moved), name=f"run {run}")
         running = self.runs[run] = Running(orchestrator, client, task, begun)
         return running
 
@@ -337,7 +337,7 @@ class Hub:
         content = received.content
         lease = content.fields.get("lease") if isinstance(content, Note) else received.envelope.causation_id
         if isinstance(lease, str):
-            self._group.create_task(self._tell(address.agent, Note("cancel", {"lease": lease})))
+            self._tell(address.agent, Note("cancel", {"lease": lease}))
 
     def unread(self, topic: str, why: str) -> None:
         """Tell an agent that what it said cannot be read, and why."""
@@ -347,9 +347,21 @@ class Hub:
             return
         now = asyncio.get_running_loop().time()
         if address.kind == "hub_reply" and self.present and self._objections.may(address.agent, now):
-            self._group.create_task(self._tell(address.agent, Note("dropped", {"why": why[:400]})))
+            self._tell(address.agent, Note("dropped", {"why": why[:400]}))
 
-    async def _tell(self, agent: str, note: Note) -> None:
+    def _tell(self, agent: str, note: Note) -> None:
+        with suppress(RuntimeError):
+            self._spawn(self._tell_now(agent, note), name=f"{agent} is told {note.kind}")
+
+    def _spawn(self, call: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
+        """Do something beside all else. Raises `RuntimeError` where the hub is about to end."""
+        try:
+            return self._group.create_task(call, name=name)
+        except RuntimeError:
+            call.close()
+            raise
+
+    async def _tell_now(self, agent: str, note: Note) -> None:
         try:
             await self.bus.publish_note(topics.agent_control(agent), note)
         except BusError as error:

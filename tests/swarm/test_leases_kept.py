@@ -16,9 +16,11 @@ from bus.event_logs.memory import MemoryEventLog
 from bus.events import AgentJoined, AssignmentEnded, ResultSubmitted, ReviewGiven, SubtaskAssigned
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Inbox, Note
+from bus.store import memory_store
 from swarm import worker as worker_module
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import MOST_LOST, RunState
+from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.orchestrator import Orchestrator
 from swarm.roster import MOST_OF_ONE_USER, Roster
@@ -219,3 +221,20 @@ def test_who_is_told_something_sparingly_is_not_kept_in_mind_for_ever() -> None:
     assert all(sparing.may(name, 1.5) for name in "bcd")
     assert sparing.may("a", 1.6), "it was the one told longest ago"
     assert not sparing.may("d", 1.7)
+
+
+async def test_a_hub_that_is_about_to_end_begins_nothing_and_leaves_nothing_behind() -> None:
+    async with WiredTransport() as transport, memory_store() as store:
+        hub = Hub("hub-1", Bus(transport), store, OWNER, TERMS)
+        running = asyncio.create_task(hub.run())
+        while not hub.present:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        while not hub._group._aborting:
+            await asyncio.sleep(0)
+        with pytest.raises(RuntimeError):
+            await hub.begin(RUN, goal(1, 1))
+        hub.unread(topics.hub_reply("hub-1", AGENT, RUN), "not JSON")
+        await asyncio.wait({running})
+        assert running.cancelled()
+        assert not hub.runs
