@@ -131,8 +131,11 @@ async def import_run(store: Store, contents: Contents) -> Contents:
     Its events are written in one transaction, after its files. Raises `Conflict` where a run of this id exists;
     `BadArchive` where the file is another by now; `StorageFailed`.
     """
-    if any(info.run == contents.run for info in await store.log.runs()):
+    try:
         same = await store.log.head(contents.run) == (contents.events, contents.head)
+    except NotFound:
+        same = None
+    if same is not None:
         raise Conflict(
             f"there is a run {contents.run} already, "
             + ("the same as this one: nothing is to do." if same else "another state of it.")

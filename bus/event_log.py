@@ -149,6 +149,10 @@ class EventLog(Protocol):
         """List the runs, newest first."""
         ...
 
+    async def info(self, run: str) -> RunInfo:
+        """Return what the list of runs says of one. Raises `NotFound`."""
+        ...
+
     async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
         """List the runs that somebody owns, but for those of one owner, in no order. Hubs ask it every few seconds."""
         ...

@@ -143,18 +143,11 @@ class MemoryEventLog:
 
     async def runs(self) -> Sequence[RunInfo]:
         """List the runs, newest first."""
-        return [
-            RunInfo(
-                run=run,
-                epoch=it.epoch,
-                length=it.length,
-                bytes=it.size,
-                owner=it.owner,
-                created=it.records[0].envelope.time if it.records else "",
-                imported=it.imported,
-            )
-            for run, it in reversed(self._runs.items())
-        ]
+        return [_info(run, it) for run, it in reversed(self._runs.items())]
+
+    async def info(self, run: str) -> RunInfo:
+        """Return what the list of runs says of one."""
+        return _info(run, self._run(run))
 
     async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
         """List the runs that somebody owns. See `EventLog.owned`."""
@@ -196,3 +189,8 @@ class MemoryEventLog:
             return self._runs[run]
         except KeyError:
             raise NotFound(f"there is no run {run!r}") from None
+
+
+def _info(name: str, run: _Run) -> RunInfo:
+    created = run.records[0].envelope.time if run.records else ""
+    return RunInfo(name, run.epoch, run.length, run.size, run.owner, created, run.imported)

@@ -48,10 +48,7 @@ _OWNED = """
 SELECT run, epoch, host, pid, started FROM runs
 WHERE host IS NOT NULL AND NOT removed AND (host, pid, started) <> ($1, $2, $3)
 """
-_RUNS = (
-    "SELECT run, epoch, length, total, host, pid, started, created, imported FROM runs WHERE NOT removed"
-    " ORDER BY number DESC"
-)
+_INFO = "SELECT run, epoch, length, total, host, pid, started, created, imported FROM runs WHERE NOT removed"
 _BEAT = """
 WITH forgotten AS (DELETE FROM hubs WHERE seen < clock_timestamp() - interval '1 day')
 INSERT INTO hubs (host, pid, started, seen) VALUES ($1, $2, $3, clock_timestamp())
@@ -261,8 +258,14 @@ class PostgresEventLog:
 
     async def runs(self) -> Sequence[RunInfo]:
         """List the runs, newest first."""
-        rows = await self._reader.fetch(_RUNS)
-        return [RunInfo(row[0], row[1], row[2], row[3], _owner(row[4:7]), row[7], row[8]) for row in rows]
+        return [_info(row) for row in await self._reader.fetch(f"{_INFO} ORDER BY number DESC")]
+
+    async def info(self, run: str) -> RunInfo:
+        """Return what the list of runs says of one."""
+        rows = await self._reader.fetch(f"{_INFO} AND run = $1", run) if is_text(run) else []
+        if not rows:
+            raise _no_run(run)
+        return _info(rows[0])
 
     async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
         """List the runs that somebody owns. See `EventLog.owned`."""
@@ -409,6 +412,10 @@ async def _sweep(connection: Connection, _: Again) -> bool:
             await connection.execute("UPDATE runs SET parent_position = $2 WHERE number = $1", number, needed)
             return True
     return False
+
+
+def _info(row: Row) -> RunInfo:
+    return RunInfo(row[0], row[1], row[2], row[3], _owner(row[4:7]), row[7], row[8])
 
 
 def _owner(row: Row) -> Owner | None:

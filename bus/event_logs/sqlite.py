@@ -252,15 +252,22 @@ class SqliteEventLog:
         with self._database.reading() as connection:
             if self._database.damage is not None:
                 return _readable_runs(connection)
-            rows = connection.execute(
-                "SELECT runs.run, epoch, coalesce(position, parent_position), coalesce(total, 0), created, imported,"
-                " host, pid, started FROM runs LEFT JOIN events ON events.run = runs.number AND position ="
-                " (SELECT max(position) FROM events WHERE events.run = runs.number)"
-                " WHERE NOT removed ORDER BY runs.number DESC"
-            ).fetchall()
+            rows = connection.execute(f"{_INFO} ORDER BY runs.number DESC").fetchall()
         if not all(isinstance(row[0], str) for row in rows):
             raise Damaged(f"the list of runs in {NAME} cannot be read; {RECOVER}.")
-        return [RunInfo(row[0], row[1], row[2], row[3], _owner(*row[6:]), row[4], bool(row[5])) for row in rows]
+        return [_info(*row) for row in rows]
+
+    async def info(self, run: str) -> RunInfo:
+        """Return what the list of runs says of one."""
+        with self._database.reading() as connection:
+            if self._database.damage is not None:
+                row = next((one for one in _readable_runs(connection) if one.run == run), None)
+            else:
+                found = connection.execute(f"{_INFO} AND runs.run = ?", (run,)).fetchone()
+                row = found and _info(*found)
+        if row is None:
+            raise NotFound(f"there is no run {run!r}")
+        return row
 
     async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
         """List the runs that somebody owns. See `EventLog.owned`."""
@@ -401,11 +408,28 @@ _HUBS = (
     " seen REAL NOT NULL, PRIMARY KEY (host, pid, started)) STRICT"
 )
 _LAST = "SELECT position, hash, total FROM events WHERE run = ? ORDER BY position DESC LIMIT 1"
+_INFO = (
+    "SELECT runs.run, epoch, coalesce(position, parent_position), coalesce(total, 0), created, imported,"
+    " host, pid, started FROM runs LEFT JOIN events ON events.run = runs.number AND position ="
+    " (SELECT max(position) FROM events WHERE events.run = runs.number) WHERE NOT removed"
+)
 _RUNS = (
     "SELECT number, run, epoch, parent_position, created, imported, host, pid, started FROM runs"
     " WHERE NOT removed ORDER BY number DESC"
 )
 _ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE "
+
+
+def _info(  # noqa: PLR0917 - a row
+    run: str,
+    epoch: int,
+    length: int,
+    size: int,
+    created: str,
+    imported: int,
+    *owner: Any,  # noqa: ANN401 - a row
+) -> RunInfo:
+    return RunInfo(run, epoch, length, size, _owner(*owner), created, bool(imported))
 
 
 def _readable_runs(connection: sqlite3.Connection) -> list[RunInfo]:

@@ -155,6 +155,11 @@ class DiskOfOne:
         self._check()
         return await self._disk.log.runs()
 
+    async def info(self, run: str) -> RunInfo:
+        """Return what the list of runs says of one."""
+        self._check()
+        return await self._disk.log.info(run)
+
     async def owned(self, *, besides: Owner | None = None) -> Sequence[Owned]:
         """List the runs that somebody owns."""
         self._check()

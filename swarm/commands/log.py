@@ -105,10 +105,14 @@ async def _envelopes(store: "Store", run: str, args: argparse.Namespace, at: int
 
 async def _is_abandoned(store: "Store", run: str, at: int) -> bool:
     """Tell whether nobody writes this run any more, and all that was written has been read."""
-    from swarm.ownership import is_gone  # noqa: PLC0415 - loads only where it is used
+    from bus.errors import NotFound  # noqa: PLC0415 - loads only where it is used
+    from swarm.ownership import is_gone  # noqa: PLC0415 - likewise
 
-    info = next((info for info in await store.log.runs() if info.run == run), None)
-    return info is None or (info.length < at and (info.owner is None or is_gone(info.owner)))
+    try:
+        info = await store.log.info(run)
+    except NotFound:
+        return True
+    return info.length < at and (info.owner is None or is_gone(info.owner))
 
 
 async def _check_chain(store: "Store", run: str, *, head: str | None, as_json: bool) -> int:

@@ -284,7 +284,10 @@ class Desk:
         return "done", {"run": str(run)}
 
     async def _known(self, run: str) -> RunInfo | None:
-        return next((info for info in await self.hub.store.log.runs() if info.run == run), None)
+        try:
+            return await self.hub.store.log.info(run)
+        except NotFound:
+            return None
 
     async def _mine(self, client: str, fields: Mapping[str, Any]) -> RunInfo:
         """Return the run that a call names. Raises `UsageError` where it is not there, or not this user's."""

@@ -143,8 +143,11 @@ class Hub:
         try:
             return await self.store.log.create(run, self.owner)
         except Conflict:
-            known = next((info for info in await self.store.log.runs() if info.run == run), None)
-            if known is None or known.length or run in self.runs:
+            try:
+                known = await self.store.log.info(run)
+            except NotFound:
+                return None
+            if known.length or run in self.runs:
                 return None
             if known.owner is not None and known.owner not in await self._gone({known.owner}):
                 return None

@@ -57,7 +57,7 @@ class Watch:
 
     def durable(self, run: str, epoch: int, records: Sequence[Envelope]) -> None:
         """Take in a batch as it becomes durable."""
-        owned = next(info.epoch for info in at_once(self.disk.log.runs()) if info.run == run)
+        owned = at_once(self.disk.log.info(run)).epoch
         if epoch != owned:
             self.breaks(f"fencing: an owner of epoch {epoch} wrote while the run is at epoch {owned}")
         for record in records:

@@ -193,7 +193,7 @@ class World:
         self._resumed += 1
 
         async def resumed(hub: Any) -> None:  # noqa: ANN401 - a `Hub`
-            info = next(info for info in await hub.store.log.runs() if info.run == RUN)
+            info = await hub.store.log.info(RUN)
             if info.owner is not None or info.run in hub.runs:
                 return
             state = await fold(hub.store.log, RUN)

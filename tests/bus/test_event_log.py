@@ -213,6 +213,13 @@ async def test_runs_are_listed_newest_first(log: EventLog) -> None:
     assert first.created == "2026-01-01T00:00:00Z"
     assert first.bytes == sum(len(encode(each)) for each in records(1, 3, run="first"))
     assert (second.run, second.length, second.bytes, second.owner, second.created) == ("second", 0, 0, RIVAL, "")
+    assert [await log.info("first"), await log.info("second")] == [first, second]
+    for name in ("third", "fir", ""):
+        with pytest.raises(NotFound):
+            await log.info(name)
+    await log.remove("second", previous=RIVAL)
+    with pytest.raises(NotFound):
+        await log.info("second")
 
 
 async def test_a_fork_reads_its_parent_up_to_where_it_left(log: EventLog) -> None:
