@@ -7,6 +7,7 @@ BusError
 ├── BusUnavailable     no broker answers, it refuses us, or the connection to it was lost for too long
 ├── NotAllowed         the broker does not let us write to a topic, or read it
 ├── Refused            a hub does not take a file from us
+│   └── NotHeld        … since the lease or run is not ours any more
 ├── BadArchive         a file that holds no run, or not all of it, or more than it may
 ├── NotFound           a short name, run, record or file that is not there
 └── LogError
@@ -47,7 +48,7 @@ class Refused(BusError):
     """A hub does not take a file from us; the text has its reason."""
 
 
-class NotHeld(BusError):
+class NotHeld(Refused):
     """A hub takes no file under a lease or run that is not ours any more."""
 
 
