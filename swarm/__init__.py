@@ -15,8 +15,9 @@ runtime.py      puts it together · parts.py what its roles work with · open_mo
                 · clock.py · marks.py so that long logs are quick
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request, marks
 orchestrator.py edge of the core · intake.py what is recorded together · outgoing.py what is said next
-                · merging.py the bytes of files that two changed · lease_keeper.py leases that run out · terms.py when
-                · roster.py which agents are there · link.py how they are reached · sparing.py what is not said often
+                · merging.py the bytes of files that two changed · roster.py which agents are there · link.py how they
+                are reached · lease_keeper.py who has which lease · terms.py until when · receipts.py what agents are
+                told of what they said · sparing.py what is not said often
 worker.py       edge of one agent · assignment.py one attempt in its hands · attempt.py its role gone through once
 hubs/           any number of runs, over a bus · attached/ agents that are brought to it · submissions/ runs that are
 brokers/        what brokers are told, and what they do · findings.py of `swarm doctor`

@@ -45,10 +45,11 @@ from swarm.core.apply import apply
 from swarm.core.decide import decide, next_deadline
 from swarm.core.request import brief
 from swarm.core.state import RunState, Work
-from swarm.hubs.file_rights import Rights, readable
+from swarm.hubs.file_rights import Rights
 from swarm.intake import Inbox, together
 from swarm.lease_keeper import LeaseKeeper, Overdue
 from swarm.outgoing import Outgoing
+from swarm.receipts import Receipts
 from swarm.roster import said
 from swarm.sparing import Sparing
 from swarm.terms import IN_ONE_PROCESS, Terms
@@ -58,8 +59,6 @@ LONGEST_LEASE = 200
 
 Arrival = tuple[Envelope, str | None]
 """An envelope and the agent that sent it; None for the orchestrator's own edges."""
-OBJECT_S = 1.0
-"""Between two words to one agent on what was passed over."""
 ASK_AGAIN_S = 5.0
 """Between two requests for the files of what is said under one lease."""
 
@@ -87,25 +86,18 @@ class Orchestrator:
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were not recorded, and how often."""
     _local: deque[Envelope] = field(default_factory=deque)
-    _held: dict[str, str] = field(default_factory=dict)
-    """Lease -> agent, as far as agents have been told."""
     _lapsed: bool = False
     """Whether a lease has ended whose agent may still be at it."""
     _nap: asyncio.Timeout | None = None
-    _keeper: LeaseKeeper | None = None
-    _heard: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(agent, lease) -> the last of its messages that is recorded, where it is to be told so."""
-    _unknown: dict[tuple[str, str], None] = field(default_factory=dict)
-    """(agent, lease) that it speaks of, and that nobody gave it or that is over."""
-    _asked_for: dict[str, float] = field(default_factory=dict)
-    """Lease -> when its agent may be asked again for the files of what it says."""
-    _objections: Sparing = field(default_factory=lambda: Sparing(OBJECT_S))
+    _files_asked_for: Sparing = field(default_factory=lambda: Sparing(ASK_AGAIN_S))
+    _leases: LeaseKeeper = field(init=False)
+    _receipts: Receipts = field(init=False)
     _out: Outgoing = field(init=False)
 
     def __post_init__(self) -> None:
         self._out = Outgoing(may_be_lost=self.terms is not None)
-        if self.terms is not None:
-            self._keeper = LeaseKeeper(self.terms, self.clock.now)
+        self._leases = LeaseKeeper(self.terms, self.clock.now, self.rights)
+        self._receipts = Receipts(self.state, self._leases, self._tell_agent, self.clock.now)
 
     async def run(self, inbox: Inbox, *first: Event) -> None:
         """Record the first events, then go on until the run has ended or is paused.
@@ -123,8 +115,7 @@ class Orchestrator:
             arrivals = [arrival for item in batch if (arrival := self._open(item)) is not None]
             arrivals += [(envelope, None) for envelope in self._local]
             self._local.clear()
-            if self._keeper is not None:
-                arrivals += [(self._own(self._lost(one)), None) for one in self._keeper.overdue()]
+            arrivals += [(self._own(self._lost(one)), None) for one in self._leases.overdue()]
             if not batch and not arrivals:
                 arrivals.append((self._own(TimePassed()), None))
             await self._take(arrivals)
@@ -149,20 +140,13 @@ class Orchestrator:
         """
         for lease, work in self.state.leases.items():
             agent = work.agent or ""
-            self._held[lease] = agent
-            if self._keeper is not None:
-                self._keeper.given(lease)
-            reply_to = topics.hub_reply(self.hub, agent, self.state.run)
-            if self.rights is not None:
-                self.rights.give(agent, lease, readable(await self._briefing(work)))
-            self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
+            self._leases.given(lease, agent, await self._briefing(work))
+            self._tell_moved(agent, lease)
         await self._out.flush()
 
     def let_go(self) -> None:
         """Take back the rights to files that were given for this run's leases; they are for its owner to give."""
-        if self.rights is not None:
-            for lease, agent in self._held.items():
-                self.rights.take_back(agent, lease)
+        self._leases.let_go()
 
     async def _wait(self, get: Callable[[], Awaitable[Received[Any]]]) -> Received[Any] | None:
         """Wait for a message, for a local event, or until the next deadline."""
@@ -170,7 +154,7 @@ class Orchestrator:
             return None
         due = next_deadline(self.state)
         wait_s = None if due is None else max(0.0, (due - self.clock.elapsed_ms) / 1000) + 0.001
-        if self._keeper is not None and (runs_out := self._keeper.next_due()) is not None:
+        if (runs_out := self._leases.next_due()) is not None:
             left_s = max(0.0, runs_out - self.clock.now())
             wait_s = left_s if wait_s is None else min(wait_s, left_s)
         try:
@@ -185,8 +169,7 @@ class Orchestrator:
         return self.stamp(self.state.run, event, elapsed_ms=self.clock.elapsed_ms)
 
     def _lost(self, overdue: Overdue) -> AssignmentEnded:
-        why = f"{self._held.get(overdue.lease, 'its agent')}: {overdue.why}"
-        return AssignmentEnded(lease=overdue.lease, why=why, kind="silent")
+        return AssignmentEnded(lease=overdue.lease, why=f"{overdue.agent}: {overdue.why}", kind="silent")
 
     def _open(self, item: Received[Any]) -> Arrival | None:
         """Return what a message says, and who said it by the topic it came on."""
@@ -195,19 +178,20 @@ class Orchestrator:
             return None
         if isinstance(item.content, Note):
             return self._note(item.content, address.agent)
-        if self._keeper is not None and self._held.get(item.envelope.causation_id or "") == address.agent:
-            self._keeper.heard(item.envelope.causation_id or "")
+        lease = item.envelope.causation_id or ""
+        if self._leases.holder(lease) == address.agent:
+            self._leases.heard(lease)
         return item.envelope, address.agent
 
     def _note(self, note: Note, agent: str) -> Arrival | None:
         """Take word of a lease: it is accepted, worked on, or not wanted."""
         lease = str(note.fields.get("lease", ""))[:LONGEST_LEASE]
-        if self._held.get(lease) != agent or lease not in self.state.leases:
-            self._unknown[agent, lease] = None
+        if self._leases.holder(lease) != agent or lease not in self.state.leases:
+            self._receipts.note_not_theirs(agent, lease)
             self.dropped[Admission.LATE.value] += 1
             return None
-        if self._keeper is not None and note.kind in {"accepted", "progress"}:
-            self._keeper.heard(lease)
+        if note.kind in {"accepted", "progress"}:
+            self._leases.heard(lease)
         if note.kind == "declined":
             self._tell_what_it_holds(agent)
             why = f"{agent} declined: {str(note.fields.get('why', ''))[:400]}"
@@ -223,8 +207,8 @@ class Orchestrator:
         position = self.state.position
         for envelope, agent in arrivals:
             verdict = self._admit(envelope, agent)
-            if agent is not None:
-                self._answer(envelope, agent, verdict)
+            if agent is not None and self.terms is not None:
+                self._receipts.note(envelope, agent, verdict)
             if verdict is Admission.RECORD:
                 self._record(envelope, records)
             elif verdict is Admission.REPEATED:
@@ -236,7 +220,7 @@ class Orchestrator:
             await self._say(records)
         for envelope in again:
             self._confirm(envelope)
-        self._acknowledge()
+        self._receipts.give()
         await self._out.flush()
 
     def _admit(self, envelope: Envelope, agent: str | None) -> Admission:
@@ -261,34 +245,13 @@ class Orchestrator:
 
         That happens between its bringing one and its naming it, so that it knows of none to bring as it is told of us.
         """
-        now = self.clock.now()
-        if now >= self._asked_for.get(lease, now):
-            self._asked_for[lease] = now + ASK_AGAIN_S
-            reply_to = topics.hub_reply(self.hub, agent, self.state.run)
-            self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
+        if self._files_asked_for.may(lease, self.clock.now()):
+            self._tell_moved(agent, lease)
 
-    def _answer(self, envelope: Envelope, agent: str, verdict: Admission) -> None:
-        """Note what an agent is to be told of what it said, once all is recorded."""
-        lease = envelope.causation_id or ""
-        if verdict in {Admission.RECORD, Admission.REPEATED}:
-            self._heard[agent, lease] = max(envelope.sequence, self._heard.get((agent, lease), 0))
-        elif verdict in {Admission.LATE, Admission.ENDED} and self.state.under(lease) is None:
-            self._unknown[agent, lease] = None
-        elif self.terms is not None and self._objections.may(agent, self.clock.now()):
-            why = self._objection(envelope, verdict)
-            self._tell_agent(agent, "dropped", lease=lease, sequence=envelope.sequence, why=why)
-
-    def _objection(self, envelope: Envelope, verdict: Admission) -> str:
-        """Return why an agent's message is passed over, in words that help whoever wrote the agent."""
-        work = self.state.under(envelope.causation_id)
-        effects = getattr(envelope.event, "effects", None)
-        if work is None or verdict is not Admission.EARLY:
-            return str(verdict.value)
-        if envelope.sequence != work.heard + 1:
-            return f"number {work.heard + 1} of this lease is due"
-        if effects is not None and effects != len(work.journal):
-            return f"it says {effects} `effects`, and {len(work.journal)} are recorded"
-        return str(verdict.value)
+    def _tell_moved(self, agent: str, lease: str) -> None:
+        """Tell an agent that the run is with this hub, and is to hear here all that is not recorded."""
+        reply_to = topics.hub_reply(self.hub, agent, self.state.run)
+        self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
 
     def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
         self._out.add(self.bus.publish_note, topics.agent_control(agent), Note(kind, fields))
@@ -299,24 +262,6 @@ class Orchestrator:
         leases = [lease for lease, work in state.leases.items() if work.agent == agent]
         leases += [lease for lease, work in state.lost.items() if work.lost_by == agent]
         self._tell_agent(agent, "holds", run=state.run, epoch=self.epoch, leases=leases, through=state.position)
-
-    def _acknowledge(self) -> None:
-        """Tell agents up to where what they said is recorded, and which leases they hold no more."""
-        heard, unknown = self._heard, self._unknown
-        if not (heard or unknown):
-            return
-        self._heard, self._unknown = {}, {}
-        if self.terms is None:
-            return
-        for (agent, lease), through in heard.items():
-            over = self.state.under(lease) is None
-            if over and self._keeper is not None:
-                self._keeper.ended(lease)
-            if over and self._held.pop(lease, None) is not None and self.rights is not None:
-                self.rights.take_back(agent, lease)
-            self._tell_agent(agent, "recorded", lease=lease, through=through, over=over)
-        for agent, lease in unknown:
-            self._tell_agent(agent, "cancel", lease=lease)
 
     def _record(self, envelope: Envelope, records: list[Envelope]) -> None:
         """Apply an envelope and all that follows from it."""
@@ -378,7 +323,6 @@ class Orchestrator:
     async def _request(self, envelope: Envelope, agent: str) -> None:
         work = self.state.leases.get(envelope.id)
         if work is not None:  # else it ended in the batch it began in
-            self._held[envelope.id] = agent
             reply_to = topics.hub_reply(self.hub, agent, self.state.run)
             briefing = await self._briefing(work)
             attachments = {
@@ -388,10 +332,7 @@ class Orchestrator:
                 "epoch": self.epoch,
                 "lease_s": self.terms.lease_s if self.terms else None,
             }
-            if self._keeper is not None:
-                self._keeper.given(envelope.id)
-            if self.rights is not None:
-                self.rights.give(agent, envelope.id, readable(briefing))
+            self._leases.given(envelope.id, agent, briefing)
             self._out.add(self.bus.publish, topics.agent_request(agent, self.state.run), envelope, attachments)
 
     async def _briefing(self, work: Work) -> Briefing:
@@ -417,10 +358,8 @@ class Orchestrator:
 
     def _cancel_lost_leases(self) -> None:
         """Tell agents which leases they hold no more; one that ended without another being given is let run on."""
-        for lease, agent in list(self._held.items()):
+        for lease, agent in self._leases.holders():
             if not self.state.running or self.state.under(lease) is None:
-                del self._held[lease]
+                self._leases.ended(lease)
                 self._tell_agent(agent, "cancel", lease=lease)
-                if self.rights is not None:
-                    self.rights.take_back(agent, lease)
         self._lapsed = bool(self.state.lost)

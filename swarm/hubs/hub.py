@@ -26,8 +26,9 @@ from swarm.core.state import RunState
 from swarm.hubs.file_rights import Rights
 from swarm.hubs.switchboard import Switchboard
 from swarm.marks import Marker
-from swarm.orchestrator import OBJECT_S, Orchestrator
+from swarm.orchestrator import Orchestrator
 from swarm.ownership import is_gone
+from swarm.receipts import OBJECT_S
 from swarm.roster import Roster
 from swarm.runtime import fold, new_id
 from swarm.sparing import Sparing

@@ -209,7 +209,7 @@ async def test_an_agent_is_told_sparingly_what_was_passed_over_and_why() -> None
                 await orchestrator._take([(message, AGENT)] * 5)
                 note = (await told.get()).content
                 assert (note.kind, note.fields) == ("dropped", {"lease": lease, "sequence": number, "why": why})
-                orchestrator._objections = Sparing(1.0)
+                orchestrator._receipts._objections = Sparing(1.0)
             message = stamp(RUN, ResultSubmitted(text="x"), subject=work.request, causation_id=lease, sequence=1)
             await orchestrator._take([(message, AGENT)])
             assert (await told.get()).content.kind == "recorded", "and nothing was said five times"
