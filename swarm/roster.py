@@ -80,8 +80,8 @@ class Roster:
                 listener(agent, card, "")
 
     def offers(self, role: str) -> bool:
-        """Tell whether anybody offers a role."""
-        return any(role == one.name for card in self.agents.values() for one in card.roles)
+        """Tell whether anybody offers a role, and is not about to leave."""
+        return any(role == one.name for card in self.agents.values() if card.slots for one in card.roles)
 
     def _take(self, received: Received[Note]) -> None:
         agent = topics.parse(received.topic).agent

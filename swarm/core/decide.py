@@ -188,7 +188,7 @@ def _free_agent(state: RunState, role: str) -> str | None:
     offering = [
         agent
         for agent in state.agents.values()
-        if agent.slots and agent.offers(role) and state.resting.get(agent.agent, 0) <= state.elapsed_ms
+        if agent.offers(role) and state.resting.get(agent.agent, 0) <= state.elapsed_ms
     ]
     free = [agent for agent in offering if agent.slots > agent.busy]
     if not free:

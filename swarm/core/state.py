@@ -158,7 +158,7 @@ class AgentState:
 
     def offers(self, role: str) -> bool:
         """Tell whether it may be given requests for a role at all, be it after a rest."""
-        return role in self.roles and role not in self.declined
+        return self.slots > 0 and role in self.roles and role not in self.declined
 
 
 @dataclass(frozen=True, slots=True)

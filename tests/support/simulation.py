@@ -147,7 +147,8 @@ class Simulation:
         assert self.state.round <= limits.rounds
         held = Counter(work.agent for work in self.state.leases.values())
         for agent in self.state.agents.values():
-            assert agent.busy == held[agent.agent] <= agent.slots
+            assert agent.busy == held[agent.agent]
+            assert not agent.slots or agent.busy <= agent.slots, "one that is to leave finishes what it holds"
         self.most_reserved = max(self.most_reserved, len(ledger.reserved))
 
     def run(self, most: int = 100_000) -> RunState:

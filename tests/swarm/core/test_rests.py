@@ -1,6 +1,6 @@
 """An agent that loses leases gets no more for a while, longer each time, and not for ever."""
 
-from bus.events import AgentJoined, AgentLeft, AssignmentEnded, GoalSubmitted, TimePassed
+from bus.events import AgentJoined, AgentLeft, AssignmentEnded, GoalFailed, GoalSubmitted, TimePassed
 from bus.setup import Limits, Subtask
 from swarm.core.decide import next_deadline
 from swarm.core.state import MOST_LOST, REST_MS
@@ -66,3 +66,18 @@ def test_the_slow_one_gets_what_the_quick_one_that_is_leaving_takes_no_more() ->
     run.send(AgentJoined(agent="u/b", roles=("coder",), slots=1))
     assert run.state.agents["u/b"].pace_ms == {"coder": 1_000_000}
     assert [work.agent for work in run.state.leases.values()] == ["u/b"]
+
+
+def test_a_role_that_only_one_offers_who_takes_nothing_more_is_lacking() -> None:
+    run = with_one_agent()
+    run.send(AgentJoined(agent="u/a", roles=("coder",), slots=0))
+    assert run.state.leases, "it finishes what it holds"
+    assert not run.state.lacking
+    lose(run)
+    assert run.state.lacking == {"coder": run.elapsed_ms}
+    due = next_deadline(run.state)
+    assert due is not None
+    run.elapsed_ms = due
+    run.send(TimePassed())
+    assert isinstance(run.state.ended, GoalFailed)
+    assert (run.state.ended.kind, "'coder'" in run.state.ended.reason) == ("no_agent", True)
