@@ -16,9 +16,17 @@ from tests.support.command import clean_env
 from tests.support.mqtt_client import PlainClient
 from tests.support.shipped_broker import free_port
 
+# Where tests run in the background of a shell, what they start would else not hear of Ctrl-C.
+PROGRAM = """
+import signal, sys
+from swarm.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+
 
 def command(*words, **env):
-    command = [sys.executable, "-m", "swarm", "broker", *words]
+    command = [sys.executable, "-c", PROGRAM, "broker", *words]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_env(Path.cwd(), **env)
     )
