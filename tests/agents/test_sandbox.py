@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,6 +269,31 @@ async def test_many_run_at_once_each_in_its_own_folder(sandbox: Sandbox, tmp_pat
         return (await sandbox.run(("python", "-c", code), folder=own, timeout_s=60)).output
 
     assert await asyncio.gather(*map(run, range(8))) == [f"['n'] {number}\n" for number in range(8)]
+
+
+def test_what_the_machine_has_in_tmp_never_counts_as_the_programs() -> None:
+    """It is seen for a moment, before bubblewrap has set up the sandbox's own: on a busy machine for a long one."""
+    filled = Path("/dev/shm/of-others")
+    filled.write_bytes(bytes(1 << 20))
+    try:
+        assert usage.mounted(os.getpid(), "/dev/shm") == (0, 0)
+        for _ in range(10):
+            go_end, go_start = os.pipe()
+            said_end, said_start = os.pipe()
+            options = ["--unshare-all", "--ro-bind", "/usr", "/usr", "--dev", "/dev", "--tmpfs", "/tmp"]
+            line = ["bwrap", "--json-status-fd", str(said_start), "--block-fd", str(go_end), *options, "--", "true"]
+            with subprocess.Popen(line, pass_fds=(said_start, go_end), stderr=subprocess.DEVNULL):
+                pid = int(re.search(rb'"child-pid": (\d+)', os.read(said_end, 4096))[1])
+                until = time.monotonic() + 0.02
+                seen = set()
+                while time.monotonic() < until:
+                    seen |= {usage.mounted(pid, path)[0] for path in ("/tmp", "/dev/shm")}
+                os.write(go_start, b"\n")
+            for end in (go_end, go_start, said_end, said_start):
+                os.close(end)
+            assert max(seen) < 1 << 20
+    finally:
+        filled.unlink()
 
 
 async def test_no_descriptor_and_no_zombie_is_left(sandbox: Sandbox, folder: Path) -> None:

@@ -10,6 +10,12 @@ import pytest
 from benchmarks.harness import ROUNDS, Absolute, Benchmark, Row, run, table
 
 
+@pytest.fixture(autouse=True)
+def _heap_of_all_tests_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full collection of what a whole test run holds takes a second, and these tests would make two hundred."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
 class Scripted:
     """A measure that returns given values in turn, and writes its name into a common record."""
 

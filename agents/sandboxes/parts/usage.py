@@ -145,10 +145,20 @@ def written(pids: list[int]) -> int:
 
 
 def mounted(pid: int, path: str) -> tuple[int, int]:
-    """Return the bytes and files in use on a file system that `pid` has at `path`; nothing where it has ended."""
+    """Return the bytes and files in use on a file system that `pid` has at `path` for itself.
+
+    Nothing where it has ended, or sees ours there: until bubblewrap has set its own up that is the machine's, with all
+    that others have on it.
+    """
     try:
-        status = os.statvfs(f"/proc/{pid}/root{path}")
+        descriptor = os.open(f"/proc/{pid}/root{path}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
+        return 0, 0
+    try:
+        status, device = os.statvfs(descriptor), os.fstat(descriptor).st_dev
+    finally:
+        os.close(descriptor)
+    if device in {Path(ours).stat().st_dev for ours in ("/", path) if Path(ours).exists()}:
         return 0, 0
     return (status.f_blocks - status.f_bfree) * status.f_frsize, status.f_files - status.f_ffree
 
