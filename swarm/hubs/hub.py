@@ -283,7 +283,7 @@ class Hub:
                 await self._beat()
                 for info in await self._orphans():
                     await self._take_over(info)
-            except LogError as error:
+            except (LogError, NotFound) as error:  # one that was found may be removed by now
                 log.warning("looking for runs whose hub is gone: %s", error)
             await asyncio.sleep(LOOK_S)
 
@@ -315,8 +315,8 @@ class Hub:
         return gone
 
     async def _take_over(self, info: Owned) -> None:
-        if self._not_ours.get(info.run) == info.epoch:
-            return
+        if self._not_ours.get(info.run) == info.epoch or not (await self.store.log.info(info.run)).length:
+            return  # what its hub was about to write as it died may come yet
         client = await self.client_of(info.run)
         if not client:
             self._not_ours[info.run] = info.epoch

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from swarm.core.state import MOST_LOST, RunState
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.orchestrator import Orchestrator
+from swarm.ownership import this_process
 from swarm.roster import MOST_OF_ONE_USER, Roster
 from swarm.runtime import new_id
 from swarm.sparing import Sparing
@@ -238,3 +240,21 @@ async def test_a_hub_that_is_about_to_end_begins_nothing_and_leaves_nothing_behi
         await asyncio.wait({running})
         assert running.cancelled()
         assert not hub.runs
+
+
+async def test_a_run_whose_hub_died_as_it_wrote_its_first_event_is_taken_over_once_that_is_there() -> None:
+    async with WiredTransport() as transport, memory_store() as store:
+        epoch = await store.log.create(RUN, OWNER)
+        hub = Hub("hub-1", Bus(transport), store, this_process(), TERMS)
+        running = asyncio.create_task(hub.run())
+        while not hub.present:
+            await asyncio.sleep(0.01)
+        (orphan,) = await store.log.owned()
+        await hub._take_over(orphan)
+        assert not hub.runs, "it has not begun"
+        first = Stamp("/swarm/hub/hub-0", new_id, utc_now)(RUN, goal(1, 1).model_copy(update={"client": "u/c"}))
+        await store.log.append(RUN, 0, epoch, [replace(first, sequence=1)])
+        await hub._take_over(orphan)
+        assert RUN in hub.runs
+        running.cancel()
+        await asyncio.wait({running})
