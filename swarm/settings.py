@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from bus.store import is_on_server
+from swarm.errors import UsageError
+
 _MOST_BYTES = 64 * 1024
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 _QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\"""")
@@ -45,16 +48,21 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Settings:
-    """Return the settings; `folder` is the scenario's, whose `.env` is read."""
+    """Return the settings; `folder` is the scenario's, whose `.env` is read. Raises `UsageError`."""
     added, unread = read_env_file(folder / ".env") if folder else ({}, ())
     if "OPENAI_API_KEY" in environ or not added.get("OPENAI_API_KEY"):
         added.pop("OPENAI_BASE_URL", None)
     env = {**_kept(environ), **added, **environ} if _nothing_given(added, environ) else {**added, **environ}
     cache = environ.get("XDG_CACHE_HOME")
+    store = environ.get("SWARM_STORE") or None  # from no file of a scenario: the run would go where that says
+    if store is not None and not is_on_server(store):
+        raise UsageError(
+            "SWARM_STORE names no server: write postgresql://USER@HOST/DATABASE. SWARM_HOME names a folder."
+        )
     return Settings(
         home=Path(env.get("SWARM_HOME") or ".swarm"),
         model=env.get("SWARM_MODEL") or None,
-        store=environ.get("SWARM_STORE") or None,  # from no file of a scenario: the run would go where that says
+        store=store,
         openai_key=env.get("OPENAI_API_KEY") or None,
         openai_url=env.get("OPENAI_BASE_URL") or None,
         no_color=bool(env.get("NO_COLOR")),

@@ -54,8 +54,8 @@ async def _doctor(part: str | None, bus: str | None, *, as_json: bool) -> int:
     if part in {None, "sandbox"}:
         parts["sandbox"] = [finding async for finding in _sandboxes()]
     if part is None:
-        parts["state"] = [_state(settings)]
-    enough = {"bus": all}  # of models and sandboxes one will do
+        parts["state"] = [finding async for finding in _state(settings)]
+    enough = {"bus": all, "state": all}  # of models and sandboxes one will do
     good = all(enough.get(name, any)(finding.good for finding in findings) for name, findings in parts.items())
     if as_json:
         found = {name: [finding._asdict() for finding in findings] for name, findings in parts.items()}
@@ -109,14 +109,26 @@ async def _sandboxes() -> "AsyncIterator[Finding]":
             yield Finding(name, good=True, told="shuts programs in: no network, no files but their own")
 
 
-def _state(settings: "Settings") -> "Finding":
+async def _state(settings: "Settings") -> "AsyncIterator[Finding]":
     import os  # noqa: PLC0415 - loads only where it is used
 
+    from bus.errors import BusError, NotFound  # noqa: PLC0415 - likewise
+    from bus.store import open_store  # noqa: PLC0415 - likewise
     from swarm.findings import Finding  # noqa: PLC0415 - likewise
 
     home = settings.home.absolute()
     there = next((place for place in (home, *home.parents) if place.exists()), home)
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return Finding("SWARM_HOME", good=True, told=f"{home} can be written")
-    remedy = "export SWARM_HOME=/a/folder/of/yours"
-    return Finding("SWARM_HOME", good=False, told=f"{home} cannot be written", remedy=remedy)
+        yield Finding("SWARM_HOME", good=True, told=f"{home} can be written")
+    else:
+        remedy = "export SWARM_HOME=/a/folder/of/yours"
+        yield Finding("SWARM_HOME", good=False, told=f"{home} cannot be written", remedy=remedy)
+    if settings.store is None:
+        return
+    try:
+        async with open_store(settings.store, read_only=True):
+            yield Finding("SWARM_STORE", good=True, told="the server answers, and has runs")
+    except NotFound:
+        yield Finding("SWARM_STORE", good=True, told="the server answers; nothing has been run there yet")
+    except BusError as error:
+        yield Finding("SWARM_STORE", good=False, told=str(error), remedy="docs/deploy.md says how it is set up")

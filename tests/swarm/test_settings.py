@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm.errors import UsageError
 from swarm.settings import read_env_file, read_settings
 
 
@@ -80,3 +81,13 @@ def test_what_stands_between_quotes_comes_back_as_it_is(value: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         found, unread = read_env_file(beside(Path(name), f"KEY='{value}'\n") / ".env")
     assert (found, unread) == ({"KEY": value}, ())
+
+
+def test_a_store_is_on_a_server_and_named_by_no_file_of_a_scenario(tmp_path):
+    (tmp_path / ".env").write_text("SWARM_STORE=postgresql://elsewhere/runs\n")
+    assert read_settings({}, tmp_path).place == Path(".swarm")
+    settings = read_settings({"SWARM_STORE": "postgresql://u:secret@db/runs"}, tmp_path)
+    assert settings.place == "postgresql://u:secret@db/runs"
+    assert "secret" not in repr(settings)
+    with pytest.raises(UsageError, match="names no server"):
+        read_settings({"SWARM_STORE": "runs.db"})

@@ -24,6 +24,7 @@ def test_a_run_in_a_shared_store_is_carried_on_shown_forked_compared_moved_and_r
     def newest() -> str:
         return str(json.loads(swarm("show", "last", "--json"))["run"])
 
+    assert "nothing has been run there yet" in swarm("doctor", status=process("doctor", cwd=tmp_path, env=env).status)
     assert "SWARM_STORE names has no runs" in swarm("show", "last", status=2)
     assert "accepted" in swarm("run", "hello.yaml", "--trust")
     assert not (tmp_path / ".swarm" / "log.db").exists(), "it went to the server"
