@@ -35,6 +35,8 @@ class Roster:
     rejoin_s: float = 0.0
     may_offer: Callable[[str, str], bool] = lambda *_: True
     """Whether agents of a user may take requests for a role."""
+    refused: Callable[[str, str], None] = lambda *_: None
+    """Called with an agent that offers what it may not, and why, as its card is seen first."""
     agents: dict[str, AgentCard] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     """Why cards were passed over, and how often."""
@@ -107,8 +109,8 @@ class Roster:
     def _refused(self, agent: str, roles: Sequence[str]) -> None:
         self.dropped["its user may not offer the role"] += 1
         if agent not in self.agents:  # else it was said before
-            told = ", ".join(roles)
-            log.warning("%s is not taken for %s: `roles: ROLE: users:` of --config says who may be", agent, told)
+            user, told = agent.partition("/")[0], ", ".join(roles)
+            self.refused(agent, f"not taken for {told}: the hub's --config does not name {user!r} under `users` of it")
 
     def _card_said(self, agent: str, card: AgentCard) -> None:
         if (leaving := self._leaving.pop(agent, None)) is not None:

@@ -234,7 +234,8 @@ class Worker:
             return
         if note.kind == "dropped":  # what is not recorded is said again by and by
             self.dropped["a hub passed it over"] += 1
-            log.info("a hub passed something over: %.400s", note.fields.get("why"), extra={"agent": self.agent})
+            level = logging.INFO if note.fields.get("lease") else logging.WARNING
+            log.log(level, "a hub passed something over: %.400s", note.fields.get("why"), extra={"agent": self.agent})
             return
         held = self._held.get(str(note.fields.get("lease", "")))
         try:

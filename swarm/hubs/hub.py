@@ -90,7 +90,7 @@ class Hub:
     """Runs that no client of a hub submitted, by their epoch: they are somebody's own."""
 
     def __post_init__(self) -> None:
-        self.roster = Roster(self.bus, self.terms.rejoin_s, self.may_offer)
+        self.roster = Roster(self.bus, self.terms.rejoin_s, self.may_offer, self._refused)
         self._board = Switchboard(self.bus, self.name, self._unknown)
 
     async def run(self, *listening: asyncio.Event) -> None:
@@ -342,6 +342,10 @@ class Hub:
         lease = content.fields.get("lease") if isinstance(content, Note) else received.envelope.causation_id
         if isinstance(lease, str):
             self._tell(address.agent, Note("cancel", {"lease": lease}))
+
+    def _refused(self, agent: str, why: str) -> None:
+        log.warning("%s: %s", agent, why)
+        self._tell(agent, Note("dropped", {"why": why}))
 
     def unread(self, topic: str, why: str) -> None:
         """Tell an agent that what it said cannot be read, and why."""
