@@ -104,6 +104,8 @@ class Confirmed(Shape):
     """The try of a model call; else 0."""
     max_tokens: int | None = None
     """Of a model call: the most that its answer may have, perhaps fewer than were asked for."""
+    asked: str | None = None
+    """The `time` of the intent as it was said; none where a call had to wait. Who asks anew says it with a new one."""
 
 
 class Cancel(Shape):

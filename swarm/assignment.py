@@ -6,7 +6,7 @@ that it is recorded, and said again: a paid answer does not die with a broker or
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
 from bus import topics
@@ -30,6 +30,20 @@ FRESH_S = 5.0
 
 
 @dataclass(slots=True)
+class Intent:
+    """What was asked for and is not confirmed yet."""
+
+    envelope: Envelope
+    """As it was said last: each time it is asked anew bears its own."""
+    granted: asyncio.Future[int]
+    until: float
+    """Until when its confirmation is fresh."""
+    span_s: float = FRESH_S
+    anew: bool = False
+    """Whether it was asked anew."""
+
+
+@dataclass(slots=True)
 class Assignment:
     """One attempt in this worker's hands: the reporter of its effects."""
 
@@ -45,11 +59,8 @@ class Assignment:
     task: "asyncio.Task[None] | None" = None
     ended: bool = False
     """Whether its reply is on the way: it needs no slot any more."""
-    waiting: dict[tuple[tuple[int, ...], int], tuple[asyncio.Future[int], Envelope]] = field(default_factory=dict)
-    """(path, try) of each intent that is not confirmed, with what was sent."""
-    _fresh: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Number of each message that waits to be confirmed -> until when its confirmation is fresh, and how long that is.
-    """
+    waiting: dict[tuple[tuple[int, ...], int], Intent] = field(default_factory=dict)
+    """By path and try."""
     heard_of: bool = False
     """Whether anything was said of it, which tells that it is accepted."""
     _sent: int = 0
@@ -111,12 +122,11 @@ class Assignment:
 
     async def ask(self, event: Effect) -> int:
         """Send an intent and wait until it is recorded, and granted."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        envelope = self._next(event)
-        self.waiting[event.path, getattr(event, "number", 0)] = future, envelope
-        self._fresh[envelope.sequence] = asyncio.get_running_loop().time() + FRESH_S, FRESH_S
+        loop, envelope = asyncio.get_running_loop(), self._next(event)
+        intent = Intent(envelope, loop.create_future(), loop.time() + FRESH_S)
+        self.waiting[event.path, getattr(event, "number", 0)] = intent
         await self._publish(envelope)
-        return await future
+        return await intent.granted
 
     async def send(self, event: Fact) -> None:
         """Send any event in answer to the request."""
@@ -138,25 +148,35 @@ class Assignment:
         except BusUnavailable:
             return  # the lease runs out, or the word is said again
 
-    def confirmed(self, path: tuple[int, ...], number: int, max_tokens: int) -> Envelope | None:
+    def confirmed(self, path: tuple[int, ...], number: int, max_tokens: int, asked: str | None) -> Envelope | None:
         """Take the orchestrator's word that an intent is recorded, and granted.
 
         Return what is to be asked again instead, where the word took so long that the lease may be another's by now: it
-        may have waited here for this process to go on, and what it allows may have been done and paid for since.
+        may have waited here for this process to go on, and what it allows may have been done and paid for since. From
+        then on only the word on what was asked last counts (`asked`, the time that this bears): those on what was asked
+        before may have come twice, and still lie here.
         """
-        found = self.waiting.get((path, number))
-        if found is None:
+        intent = self.waiting.get((path, number))
+        if intent is None or asked not in {None, intent.envelope.time}:
             return None
-        future, envelope = found
         now = asyncio.get_running_loop().time()
-        until, span_s = self._fresh[envelope.sequence]
-        if self.keeps and now > until:
-            self._fresh[envelope.sequence] = now + 2 * span_s, 2 * span_s  # a way that is slow is not asked for ever
-            return envelope
-        del self.waiting[path, number], self._fresh[envelope.sequence]
-        if not future.done():
-            future.set_result(max_tokens)
+        if self.keeps and now > intent.until:
+            self._ask_anew(intent, now)
+            return intent.envelope
+        if intent.anew and asked is None:
+            return intent.envelope
+        del self.waiting[path, number]
+        if not intent.granted.done():
+            intent.granted.set_result(max_tokens)
         return None
+
+    def _ask_anew(self, intent: Intent, now: float) -> None:
+        intent.envelope = replace(intent.envelope, time=self.stamp.now())
+        intent.span_s *= 2  # a way that is slow is not asked for ever
+        intent.until = now + intent.span_s
+        intent.anew = True
+        if intent.envelope.sequence in self._outbox:
+            self._outbox[intent.envelope.sequence] = intent.envelope
 
     def recorded(self, through: int) -> None:
         """Take the orchestrator's word that all up to a number is recorded."""
@@ -179,7 +199,7 @@ class Assignment:
 
     async def say_again(self) -> None:
         """Send all that is not recorded, or not confirmed, once more, in its order."""
-        asked = {envelope.sequence: envelope for _, envelope in self.waiting.values()}
+        asked = {intent.envelope.sequence: intent.envelope for intent in self.waiting.values()}
         if not self.ended:
             await self.note("progress")
         for _, envelope in sorted({**asked, **self._outbox}.items()):

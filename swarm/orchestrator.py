@@ -349,6 +349,8 @@ class Orchestrator:
             return
         number = getattr(event, "number", 0)
         fields: dict[str, object] = {"path": event.path, "number": number}
+        if not isinstance(event, CallGranted):
+            fields["asked"] = envelope.time
         if isinstance(event, ModelAsked | CallGranted):
             call = self.state.ledger.reserved.get((work.request, event.attempt, event.path, number))
             if call is None:

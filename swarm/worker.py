@@ -267,7 +267,8 @@ class Worker:
         match note.kind:
             case "confirmed":
                 path = tuple(int(one) for one in fields["path"])
-                stale = held.confirmed(path, int(fields["number"]), int(fields.get("max_tokens", 0)))
+                asked = str(fields["asked"]) if "asked" in fields else None
+                stale = held.confirmed(path, int(fields["number"]), int(fields.get("max_tokens", 0)), asked)
                 if stale is not None:
                     group.create_task(held.say(stale), name=f"{self.agent} asks again")
             case "recorded":

@@ -1,6 +1,7 @@
 """One attempt in a worker's hands: which words of a hub it acts upon."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,6 @@ from bus.pubsub import Bus
 from bus.setup import Subtask
 from bus.transports.memory import MemoryTransport
 from swarm.assignment import FRESH_S, Assignment
-from swarm.clock import utc_now
 from swarm.runtime import new_id
 
 ASKED = ModelAsked(
@@ -30,7 +30,8 @@ async def asking() -> AsyncIterator[tuple[Assignment, "asyncio.Task[int]"]]:
     envelope = Envelope("lease", "/swarm/hub/north", request, "run", "", "a", None, 5, 0)
     attachments = {"reply_to": topics.hub_reply("north", "one/1", "run"), "remaining_ms": 60_000, "epoch": 1}
     async with MemoryTransport() as transport:
-        stamp = Stamp("/swarm/agent/one/1", new_id, utc_now)
+        times = itertools.count()
+        stamp = Stamp("/swarm/agent/one/1", new_id, lambda: f"2026-01-01T00:00:{next(times):02}Z")
         assignment = Assignment.of(envelope, attachments, Bus(transport), stamp, keeps=True)
         asked = asyncio.create_task(assignment.ask(ASKED))
         while not assignment.waiting:
@@ -39,9 +40,15 @@ async def asking() -> AsyncIterator[tuple[Assignment, "asyncio.Task[int]"]]:
         asked.cancel()
 
 
+def said(assignment: Assignment) -> str:
+    """Return the time that the one intent bore as it was said last."""
+    (intent,) = assignment.waiting.values()
+    return intent.envelope.time
+
+
 async def test_a_confirmation_is_acted_upon() -> None:
     async with asking() as (assignment, asked):
-        assert assignment.confirmed((0,), 1, 7) is None
+        assert assignment.confirmed((0,), 1, 7, said(assignment)) is None
         assert await asked == 7
 
 
@@ -52,10 +59,14 @@ async def test_a_confirmation_that_waited_for_us_is_asked_for_anew(monkeypatch: 
         clock = loop.time
         with monkeypatch.context() as later:
             later.setattr(loop, "time", lambda: clock() + FRESH_S + 1)
-            again = assignment.confirmed((0,), 1, 7)
+            before = said(assignment)
+            again = assignment.confirmed((0,), 1, 7, before)
             assert again is not None
             assert again.event == ASKED
+            assert again.time != before
+            assert assignment.confirmed((0,), 1, 7, before) is None, "the old word, doubled on its way"
+            assert assignment.confirmed((0,), 1, 7, None) == again, "a grant that does not say what it answers"
             assert not asked.done()
-            assert assignment.confirmed((0,), 1, 7) is None, "the answer to what was asked anew"
-            assert assignment.confirmed((0,), 1, 7) is None, "a word that comes twice"
+            assert assignment.confirmed((0,), 1, 7, again.time) is None, "the answer to what was asked anew"
+            assert assignment.confirmed((0,), 1, 7, again.time) is None, "a word that comes twice"
         assert await asked == 7
