@@ -35,7 +35,8 @@ def main() -> int:
     for name in arguments.names or sorted(set(known) - LONG):
         for benchmark in import_module(f"benchmarks.{name}").BENCHMARKS:
             print(f"{name}: {benchmark.name} …", file=sys.stderr)
-            rows.append(run(benchmark, arguments.rounds))
+            rows.append(row := run(benchmark, arguments.rounds))
+            print(f"  {row.ratio or row.ours} ({row.spread}; {row.target})", file=sys.stderr, flush=True)
     print(table(rows))
     return 0 if all(row.met for row in rows) else 1
 
