@@ -345,7 +345,7 @@ class Hub:
 
     def _refused(self, agent: str, why: str) -> None:
         log.warning("%s: %s", agent, why)
-        self._tell(agent, Note("dropped", {"why": why}))
+        self._object(agent, why)
 
     def unread(self, topic: str, why: str) -> None:
         """Tell an agent that what it said cannot be read, and why."""
@@ -353,9 +353,12 @@ class Hub:
             address = topics.parse(topic)
         except ValueError:
             return
-        now = asyncio.get_running_loop().time()
-        if address.kind == "hub_reply" and self.present and self._objections.may(address.agent, now):
-            self._tell(address.agent, Note("dropped", {"why": why[:400]}))
+        if address.kind == "hub_reply" and self.present:
+            self._object(address.agent, why)
+
+    def _object(self, agent: str, why: str) -> None:
+        if self._objections.may(agent, asyncio.get_running_loop().time()):
+            self._tell(agent, Note("dropped", {"why": why[:400]}))
 
     def _tell(self, agent: str, note: Note) -> None:
         with suppress(RuntimeError):
