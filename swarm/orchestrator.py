@@ -97,7 +97,7 @@ class Orchestrator:
     def __post_init__(self) -> None:
         self._out = Outgoing(may_be_lost=self.terms is not None)
         self._leases = LeaseKeeper(self.terms, self.clock.now, self.rights)
-        self._receipts = Receipts(self.state, self._leases, self._tell_agent, self.clock.now)
+        self._receipts = Receipts(self.state, self._leases, self.clock.now)
 
     async def run(self, inbox: Inbox, *first: Event) -> None:
         """Record the first events, then go on until the run has ended or is paused.
@@ -220,7 +220,8 @@ class Orchestrator:
             await self._say(records)
         for envelope in again:
             self._confirm(envelope)
-        self._receipts.give()
+        for agent, note in self._receipts.take():
+            self._say_to(agent, note)
         await self._out.flush()
 
     def _admit(self, envelope: Envelope, agent: str | None) -> Admission:
@@ -254,7 +255,10 @@ class Orchestrator:
         self._tell_agent(agent, "moved", run=self.state.run, lease=lease, epoch=self.epoch, reply_to=reply_to)
 
     def _tell_agent(self, agent: str, kind: str, **fields: object) -> None:
-        self._out.add(self.bus.publish_note, topics.agent_control(agent), Note(kind, fields))
+        self._say_to(agent, Note(kind, fields))
+
+    def _say_to(self, agent: str, note: Note) -> None:
+        self._out.add(self.bus.publish_note, topics.agent_control(agent), note)
 
     def _tell_what_it_holds(self, agent: str) -> None:
         """Tell an agent all that it still holds of this run: it may be busy with what it was never told is over."""
