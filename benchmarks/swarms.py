@@ -31,7 +31,7 @@ from bus.setup import Limits, RoleSetup, Setup, Subtask
 from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
 from swarm.clock import utc_now
-from swarm.hubs.file_rights import Rights
+from swarm.files.rights import Rights
 from swarm.hubs.hub import Hub
 from swarm.ownership import this_process
 from swarm.runtime import fewer_collections, new_id

@@ -19,7 +19,8 @@ orchestrator.py edge of the core · intake.py what is recorded together · outgo
                 are reached · lease_keeper.py who has which lease · terms.py until when · receipts.py what agents are
                 told of what they said · sparing.py what is not said often
 worker.py       edge of one agent · assignment.py one attempt in its hands · attempt.py its role gone through once
-hubs/           any number of runs, over a bus · attached/ agents that are brought to it · submissions/ runs that are
+hubs/           any number of runs, over a bus · submissions/ runs that are handed in there · attached/ agents that
+                are brought to it · files/ how both get and bring a run's files
 brokers/        what brokers are told, and what they do · findings.py of `swarm doctor`
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from agents.briefing import Briefing
-from swarm.hubs.file_rights import Rights, readable
+from swarm.files.rights import Rights, readable
 from swarm.terms import Terms
 
 

@@ -15,10 +15,10 @@ from bus.lookup import load
 from bus.pubsub import Bus
 from bus.store import Store
 from bus.transports import TRANSPORTS
-from swarm.hubs.file_rights import Rights
-from swarm.hubs.file_service import FileService
-from swarm.hubs.hub_parcels import HubParcels
-from swarm.hubs.shelf import Shelf, backing
+from swarm.files.parcels import HubParcels
+from swarm.files.rights import Rights
+from swarm.files.service import FileService
+from swarm.files.shelf import Shelf, backing
 from swarm.roster import Roster
 from swarm.terms import IN_ONE_PROCESS, Terms
 

@@ -45,7 +45,7 @@ from swarm.core.apply import apply
 from swarm.core.decide import decide, next_deadline
 from swarm.core.request import brief
 from swarm.core.state import RunState, Work
-from swarm.hubs.file_rights import Rights
+from swarm.files.rights import Rights
 from swarm.intake import Inbox, together
 from swarm.lease_keeper import LeaseKeeper, Overdue
 from swarm.outgoing import Outgoing

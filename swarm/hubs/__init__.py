@@ -3,6 +3,4 @@
 hub.py          runs carried on, taken over, let go · own_agents.py its planner and critic
 serving.py      puts a hub together
 switchboard.py  what agents say, sorted by run · desk.py where clients ask · hub_config.py what it brings and allows
-file_service.py its files over the bus · shelf.py what it gives and takes · uploads.py what is half there
-                · file_rights.py who may have what · hub_parcels.py payloads too large to travel
 """

@@ -26,10 +26,10 @@ from bus.pubsub import Note, Received
 from bus.setup import Limits
 from swarm.core.doubts import doubts
 from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
-from swarm.hubs.file_rights import Rights
+from swarm.files.rights import Rights
+from swarm.files.shelf import Shelf
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
-from swarm.hubs.shelf import Shelf
 from swarm.preparing import prepare_for_agents
 from swarm.runtime import fold
 from swarm.scenario.trust import role_hashes

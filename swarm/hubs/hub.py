@@ -23,7 +23,7 @@ from bus.pubsub import Bus, Note, Received
 from bus.store import Store
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
-from swarm.hubs.file_rights import Rights
+from swarm.files.rights import Rights
 from swarm.hubs.switchboard import Switchboard
 from swarm.marks import Marker
 from swarm.orchestrator import Orchestrator

@@ -20,8 +20,8 @@ from swarm.attached.attaching import at_work, default_model
 from swarm.attached.worker_caps import worker_caps
 from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.core.plan import NOT_WORKERS
+from swarm.files.parcels import HubParcels
 from swarm.hubs.hub_config import HubConfig
-from swarm.hubs.hub_parcels import HubParcels
 from swarm.parts import role_class
 from swarm.settings import Settings
 from swarm.terms import Terms

@@ -15,14 +15,14 @@ from bus.pubsub import Bus
 from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
 from swarm.errors import MissingPart
+from swarm.files.parcels import HubParcels
+from swarm.files.rights import Rights
+from swarm.files.service import FileService
+from swarm.files.shelf import Shelf, backing
 from swarm.hubs.desk import Desk
-from swarm.hubs.file_rights import Rights
-from swarm.hubs.file_service import FileService
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
-from swarm.hubs.hub_parcels import HubParcels
 from swarm.hubs.own_agents import own_agents
-from swarm.hubs.shelf import Shelf, backing
 from swarm.ownership import this_process
 from swarm.runtime import fewer_collections
 from swarm.settings import Settings

@@ -25,7 +25,7 @@ from bus.file_notes import (
 from bus.file_parts import ASKED_FIRST_BYTES, WINDOW, Download, Upload
 from bus.pubsub import Note
 from bus.transport import Message
-from swarm.hubs.uploads import Uploads, Whole
+from swarm.files.uploads import Uploads, Whole
 
 LEASE = "lease-1"
 HASHES = st.binary(max_size=4).map(lambda data: hashlib.sha256(data).hexdigest())

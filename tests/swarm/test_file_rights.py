@@ -8,9 +8,9 @@ from bus.events import ResultSubmitted, ToolReturned
 from bus.file_notes import Get, Put, note_of
 from bus.file_store import MemoryFileStore
 from bus.setup import FileChange, FileRef, RoleSetup
-from swarm.hubs.file_rights import Claims, Rights, readable, run_watchers, unbacked
-from swarm.hubs.shelf import Shelf
-from swarm.hubs.uploads import Uploads, Whole
+from swarm.files.rights import Claims, Rights, readable, run_watchers, unbacked
+from swarm.files.shelf import Shelf
+from swarm.files.uploads import Uploads, Whole
 
 A, B, C, D, E, F = (letter * 64 for letter in "abcdef")
 

@@ -20,10 +20,10 @@ from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note
 from bus.transport import Transport
 from bus.transports.memory import MemoryTransport
-from swarm.hubs.file_rights import Rights
-from swarm.hubs.file_service import MOST_WAITING, FileService
-from swarm.hubs.shelf import Shelf
-from swarm.hubs.uploads import MOST_UNFINISHED
+from swarm.files.rights import Rights
+from swarm.files.service import MOST_WAITING, FileService
+from swarm.files.shelf import Shelf
+from swarm.files.uploads import MOST_UNFINISHED
 from tests.support.wired import Faults, FaultyTransport, WiredTransport
 
 HUB, AGENT, OTHER, LEASE = "hub", "ann/1", "eve/1", "lease-1"

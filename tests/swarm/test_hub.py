@@ -35,9 +35,9 @@ from swarm.clock import utc_now
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.errors import UsageError
+from swarm.files.shelf import Shelf
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.serving import serve
-from swarm.hubs.shelf import Shelf
 from swarm.preparing import prepare
 from swarm.replay import replay
 from swarm.runtime import new_id

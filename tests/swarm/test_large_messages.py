@@ -20,10 +20,10 @@ from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note, Received
 from bus.setup import FileRef, RoleSetup, Subtask
 from bus.transports.mqtt import MqttTransport
-from swarm.hubs.file_rights import Rights
-from swarm.hubs.file_service import FileService
-from swarm.hubs.hub_parcels import HubParcels
-from swarm.hubs.shelf import Shelf
+from swarm.files.parcels import HubParcels
+from swarm.files.rights import Rights
+from swarm.files.service import FileService
+from swarm.files.shelf import Shelf
 from tests.support.broker import broker
 
 HUB, AGENT, CLIENT, LEASE, RUN = "hub", "ann/1", "bob/cli", "lease-1", "run-1"

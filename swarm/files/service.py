@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from bus import topics
 from bus.errors import BusError
 from bus.pubsub import Bus, Note, Received
-from swarm.hubs.shelf import Shelf, keep_sweeping
+from swarm.files.shelf import Shelf, keep_sweeping
 
 MOST_WAITING = 64
 """Calls of one agent that may wait; an agent has a few files on the way, a few parts of each."""

@@ -1,7 +1,7 @@
 """What a hub gives and takes of its files, for whoever asks on a topic that proves who it is.
 
 The same for agents (under their leases) and clients (under their runs): which of the two is said by `under` and
-`access`. It answers a note with a note and sends nothing itself: `swarm/hubs/file_service.py` does, for agents; a hub
+`access`. It answers a note with a note and sends nothing itself: `swarm/files/service.py` does, for agents; a hub
 that hears clients hands their notes in itself, those of its own runs.
 
 What is here already need not be brought again, but only where whoever asks may read it anyway: else who knows a file's
@@ -21,8 +21,8 @@ from bus.event_log import Files
 from bus.events import Fact
 from bus.file_notes import CHUNK_BYTES, Answer, Call, Chunk, Get, Put, Refused, Stored, Under, note_of, read_call
 from bus.pubsub import Note
-from swarm.hubs.file_rights import Access, Claims, Rights, run_watchers, unbacked
-from swarm.hubs.uploads import Key, Uploads, Whole
+from swarm.files.rights import Access, Claims, Rights, run_watchers, unbacked
+from swarm.files.uploads import Key, Uploads, Whole
 
 log = logging.getLogger("swarm.hub")
 

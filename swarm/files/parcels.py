@@ -7,8 +7,8 @@ from pydantic import JsonValue
 
 from bus import topics
 from bus.errors import NotFound
-from swarm.hubs.file_rights import run_watchers
-from swarm.hubs.shelf import Shelf
+from swarm.files.rights import run_watchers
+from swarm.files.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True)
