@@ -8,8 +8,7 @@ topics.py      names of topics, `+` and `#` matching · pubsub.py typed publish 
 cards.py       what agents and hubs say of themselves
 transport.py   contract · transports/ one file each · parcels.py where payloads lie that are too large to travel
                broker_address.py where a broker is · broker_link.py one connection to it
-               broker_packets.py what passes with every message
-               broker_packets.py the packets of every message
+               broker_packets.py the packets of every message · broker_filters.py what is wanted of the broker
                broker_queue.py what a subscription over it holds · retained_words.py what was said for all who come
 courier.py     files between processes: file_notes.py what is said of them, file_parts.py in which parts, file_cache.py
                what is kept here · courier_parcels.py payloads too large to travel

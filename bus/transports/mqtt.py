@@ -26,19 +26,20 @@ import secrets
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from bus import parcels, wire
 from bus.broker_address import BrokerAddress
+from bus.broker_filters import BrokerFilter, BrokerFilters
 from bus.broker_link import Arrived, BrokerLink, LinkOptions, Refusal, said_as
 from bus.broker_queue import BrokerSubscription, Hold, Waiting
 from bus.errors import BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
 from bus.file_notes import KINDS as FILE_NOTES
 from bus.parcels import CLAIM, INLINE_BYTES, Parcels
 from bus.retained_words import RetainedWords
-from bus.topics import ROOT, Routes, covers, matches, overlap, validate_filter, validate_topic
+from bus.topics import ROOT, Routes, validate_filter, validate_topic
 from bus.transport import Message
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
@@ -61,16 +62,6 @@ _OUTCOME = said_as(wire.CONTENT_TYPE, expires_s=24 * 3600)
 _REASONS: dict[type[Exception], str] = {TooLarge: "too_large", BadEnvelope: "malformed", TooNew: "too_new"}
 
 logger = logging.getLogger("swarm.bus")
-
-
-@dataclass(slots=True, eq=False)
-class _Filter:
-    """A filter that the broker knows."""
-
-    pattern: str
-    users: int = 0
-    identifier: int | None = None
-    """Where filters overlap, each bears a number, so that copies of one message can be told apart."""
 
 
 class MqttTransport:
@@ -142,10 +133,9 @@ class MqttTransport:
         self._keeper: asyncio.Task[None] | None = None
         self._routes: Routes[BrokerSubscription] = Routes()
         self._subscriptions: dict[BrokerSubscription, int] = {}  # -> capacity
-        self._filters: dict[str, _Filter] = {}
-        self._identifiers = itertools.count(1)
+        self._filters = BrokerFilters()
         self._changing = asyncio.Lock()
-        self._words = RetainedWords(self._is_wanted)
+        self._words = RetainedWords(self._filters.cover)
         self._early: deque[tuple[Arrived, Message]] = deque()
         self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -276,10 +266,10 @@ class MqttTransport:
             validate_filter(pattern)
         self._check_open()
         subscription = BrokerSubscription(self._redeem)
-        held: list[_Filter] = []
+        held: list[BrokerFilter] = []
         try:
             async with self._changing:
-                new = self._hold(filters, held)
+                new = self._filters.hold(filters, held)
                 self._routes.add(subscription, filters)
                 self._subscriptions[subscription] = capacity
                 self._catch_up(subscription, filters)
@@ -290,18 +280,6 @@ class MqttTransport:
             self._close(subscription)
             await asyncio.shield(self._let_go(held))
 
-    def _hold(self, filters: tuple[str, ...], held: list[_Filter]) -> list[_Filter]:
-        """Note who uses which of the broker's filters; return those that it has to be told."""
-        new = []
-        for pattern in _widest(filters):
-            known = next((it for it in self._filters.values() if covers(it.pattern, pattern)), None)
-            if known is None:
-                known = self._filters[pattern] = _Filter(pattern)
-                new.append(known)
-            known.users += 1
-            held.append(known)
-        return new
-
     def _catch_up(self, subscription: BrokerSubscription, filters: tuple[str, ...]) -> None:
         """Give a new subscription what is known here already."""
         for topic, message in self._words.matching(filters):
@@ -310,11 +288,11 @@ class MqttTransport:
         for arrived, message in early:
             self._hand_out(arrived, message)
 
-    async def _ask_for(self, new: list[_Filter]) -> None:
+    async def _ask_for(self, new: list[BrokerFilter]) -> None:
         until = asyncio.get_running_loop().time() + self._patience_s
         while True:
             link = await self._connected(until)
-            again = self._number_overlapping(new) if link.subscription_ids else []
+            again = self._filters.number_overlapping(new) if link.subscription_ids else []
             try:
                 if again:
                     await link.subscribe([(it.pattern, it.identifier) for it in again], retained=False)
@@ -323,26 +301,9 @@ class MqttTransport:
                 continue
             return
 
-    def _number_overlapping(self, new: list[_Filter]) -> list[_Filter]:
-        """Give numbers to filters that overlap; return those that the broker knows without theirs."""
-        again = []
-        for it in new:
-            for other in self._filters.values():
-                if other is not it and overlap(it.pattern, other.pattern):
-                    for one in (other, it):
-                        if one.identifier is None:
-                            one.identifier = next(self._identifiers)
-                            again += [one] if one not in new else []
-        return again
-
-    async def _let_go(self, held: list[_Filter]) -> None:
+    async def _let_go(self, held: list[BrokerFilter]) -> None:
         async with self._changing:
-            gone = []
-            for it in held:
-                it.users -= 1
-                if it.users == 0:
-                    gone.append(it.pattern)
-                    del self._filters[it.pattern]
+            gone = self._filters.let_go(held)
             if gone:
                 self._words.forget_unwanted()
             link = self._link
@@ -350,9 +311,6 @@ class MqttTransport:
             if gone and link is not None and not self._options.session_expiry_s:
                 with suppress(BusUnavailable):
                     await link.unsubscribe(gone)
-
-    def _is_wanted(self, topic: str) -> bool:
-        return any(matches(pattern, topic) for pattern in self._filters)
 
     def _close(self, subscription: BrokerSubscription) -> None:
         self._subscriptions.pop(subscription, None)
@@ -363,7 +321,7 @@ class MqttTransport:
 
     def _on_arrived(self, arrived: Arrived) -> None:
         """Sort in one message. It was written by others: whatever is wrong with it, it is dropped and counted."""
-        if (arrived.filters and self._is_copy(arrived)) or (
+        if (arrived.filters and self._filters.is_copy(arrived.topic, arrived.filters)) or (
             arrived.retain and self._words.is_known(arrived.topic, arrived.payload, arrived.link.number)
         ):
             arrived.link.acknowledge(arrived)
@@ -379,15 +337,6 @@ class MqttTransport:
         if arrived.retain:
             self._words.keep(arrived.topic, arrived.payload, message, arrived.link.number)
         self._hand_out(arrived, message)
-
-    def _is_copy(self, arrived: Arrived) -> bool:
-        """Tell whether this came by a filter, while another copy came or comes by one with a smaller number."""
-        numbers = [
-            it.identifier
-            for it in self._filters.values()
-            if it.identifier is not None and matches(it.pattern, arrived.topic)
-        ]
-        return bool(numbers) and min(numbers) not in arrived.filters
 
     def _hand_out(self, arrived: Arrived, message: Message) -> None:
         topic = arrived.topic
@@ -523,7 +472,7 @@ class MqttTransport:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
             try:
                 link = await self._connect(first=False)
-                await link.subscribe([(it.pattern, it.identifier) for it in self._filters.values()])
+                await link.subscribe([(it.pattern, it.identifier) for it in self._filters])
             except Refusal:
                 raise
             except BusUnavailable as error:
@@ -544,20 +493,6 @@ class MqttTransport:
 
 def _is_claim(message: Message) -> bool:
     return message.envelope is None and message.attachments.get("note") == CLAIM
-
-
-def _widest(filters: tuple[str, ...]) -> list[str]:
-    """Return the filters that no other one covers."""
-    once = list(dict.fromkeys(filters))
-    return [
-        one
-        for place, one in enumerate(once)
-        if not any(
-            covers(other, one) and (not covers(one, other) or at < place)
-            for at, other in enumerate(once)
-            if at != place
-        )
-    ]
 
 
 def _is_live(topic: str) -> bool:
