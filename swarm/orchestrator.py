@@ -315,10 +315,10 @@ class Orchestrator:
                     cancel = True
                 case GoalAccepted() | GoalFailed():
                     cancel = True
-                    self._out.add(self.bus.publish, topics.run_outcome(run), envelope, retain=True)
+                    self._out.add_watched(self.bus.publish, topics.run_outcome(run), envelope, retain=True)
                 case _:
                     pass
-            self._out.add(self.bus.publish, topics.run_event(run, type(event).__name__), envelope)
+            self._out.add_watched(self.bus.publish, topics.run_event(run, type(event).__name__), envelope)
             if self.on_record is not None:
                 self.on_record(envelope)
         if cancel:

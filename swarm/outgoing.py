@@ -1,7 +1,8 @@
 """What an orchestrator says next: collected while it records, handed to the bus together.
 
-Over a broker each message waits for its acknowledgement, so they wait side by side; they leave in the order in which
-they were added. A message that the bus does not take is counted and passed over: leases run out, agents ask again.
+Over a broker each message waits for its acknowledgement, so they wait side by side. They leave in the order in which
+they were added, those that somebody waits for before those that are only watched. A message that the bus does not take
+is counted and passed over: leases run out, agents ask again.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from bus.errors import BusError
 
 log = logging.getLogger("swarm.bus")
 
+Saying = Callable[[], Coroutine[Any, Any, None]]
+
 
 @dataclass(slots=True)
 class Outgoing:
@@ -24,15 +27,21 @@ class Outgoing:
     may_be_lost: bool = False
     failed: Counter[str] = field(default_factory=Counter)
     """Kinds of errors with which the bus did not take something, and how often."""
-    _sayings: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+    _waited_for: list[Saying] = field(default_factory=list)
+    _watched: list[Saying] = field(default_factory=list)
 
-    def add(self, say: Callable[..., Coroutine[Any, Any, None]], *args: object, **kwargs: object) -> None:
-        """Say this, after all that was added before."""
-        self._sayings.append(partial(say, *args, **kwargs))
+    def add(self, say: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
+        """Say this to whom it makes go on, after all that was added so before."""
+        self._waited_for.append(partial(say, *args))
+
+    def add_watched(self, say: Callable[..., Coroutine[Any, Any, None]], *args: object, **kwargs: object) -> None:
+        """Say this to whoever watches, after all the rest."""
+        self._watched.append(partial(say, *args, **kwargs))
 
     async def flush(self) -> None:
         """Say all of it. Raises what the bus raises, where that cannot lose anything."""
-        sayings, self._sayings = self._sayings, []
+        sayings = self._waited_for + self._watched
+        self._waited_for, self._watched = [], []
         if not self.may_be_lost:
             for say in sayings:
                 await say()
