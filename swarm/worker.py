@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from agents.briefing import Briefing
 from agents.context import Means
@@ -38,6 +38,8 @@ REMEMBERED = 4096
 """Leases that are over, kept so that a request that comes twice is not taken twice; and runs, by their epoch."""
 
 log = logging.getLogger("swarm.worker")
+
+T = TypeVar("T")
 
 
 class Workshop(Protocol):
@@ -88,7 +90,8 @@ class Worker:
     _held: dict[str, Assignment] = field(default_factory=dict)
     _fresh: "asyncio.Queue[tuple[float, Assignment]]" = field(default_factory=asyncio.Queue)
     """What was taken on just now, with when it is to be said."""
-    _over: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _over: dict[str, None] = field(default_factory=dict)
+    """Leases that are over, so that a request that comes once more is not begun again; the latest of them."""
     _epochs: dict[str, int] = field(default_factory=dict)
     _declined: int = 0
     """How often the card is still to be said, once there is room, since something was declined for want of it.
@@ -209,9 +212,7 @@ class Worker:
 
     def _note_epoch(self, run: str, epoch: int) -> None:
         """Keep in mind which owner a run has by now; of the runs that are long over, not for ever."""
-        self._epochs[run] = max(epoch, self._epochs.pop(run, 0))  # the one heard of last stands last
-        if len(self._epochs) > REMEMBERED:
-            del self._epochs[next(iter(self._epochs))]
+        _keep(self._epochs, run, max(epoch, self._epochs.get(run, 0)))
 
     def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
         if self._draining:
@@ -253,7 +254,7 @@ class Worker:
         if topics.parse(reply_to).kind != "hub_reply":
             raise ValueError(f"{reply_to!r:.80} is no topic for replies")
         self._note_epoch(run, int(note.fields["epoch"]))
-        self._over.append(lease)
+        _keep(self._over, lease, None)
         group.create_task(self._say(reply_to, Note("not_held", {"lease": lease})), name=f"{self.agent} has no {lease}")
 
     async def _say(self, topic: str, note: Note) -> None:
@@ -302,7 +303,7 @@ class Worker:
     def _forget(self, held: Assignment) -> None:
         """Let go of an assignment: it is recorded whole, or not held any more."""
         self._held.pop(held.lease, None)
-        self._over.append(held.lease)
+        _keep(self._over, held.lease, None)
         if held.task is not None and not held.ended:
             held.task.cancel()
         self._idle.set()
@@ -405,3 +406,11 @@ class Worker:
             return ending(error, envelope.id, effects.count, alone=self.terms is not None)
         finally:
             await folder.remove()
+
+
+def _keep(latest: dict[str, T], key: str, value: T) -> None:
+    """Keep something in mind, of all of its kind the latest only."""
+    latest.pop(key, None)
+    latest[key] = value
+    if len(latest) > REMEMBERED:
+        del latest[next(iter(latest))]
