@@ -47,8 +47,8 @@ async def ours(in_flight: int) -> float:
             return await timed(ask, answer, in_flight)
 
 
-async def bare(in_flight: int) -> float:
-    """Send the same bytes to and fro by `aiomqtt` alone."""
+async def bare(in_flight: int, keep: Callable[[], None] = lambda: None) -> float:
+    """Send the same bytes to and fro by `aiomqtt` alone; `keep`: done once each trip."""
     async with broker() as running, client(running) as hub, client(running) as agent:
         await agent.subscribe("request", qos=1)
         await hub.subscribe("reply", qos=1)
@@ -64,6 +64,7 @@ async def bare(in_flight: int) -> float:
             await hub.publish("request", request, qos=1)
             async with turn:  # its iterator takes one reader at a time
                 await anext(replies)
+            keep()
 
         return await timed(ask, answer, in_flight)
 
