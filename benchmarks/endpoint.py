@@ -29,6 +29,7 @@ def serving(subtasks: int, latency_s: float) -> Iterator[str]:
     """Lend the URL of an endpoint in a child process."""
     command = [sys.executable, "-m", "benchmarks.endpoint", str(subtasks), str(latency_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
         try:
             yield child.stdout.readline().strip()
         finally:

@@ -13,18 +13,20 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 import orjson
 
 from benchmarks.fold import DIGEST, work
 from benchmarks.harness import Absolute, Benchmark
-from bus import events
+from bus import events, topics
 from bus import setup as setups
 from bus.envelope import Envelope, Stamp
 from bus.event_log import Owner
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import (
     AgentJoined,
+    Effect,
     Event,
     GoalSubmitted,
     ResultSubmitted,
@@ -77,10 +79,9 @@ def setup() -> Setup:
 def attempt(number: int, at: int) -> list[Event]:
     """Return what one attempt tells: `STEPS` times ask, call a tool, ask again; and a result unlike the one before."""
     told: list[Event] = []
+    effects = cast("list[Effect]", work(number)[:-1])
     for step in range(STEPS):
-        for event in work(number)[:-1]:
-            path = (step * 3 + event.path[0],)  # type: ignore[union-attr] - all but the last are effects
-            told.append(event.model_copy(update={"path": path}))
+        told += [event.model_copy(update={"path": (step * 3 + event.path[0],)}) for event in effects]
     change = FileChange(path=f"part-{number}.md", base=None, sha256=DIGEST, bytes=1200)
     return [*told, ResultSubmitted(text=f"It is written, as of event {at}.", files=(change,), effects=len(told))]
 
@@ -243,11 +244,13 @@ def resuming(count: int) -> float:
             state = await fold(store.log, info.run)
             epoch = await store.log.take(info.run, OWNER, previous=None)
             async with MemoryTransport() as transport:
+                bus = Bus(transport)
                 stamp = Stamp("/swarm/hub/local", new_id, lambda: TIME)
                 orchestrator = Orchestrator(
-                    state, store.log, store.files, Bus(transport), stamp, RunClock(state.elapsed_ms), epoch
+                    state, store.log, store.files, bus, stamp, RunClock(state.elapsed_ms), epoch
                 )
-                await orchestrator.run(RunResumed(changes={"time_ms": 1}))  # at its limit, so that it ends with this
+                async with bus.subscribe(topics.run_replies("local", info.run)) as inbox:
+                    await orchestrator.run(inbox, RunResumed(changes={"time_ms": 1}))  # at its limit: it ends with this
         return (perf_counter() - begun) * 1e3
 
     with tempfile.TemporaryDirectory() as copy, sqlite3.connect(place / "log.db") as source:

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from agents.dialogue import MANNERS
 from agents.role import prompt_of
@@ -16,6 +17,9 @@ from benchmarks.harness import Absolute, Benchmark
 from benchmarks.words import ASK, GOAL, SENTENCE, instruction, whole_run
 from tests.support.endpoint import ChatEndpoint
 
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam as Prompt
+
 LATENCY_S = 0.2
 IDEAL_S = 3 * LATENCY_S
 """Planner, all subtasks at once, critic."""
@@ -25,7 +29,10 @@ async def sdk(url: str, calls: int) -> float:
     """Make as many calls at once with the bare SDK on its default transport, and return the seconds."""
     import openai  # noqa: PLC0415 - half a second, and memory, that only this one needs
 
-    prompt = [{"role": "system", "content": prompt_of(Coder)}, {"role": "user", "content": instruction(1)}]
+    prompt: list[Prompt] = [
+        {"role": "system", "content": prompt_of(Coder)},
+        {"role": "user", "content": instruction(1)},
+    ]
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
         begun = perf_counter()
         replies = await asyncio.gather(
