@@ -80,4 +80,5 @@ def _show(args: argparse.Namespace, topic: str, note: "Note") -> None:
         say(f"{kind:<6} {name:<32} version {one_line(card.software, 40)}")
     else:
         roles = ", ".join(one.name for one in card.roles)
-        say(f"{kind:<6} {name:<32} {roles}, {card.slots} at once, on {one_line(card.host, 60)}")
+        where = f", on {one_line(card.host, 60)}" if card.host else ""
+        say(f"{kind:<6} {name:<32} {roles}, {card.slots} at once{where}")
