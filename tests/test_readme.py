@@ -109,6 +109,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(600)  # each block has its own
 def test_every_command_of_the_readme_runs_as_it_stands(folder):
     ran = []
     with serving(responder=respond, latency_s=0.3, keep=50) as endpoint:
