@@ -175,7 +175,7 @@ class Effects:
     def _hand_out(self) -> bool:
         """Hand out the next outcome; tell whether there was one."""
         entry = self._journal.deliverable()
-        if self._journal.drained:
+        if entry is None and self._journal.drained:  # and the role has done all that it does about the last outcome
             self._alive.set()
         if entry is not None and entry.outcome is not None:
             future = self._awaited.pop(entry.path)

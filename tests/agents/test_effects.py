@@ -185,3 +185,20 @@ async def test_an_attempt_without_a_reply_is_gone_through_as_far_as_its_log_goes
         await asyncio.Event().wait()
 
     assert await reply_of(effects, waits(), only_recorded=True) == Parted(1)
+
+
+async def test_what_the_last_outcome_makes_a_role_do_comes_before_what_waits_for_the_end_of_the_log() -> None:
+    """One of two tasks fails on the last outcome; the other began what the log has no outcome of."""
+    effects = Effects([drawn(0, 0)], Told(), course="recorded")
+
+    async def fails() -> None:
+        await draw(effects, 0.0)
+        raise ValueError("on the last outcome")
+
+    async def both() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            group.create_task(draw(effects, 0.0))
+
+    with pytest.raises(ExceptionGroup):
+        await reply_of(effects, both())
