@@ -56,14 +56,14 @@ def cut(folder: Path, connect: Connect, *, write_back: bool) -> str | None:
 
 def unindexed(connection: sqlite3.Connection) -> str | None:
     """Say which record was written last, where it is not found by its run and position; None where it is."""
+    # In one statement, so of one moment: another process may be writing.
     newest = connection.execute(
-        "SELECT runs.run, position, events.run FROM events JOIN runs ON runs.number = events.run"
-        " ORDER BY events.number DESC LIMIT 1"
+        "SELECT runs.run, position, (SELECT max(position) FROM events AS found WHERE found.run = events.run)"
+        " FROM events JOIN runs ON runs.number = events.run ORDER BY events.number DESC LIMIT 1"
     ).fetchone()
     if newest is None:
         return None
-    run, position, number = newest
-    last = connection.execute("SELECT max(position) FROM events WHERE run = ?", (number,)).fetchone()[0]
+    run, position, last = newest
     return None if last == position else f"{NAME} is damaged where run {run!r} has position {position}; {RECOVER}"
 
 
