@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bus.damage import cut
+from bus.damage import cut, unindexed
 from bus.database_file import PAGE_BYTES, connect
 from bus.errors import Damaged, LogError, NotFound
 from bus.event_logs.sqlite import SqliteEventLog
@@ -278,3 +278,29 @@ async def test_a_torn_last_page_is_never_a_shorter_log(tmp_path: Path, length: i
     else:
         assert len(read) == length
     assert tuple(read) == WHOLE["late"][: len(read)]
+
+
+class WrittenMeanwhile(sqlite3.Connection):
+    """A connection to a file in which another process records something after each thing that is asked."""
+
+    def execute(self, *query: Any) -> sqlite3.Cursor:
+        cursor = super().execute(*query)
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as other:
+            other.execute(
+                "INSERT INTO events (run, position, total, hash, line)"
+                " SELECT run, position + 1, total, hash, line FROM events ORDER BY number DESC LIMIT 1"
+            )
+        return cursor
+
+    file: Path
+
+
+async def test_what_is_recorded_while_one_looks_for_damage_is_none(tmp_path: Path) -> None:
+    async with SqliteEventLog(tmp_path) as log:
+        await log.append("run", 0, await log.create("run", OWNER), records(1, 3))
+    file = tmp_path / "log.db"
+    with closing(sqlite3.connect(file, factory=WrittenMeanwhile)) as connection:
+        connection.file = file
+        assert unindexed(connection) is None
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone()[0] > 3
