@@ -17,7 +17,7 @@ core/           the rules: state, apply, admit, decide, plan, limits, tree, requ
 orchestrator.py edge of the core · intake.py what is recorded together · outgoing.py what is said next
                 · merging.py the bytes of files that two changed · roster.py which agents are there · link.py how they
                 are reached · lease_keeper.py who has which lease · terms.py until when · receipts.py what agents are
-                told of what they said · sparing.py what is not said often
+                told of what they said · sparing.py what is not said often · latest.py what is kept of many
 worker.py       edge of one agent · assignment.py one attempt in its hands · attempt.py its role gone through once
 hubs/           any number of runs, over a bus · submissions/ runs that are handed in there · attached/ agents that
                 are brought to it · files/ how both get and bring a run's files

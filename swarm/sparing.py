@@ -1,7 +1,8 @@
 """Words that are said sparingly: to the same one at most once in a while, whoever may bring many of them about."""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
+
+from swarm.latest import keep
 
 
 @dataclass(slots=True)
@@ -13,14 +14,11 @@ class Sparing:
 
     every_s: float
     most: int = 1_024
-    _said: "OrderedDict[str, float]" = field(default_factory=OrderedDict)
+    _said: dict[str, float] = field(default_factory=dict)
 
     def may(self, whom: str, now: float) -> bool:
         """Tell whether this one may be told something now, which counts as said then."""
         if now - self._said.get(whom, -self.every_s) < self.every_s:
             return False
-        self._said.pop(whom, None)
-        self._said[whom] = now
-        if len(self._said) > self.most:
-            self._said.popitem(last=False)
+        keep(self._said, whom, now, self.most)
         return True

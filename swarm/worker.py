@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from agents.briefing import Briefing
 from agents.context import Means
@@ -32,14 +32,13 @@ from bus.pubsub import Bus, Note, Received
 from bus.setup import RoleSetup
 from swarm.assignment import Assignment
 from swarm.attempt import answer, context_of, ending, without_parts
+from swarm.latest import keep
 from swarm.terms import IN_ONE_PROCESS, Terms
 
 REMEMBERED = 4096
 """Leases that are over, kept so that a request that comes twice is not taken twice; and runs, by their epoch."""
 
 log = logging.getLogger("swarm.worker")
-
-T = TypeVar("T")
 
 
 class Workshop(Protocol):
@@ -212,7 +211,7 @@ class Worker:
 
     def _note_epoch(self, run: str, epoch: int) -> None:
         """Keep in mind which owner a run has by now; of the runs that are long over, not for ever."""
-        _keep(self._epochs, run, max(epoch, self._epochs.get(run, 0)))
+        keep(self._epochs, run, max(epoch, self._epochs.get(run, 0)), REMEMBERED)
 
     def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
         if self._draining:
@@ -254,7 +253,7 @@ class Worker:
         if topics.parse(reply_to).kind != "hub_reply":
             raise ValueError(f"{reply_to!r:.80} is no topic for replies")
         self._note_epoch(run, int(note.fields["epoch"]))
-        _keep(self._over, lease, None)
+        keep(self._over, lease, None, REMEMBERED)
         group.create_task(self._say(reply_to, Note("not_held", {"lease": lease})), name=f"{self.agent} has no {lease}")
 
     async def _say(self, topic: str, note: Note) -> None:
@@ -303,7 +302,7 @@ class Worker:
     def _forget(self, held: Assignment) -> None:
         """Let go of an assignment: it is recorded whole, or not held any more."""
         self._held.pop(held.lease, None)
-        _keep(self._over, held.lease, None)
+        keep(self._over, held.lease, None, REMEMBERED)
         if held.task is not None and not held.ended:
             held.task.cancel()
         self._idle.set()
@@ -406,11 +405,3 @@ class Worker:
             return ending(error, envelope.id, effects.count, alone=self.terms is not None)
         finally:
             await folder.remove()
-
-
-def _keep(latest: dict[str, T], key: str, value: T) -> None:
-    """Keep something in mind, of all of its kind the latest only."""
-    latest.pop(key, None)
-    latest[key] = value
-    if len(latest) > REMEMBERED:
-        del latest[next(iter(latest))]

@@ -4,7 +4,6 @@ A hash is no secret: the live events of a run show it. So nobody gets a file by 
 call of theirs made it: what an agent may read is what its request names, and what it has brought itself.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,6 +11,7 @@ from typing import Protocol
 from agents.briefing import Briefing
 from bus.events import Fact, ToolReturned
 from bus.references import files_of
+from swarm.latest import keep
 
 MOST_A_LEASE = 256 * 1024 * 1024
 """Bytes that may be brought under one lease, or one run of a client."""
@@ -87,18 +87,13 @@ class Claims:
     """Which payloads were claimed to whom; the newest ones of each."""
 
     def __init__(self) -> None:
-        self._given: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+        self._given: dict[str, dict[str, None]] = {}
 
     def give(self, who: str, sha256: str) -> None:
         """Note that a payload is claimed to an agent, a client, or to those who watch a run (`run_watchers`)."""
-        mine = self._given.setdefault(who, OrderedDict())
-        self._given.move_to_end(who)
-        mine[sha256] = None
-        mine.move_to_end(sha256)
-        if len(mine) > _CLAIMS_EACH:
-            mine.popitem(last=False)
-        if len(self._given) > _CLAIMANTS:
-            self._given.popitem(last=False)
+        mine = self._given.get(who, {})
+        keep(mine, sha256, None, _CLAIMS_EACH)
+        keep(self._given, who, mine, _CLAIMANTS)
 
     def has(self, who: str, sha256: str) -> bool:
         """Tell whether a payload was claimed to somebody."""

@@ -7,7 +7,6 @@ and goes on where the other stopped. One that comes back from a pause finds its 
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
 from swarm.files.rights import Rights
 from swarm.hubs.switchboard import Switchboard
+from swarm.latest import keep
 from swarm.marks import Marker
 from swarm.orchestrator import Orchestrator
 from swarm.ownership import is_gone
@@ -81,7 +81,7 @@ class Hub:
     roster: Roster = field(init=False)
     present: bool = False
     """Whether it listens to all that it is to hear."""
-    ended: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+    ended: dict[str, None] = field(default_factory=dict)
     """Runs that ended or paused here."""
     _board: Switchboard = field(init=False)
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
@@ -220,7 +220,7 @@ class Hub:
                 except (StorageFailed, Damaged) as error:
                     self.announce(f"{run} waits for the store: {error}")
                 else:
-                    self._note_ended(run)
+                    keep(self.ended, run, None, REMEMBERED)
                     return
                 again = await self._retake(run, begins, begun)
                 if again is None:
@@ -267,11 +267,6 @@ class Hub:
                 await self.store.log.release(run, epoch)
                 return None
             return self._orchestrator(state, epoch, begun)
-
-    def _note_ended(self, run: str) -> None:
-        self.ended[run] = None
-        while len(self.ended) > REMEMBERED:
-            self.ended.popitem(last=False)
 
     # Other hubs
 
