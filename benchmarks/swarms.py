@@ -6,6 +6,8 @@ line on its standard input with one of JSON (`about`).
 
 import argparse
 import asyncio
+import ctypes
+import gc
 import json
 import resource
 import sys
@@ -267,6 +269,12 @@ def about(**more: float) -> str:
     return json.dumps({"cpu_s": process_time(), "mib": resident_mib(), **more})
 
 
+def settle() -> None:
+    """Give back what is free: a measure of memory afterwards is one of what is in use."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 async def commands() -> AsyncIterator[str]:
     """Yield the lines of the standard input."""
     reader = asyncio.StreamReader()
@@ -276,7 +284,7 @@ async def commands() -> AsyncIterator[str]:
 
 
 async def be_hub(url: str, place: str, name: str) -> None:
-    """Be a hub: `begin RUN SUBTASKS PARALLEL`, `results N` (wait for them), `agents N`, `?`."""
+    """Be a hub: `begin RUN SUBTASKS PARALLEL`, `results N` (wait for them), `agents N`, `settle`, `?`."""
     results = Results()
     said: list[str] = []
     async with a_hub(url, place, name, on_record=results.take, announce=said.append) as hub:
@@ -291,16 +299,20 @@ async def be_hub(url: str, place: str, name: str) -> None:
                     await results.until_ended(int(count))
                 case ["agents", count]:
                     await there(hub, int(count))
+                case ["settle"]:
+                    settle()
                 case _:
                     pass
             print(about(results=results.count, ended=results.ended, runs=len(hub.runs)), flush=True)
 
 
 async def be_agent(url: str, place: str, name: str, slots: int, takes_s: float) -> None:
-    """Be an agent."""
+    """Be an agent: `settle`, `?`."""
     async with an_agent(url, Path(place), name, slots=slots, takes_s=takes_s):
         print("ready", flush=True)
-        async for _ in commands():
+        async for line in commands():
+            if line == "settle":
+                settle()
             print(about(), flush=True)
 
 

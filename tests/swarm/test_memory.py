@@ -28,7 +28,11 @@ RUN = 500
 
 
 async def growth(folder: Path, requests: int, warm: int) -> tuple[float, float]:
-    """Return by how many bytes a request hub and agent have grown, once they had done `warm` of them."""
+    """Return by how many bytes a request hub and agent have grown, once they had done `warm` of them.
+
+    Each is measured settled: what the allocator holds back for later, and what the collector has not yet come to, are
+    up to 3 MiB more or less from one moment to the next, however little is in use.
+    """
     async with (
         broker(extra=ROOM) as there,
         child("hub", there.url, str(folder / "home"), "hub-1") as hub,
@@ -44,7 +48,7 @@ async def growth(folder: Path, requests: int, warm: int) -> tuple[float, float]:
                 await hub.do(f"ended {begun - 1}")  # two at once
             await hub.do(f"ended {begun}")
             await asyncio.sleep(1)
-            sizes.append(((await hub.do("?"))["mib"], (await agent.do("?"))["mib"]))
+            sizes.append(((await hub.do("settle"))["mib"], (await agent.do("settle"))["mib"]))
         (hub_before, agent_before), (hub_after, agent_after) = sizes
     return (hub_after - hub_before) * 2**20 / requests, (agent_after - agent_before) * 2**20 / requests
 
@@ -82,8 +86,8 @@ def of_runs() -> Counter[type]:
 @pytest.mark.timeout(300)
 async def test_memory_stays_flat_over_3_000_requests(tmp_path: Path) -> None:
     hub, agent = await growth(tmp_path, 3_000, 2_000)
-    assert hub < 2_000, "bytes a request"
-    assert agent < 2_000
+    assert hub < 1_000, "bytes a request"
+    assert agent < 1_000
 
 
 @pytest.mark.torture
