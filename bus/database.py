@@ -152,14 +152,20 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for reading. Not to be held across an `await`.
+        """Give the connection for reading, all as of one moment. Not to be held across an `await`.
 
         Its errors become `StorageFailed` and `Damaged`.
         """
-        if self._reader is None:
+        reader = self._reader
+        if reader is None:
             raise RuntimeError("the store is not open: use it inside `async with`")
         try:
-            yield self._reader
+            reader.execute("BEGIN")
+            try:
+                yield reader
+            finally:
+                with suppress(sqlite3.Error):  # some errors end it
+                    reader.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise (Damaged(f"{self.damage}.") if self.damage else translated(error, self.folder)) from error
 

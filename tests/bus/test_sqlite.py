@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -149,6 +149,24 @@ async def test_a_reader_in_another_handle_follows_a_run_while_it_grows(tmp_path:
             at = (await reader.head("run"))[0]
             await log.append("run", at, epoch, records(at + 1, length))
             assert await read(reader, "run") == records(1, length)
+
+
+async def test_where_a_run_stands_and_its_records_are_read_as_of_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SqliteEventLog(tmp_path) as log:
+        epoch = await log.create("run", OWNER)
+        await log.append("run", 0, epoch, records(1, 3))
+        page = sqlite._page
+
+        def page_after_a_removal(*arguments: Any) -> list[tuple[Any, ...]]:
+            change(tmp_path, "DELETE FROM events")  # by another process, once it was looked up where they stand
+            return page(*arguments)
+
+        monkeypatch.setattr(sqlite, "_page", page_after_a_removal)
+        assert len(await read(log, "run")) == 3
+        monkeypatch.undo()
+        assert not await read(log, "run")
 
 
 @pytest.mark.parametrize("commit", COMMITS)
