@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from bus.errors import Damaged, LogError, NotFound, StorageFailed, TooNew
+from bus.private_folder import make_private_folder
 
 NAME = "log.db"
 Connect = Callable[[str], sqlite3.Connection]
@@ -88,7 +89,7 @@ def open_writer(folder: Path, connect: Connect = connect) -> sqlite3.Connection:
     Raises `StorageFailed`, `Damaged`, `TooNew`.
     """
     try:
-        _make_folder(folder)
+        make_private_folder(folder)
     except OSError as error:
         raise StorageFailed(f"{folder} cannot be used: {error.strerror}. Name another folder in SWARM_HOME.") from error
     try:
@@ -194,14 +195,6 @@ def _code(error: sqlite3.Error) -> int:
 
 def _path(folder: Path) -> Path:
     return (folder / NAME).absolute()
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ignore = folder / ".gitignore"
-    if not ignore.exists() and not (folder / NAME).exists():
-        ignore.write_text("*\n", encoding="utf-8")
 
 
 def _prepare(connection: sqlite3.Connection, folder: Path) -> None:

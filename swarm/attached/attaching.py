@@ -27,6 +27,7 @@ from bus.parcels import Parcels
 from bus.pubsub import Bus
 from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
+from swarm.attached.work_folder import work_folder
 from swarm.attached.worker_caps import WorkerCaps
 from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.attempt import REPLIES
@@ -109,7 +110,7 @@ async def attach(
 ) -> None:
     """Work until `stopping` is set; then finish what is held, as far as `Terms.drain_s` allows, and hand back the rest.
 
-    Raises `BusUnavailable`, `NotAllowed`, `ModelUnavailable`.
+    Raises `BusUnavailable`, `NotAllowed`, `ModelUnavailable`, `StorageFailed`.
     """
     terms = Terms()
     instance = topics.check_name(name or f"{brought[0].name}-{secrets.token_hex(4)}")
@@ -117,6 +118,7 @@ async def attach(
     crafts = {one.name: Craft(one.role, model=model) for one in brought}
     claims = CourierParcels(lease_of)
     async with (
+        work_folder(settings.home, instance) as work,
         OwnWorkshop(crafts, caps, settings, folder=Path.cwd(), announce=announce) as workshop,
         at_work(
             url,
@@ -125,7 +127,7 @@ async def attach(
             workshop=workshop,
             claims=claims,
             cache=FileCache(settings.home / "fetched"),
-            work=settings.home / "work" / instance,
+            work=work,
             slots=slots,
             terms=terms,
             announce=announce,

@@ -11,6 +11,7 @@ from pathlib import Path
 from bus import topics
 from bus.envelope import Envelope
 from bus.file_cache import FileCache
+from bus.private_folder import make_private_folder
 from bus.pubsub import Bus
 from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
@@ -51,7 +52,7 @@ def identity(home: Path, name: str | None = None) -> Identity:
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         found = Identity(name or f"hub-{secrets.token_hex(4)}", f"swarm-{secrets.token_hex(16)}")
         try:
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)  # with a log on a server nobody else makes it
+            make_private_folder(home)  # with a log on a server nobody else makes it
             path.touch(mode=0o600)
             path.write_text(json.dumps({"name": found.name, "client_id": found.client_id}), encoding="utf-8")
         except OSError as error:

@@ -17,6 +17,7 @@ from bus.file_store import SMALL_BYTES
 from bus.references import files_of
 from bus.setup import FileRef, RoleSetup, Setup
 from bus.store import Store, memory_store, open_store
+from swarm.attached.work_folder import work_folder
 from swarm.ownership import this_process
 from swarm.views.measures import age, size
 from tests.support.command import ANSWERS, SCENARIO, Ended, in_this_process, serving
@@ -214,6 +215,18 @@ def test_a_store_that_was_opened_to_begin_a_run_keeps_its_files(swarm: Swarm, fo
     ended = in_store(folder / ".swarm", starting)
     assert (ended.status, "another process is at work here" in ended.json["error"]["message"]) == (2, True)
     assert swarm("gc", "--json").json["removed"] == 1
+
+
+def test_what_an_attached_agent_works_in_is_none_of_a_store_s_matter(swarm: Swarm, folder: Path) -> None:
+    begun(swarm)
+
+    async def at_work() -> None:
+        async with work_folder(folder / ".swarm", "ada-1") as work:
+            (work / "run-elsewhere").mkdir()
+            assert (await asyncio.to_thread(swarm, "gc", "--json")).json["folders"] == 0
+            assert (work / "run-elsewhere").is_dir()
+
+    asyncio.run(at_work())
 
 
 def test_files_of_events_that_we_do_not_know_are_kept(swarm: Swarm, folder: Path) -> None:
