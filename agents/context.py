@@ -14,18 +14,18 @@ from typing import Any, Literal, cast
 from pydantic import JsonValue
 
 from agents.briefing import Briefing, Finding
+from agents.canonical import digest_of
 from agents.check import CheckContext, Verdict
 from agents.checks import parse
 from agents.conversation.structured import Answer
-from agents.conversation.thinking import Thinking
 from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
 from agents.effects import Effects
 from agents.errors import AnswerUnusable, StuckRepeating, ToolFailed, ToolRefused
 from agents.files.attempt_folder import AttemptFolder
 from agents.files.project_folder import ProjectFolder
-from agents.journal import digest_of
 from agents.model import Model
 from agents.sandbox import Sandbox
+from agents.thinking import Thinking
 from agents.tool import Tool
 from agents.tool_calls import ToolCalls
 from bus.events import (

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agents.briefing import Briefing, Finding
-from agents.journal import canonical_json
+from agents.canonical import canonical_json
 
 MOST_FILES = 40
 """Files named in a prompt; the rest can be listed with a tool."""

@@ -14,11 +14,12 @@ from typing import cast
 from pydantic import JsonValue
 
 from agents.briefing import Briefing
+from agents.canonical import digest_of
 from agents.conversation.fitting import cut_middle
 from agents.effects import Effects
 from agents.errors import AgentsError, InDoubt, ToolFailed, ToolRefused
 from agents.files.attempt_folder import AttemptFolder
-from agents.journal import Entry, digest_of
+from agents.journal import Entry
 from agents.sandbox import Sandbox
 from agents.tool import Tool, ToolContext
 from agents.web.flow import check_flow

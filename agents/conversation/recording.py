@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from agents.canonical import canonical_json, sha256_hex
 from agents.conversation.difference import as_text, common, difference
 from agents.conversation.requests import Requests, WholeRequest
-from agents.journal import canonical_json, sha256_hex
 from bus.envelope import Envelope
 from bus.events import (
     Fact,

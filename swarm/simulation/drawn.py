@@ -6,8 +6,8 @@ import random
 import re
 from typing import ClassVar
 
+from agents.canonical import sha256_hex
 from agents.context import Context
-from agents.journal import sha256_hex
 from agents.model import ModelReply, ModelRequest
 from agents.role import Role
 from agents.tool import tool

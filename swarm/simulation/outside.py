@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from agents.journal import digest_of
+from agents.canonical import digest_of
 from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed, TryKind
 from agents.tool import Tool, ToolContext
 

@@ -7,7 +7,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agents.briefing import Briefing
 from agents.context import Means
@@ -28,10 +28,8 @@ from bus.transports.simulated import SimulatedTransport
 from swarm.hubs.hub import Hub
 from swarm.parts import load_tool, role_class
 from swarm.simulation.outside import SimulatedModel, counted
+from swarm.simulation.world import World
 from swarm.worker import Worker
-
-if TYPE_CHECKING:
-    from swarm.simulation.world import World
 
 load_once = functools.cache(load_tool)
 class_once = functools.cache(role_class)
@@ -40,7 +38,7 @@ class_once = functools.cache(role_class)
 class Process(ABC):
     """One process. Killed, it is gone without a word; whoever wants it back starts it again."""
 
-    def __init__(self, world: "World", name: str) -> None:
+    def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
         self.incarnation = 0
@@ -164,7 +162,7 @@ class HubProcess(Process):
 class AgentProcess(Process):
     """An agent with its roles."""
 
-    def __init__(self, world: "World", name: str, roles: Mapping[str, str], slots: int) -> None:
+    def __init__(self, world: World, name: str, roles: Mapping[str, str], slots: int) -> None:
         super().__init__(world, name)
         self.roles = roles
         self.slots = slots
@@ -219,7 +217,7 @@ class AgentProcess(Process):
 class SimulatedWorkshop:
     """Meets `swarm.worker.Workshop`: the scenario's own roles and tools, and a model of the simulated endpoint."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
         self._health = EndpointHealth()
         self._means: dict[str, Means] = {}

@@ -20,6 +20,7 @@ from swarm.simulation import promises
 from swarm.simulation.drawn import drawn_answer, drawn_setup
 from swarm.simulation.faults import Faults, drawn
 from swarm.simulation.outside import Answer
+from swarm.simulation.run import SimulatedRun
 from swarm.simulation.world import RUN, World
 
 MOST_S = 900.0
@@ -75,24 +76,27 @@ def simulate(
     before = random.getstate()
     random.seed(seed)  # roles and what they use may draw from it as well
     try:
+        faults, setup = faults or drawn(chance), setup or drawn_setup(chance)
+        parts = {
+            "hubs": hubs or chance.choice((1, 2, 2, 3)),
+            "agents": agents or chance.choice((1, 2, 3, 4)),
+            "slots": chance.choice((1, 2, 8)),
+        }
         world = World(
             loop,
             seed,
-            faults or drawn(chance),
-            setup or drawn_setup(chance),
+            faults,
+            setup,
             answer,
             place,
-            hubs=hubs or chance.choice((1, 2, 2, 3)),
-            agents=agents or chance.choice((1, 2, 3, 4)),
-            slots=chance.choice((1, 2, 8)),
             latency_s=chance.choice((0.1, 0.5, 2.0)),
             files=copy.deepcopy(files) if files else MemoryFileStore(),
-            workspace=workspace,
         )
+        run = SimulatedRun(world, **parts, workspace=workspace)
         outcome = None
         try:
             with fewer_collections():
-                loop.run_until_complete(world.live(MOST_S))
+                loop.run_until_complete(run.live(MOST_S))
                 outcome = _judge(world, loop, replays=replays, prompt=prompt)
         except Stalled as stalled:
             world.watch.breaks(str(stalled))
@@ -112,7 +116,7 @@ def simulate(
 
 def _judge(world: World, loop: VirtualLoop, *, replays: bool, prompt: bool) -> Outcome | None:
     watch = world.watch
-    for broken in promises.broken_in(watch, world.held(), prompt=prompt):
+    for broken in promises.broken_in(watch, world.watch.held, prompt=prompt):
         watch.breaks(broken)
     if not watch.log:
         watch.breaks("promise 4: the run never began")

@@ -1,27 +1,25 @@
 """What strikes whom, and when: drawn until the weather is over; then everything is made whole again."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bus import topics
 from bus.envelope import Envelope
 from bus.events import ModelAnswered, RunPaused, Usage
 from bus.simulation.disk import DiskFaults
 from bus.transport import Message
-from swarm.simulation.processes import Process
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from swarm.simulation.world import World
+from swarm.simulation.processes import AgentProcess, HubProcess, Process
+from swarm.simulation.world import World
 
 
 class Weather:
     """The strikes of one world."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: World, hubs: Sequence[HubProcess], agents: Sequence[AgentProcess]) -> None:
         self._world = world
+        self._hubs = hubs
+        self._agents = agents
         self._chance = world.chance
 
     async def run(self) -> None:
@@ -50,7 +48,7 @@ class Weather:
         if not world.broker.up:
             world.broker.restart(keeps_words=False)
         world.broker.reachable_again()
-        for one in world.processes:
+        for one in [*self._hubs, *self._agents]:
             world.loop.thaw(one.key)
             one.wanted = True
             one.start()
@@ -72,14 +70,14 @@ class Weather:
             case "endpoint", _:
                 world.outside.away_until = world.loop.time() + for_s
             case "run", _:
-                for hub in world.hub_processes:
+                for hub in self._hubs:
                     if hub.alive and hub.hub is not None and not world.loop.is_frozen(hub.key):
                         for running in hub.hub.runs.values():
                             running.orchestrator.tell(RunPaused(reason="stopped by a person", kind="person"))
             case "reply", _:
                 self._forge()
             case (("agent" | "hub"), _):
-                parts: Sequence[Process] = world.agent_processes if part == "agent" else world.hub_processes
+                parts: Sequence[Process] = self._agents if part == "agent" else self._hubs
                 able = [one for one in parts if one.alive and one.transport is not None]
                 if not able:
                     return
@@ -124,14 +122,14 @@ class Weather:
         if state is None or not state.leases:
             return
         lease, work = chance.choice(list(state.leases.items()))
-        liars = [one for one in world.agent_processes if one.agent != work.agent and one.alive and one.transport]
+        liars = [one for one in self._agents if one.agent != work.agent and one.alive and one.transport]
         if not liars:
             return
         liar = chance.choice(liars)
         event = ModelAnswered(attempt=work.attempt, path=(0,), number=1, text="a lie", usage=Usage(input=1, output=1))
         known = [record for record in world.watch.log if record.subject == work.request]
         event = event.model_copy(update={"path": getattr(chance.choice(known).event, "path", (0,))})
-        for hub in world.hub_processes:
+        for hub in self._hubs:
             envelope = Envelope(
                 world.new_id(), f"/swarm/agent/{liar.agent}", event, state.run, world.date(), work.request, lease,
                 work.heard + 1,

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from agents.briefing import Briefing, Deed
+from agents.canonical import digest_of
 from agents.context import Context, Means
 from agents.effects import Effects
 from agents.errors import (
@@ -23,7 +24,6 @@ from agents.errors import (
     ToolRefused,
 )
 from agents.files.attempt_folder import AttemptFolder
-from agents.journal import digest_of
 from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed
 from agents.tool import Tool, ToolContext, tool
 from agents.tool_calls import OUTPUT_CAP

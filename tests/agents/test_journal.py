@@ -5,8 +5,9 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.canonical import canonical_json, digest_of
 from agents.errors import Diverged
-from agents.journal import Journal, Lane, canonical_json, digest_of
+from agents.journal import Journal, Lane
 from bus.events import (
     Effect,
     ModelAnswered,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agents.canonical import digest_of
 from agents.conversation.messages import Mode
 from agents.conversation.requests import WholeRequest, requests_of_log, whole_requests
-from agents.journal import digest_of
 from bus.events import Effect, Message, ModelAnswered, ModelAsked, ModelTryFailed, Usage
 from tests.support.busy_run import FAULTS, ROLE, answers, busy
 from tests.support.endpoint import ChatEndpoint

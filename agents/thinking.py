@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agents import tries
-from agents.dialogue import Ask
+from agents.canonical import canonical_json, sha256_hex
+from agents.conversation.steps import Ask
 from agents.effects import Effects
 from agents.errors import ModelFailed, RunMustPause
-from agents.journal import canonical_json, sha256_hex
 from agents.model import Model, ModelReply, ModelRequest, TryFailed
 from bus.events import Message, ModelAnswered, ModelAsked, ModelTryFailed, Path, Usage
 from bus.setup import RoleSetup
