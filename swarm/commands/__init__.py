@@ -4,7 +4,8 @@ Each `run` returns the exit status; what goes wrong is raised and told by `failu
 with inside `run`, so that `--help` and a typing error cost nothing.
 
 failures.py  errors as messages, JSON and exit statuses
-watching.py  a run carried on to its end, stoppable by Ctrl-C · report.py  what a run came to, in words
+watching.py  a run carried on to its end, stoppable by Ctrl-C · following.py  one that a hub carries on
+report.py  what a run came to, in words
 shipped.py   the scenarios that come with us · consent.py  whether a person trusts a scenario's code
 granted.py   what a scenario may do, in lines · choices.py  its models · dry_run.py  both, and nothing started
 looking.py   a run as it stands · remote.py  one that is with a hub · serving.py  what serves until it is stopped

@@ -8,13 +8,13 @@ from pathlib import Path
 from bus.codec import encode
 from bus.file_store import MemoryFileStore
 from swarm import handover
+from swarm.commands.following import followed
 from swarm.commands.report import report
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.errors import UsageError
 from swarm.outcome import outcome_of
 from swarm.submissions.client import client_on, state_of
-from swarm.submissions.submitting import followed
 from swarm.views.terminal import has_colour, note, say
 from swarm.views.timeline import Timeline
 

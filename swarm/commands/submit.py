@@ -42,12 +42,12 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     import json  # noqa: PLC0415 - loads only where it is used
 
     from swarm import launch  # noqa: PLC0415 - likewise
+    from swarm.commands.following import followed, sender  # noqa: PLC0415 - likewise
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
     from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.submissions.client import client_on  # noqa: PLC0415 - likewise
-    from swarm.submissions.submission import SUBMITTING, pack  # noqa: PLC0415 - likewise
-    from swarm.submissions.submitting import followed, sender  # noqa: PLC0415 - likewise
+    from swarm.submissions.packing import SUBMITTING, pack  # noqa: PLC0415 - likewise
     from swarm.views.terminal import note, say  # noqa: PLC0415 - likewise
 
     scenario = Scenario.load(scenario_path(args.scenario), goal=args.goal, settings=args.set, around=SUBMITTING)

@@ -30,11 +30,12 @@ from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.unpacking import unpack
 from swarm.preparing import prepare_for_agents
 from swarm.runtime import fold
 from swarm.scenario.trust import role_hashes
 from swarm.settings import Settings
-from swarm.submissions.submission import Submission, unpack
+from swarm.submissions.submission import Submission
 from swarm.version import VERSION
 
 PAGE_BYTES = 48 * 1024

@@ -16,13 +16,13 @@ from bus.setup import Endpoint, Permissions, Price
 from swarm.core.plan import NOT_WORKERS
 from swarm.errors import ScenarioError, quote
 from swarm.scenario import own_code, rules
-from swarm.scenario.draft import Draft, begin
+from swarm.scenario.draft import Draft, Surroundings, begin
 from swarm.scenario.file import EndpointSection, PermissionsSection, PriceSection, RoleSection, Section, Sections
 from swarm.scenario.model import Dialogue, permissions_of, price_of
-from swarm.scenario.surroundings import Surroundings
+from swarm.scenario.source import fault
 from swarm.scenario.validation import good_roles, validated
 from swarm.scenario.values import Count, Duration, Host, Model, Money, Slug, SmallCount, Text
-from swarm.scenario.yaml_source import fault, read_source
+from swarm.scenario.yaml_source import read_source
 
 
 def _tool_name(name: str) -> str:

@@ -7,7 +7,8 @@ from pydantic import JsonValue
 from swarm.errors import Fault, ScenarioError, listed, nearest, quote
 from swarm.scenario.draft import Draft, plain
 from swarm.scenario.file import known_keys
-from swarm.scenario.yaml_source import FieldPath, parse_source
+from swarm.scenario.source import FieldPath
+from swarm.scenario.yaml_source import parse_source
 
 
 def set_goal(draft: Draft, goal: str) -> None:

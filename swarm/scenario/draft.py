@@ -4,15 +4,14 @@ A fault in what a command line option brought (`swarm/scenario/changes.py`) name
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import JsonValue
 
 from swarm.errors import Fault, FaultKind, ScenarioError, quote
-from swarm.scenario.surroundings import Surroundings
-from swarm.scenario.yaml_source import MOST_DEPTH, MOST_VALUES, FieldPath, Source
+from swarm.scenario.source import MOST_DEPTH, MOST_VALUES, FieldPath, Source
 
 _NOT_YET: Mapping[FieldPath, str] = {
     ("mcp",): "Drop it; tools of your own are written as ./my_tools.py:name.",
@@ -20,6 +19,39 @@ _NOT_YET: Mapping[FieldPath, str] = {
     ("permissions", "approve"): "Drop it; grant only tools that may act without being asked.",
     ("permissions", "sandbox"): "Drop it; code in the sandbox has no network.",
 }
+
+
+def _nothing(draft: "Draft") -> None:
+    """Refuse nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a scenario is checked against beside our own tables: what others offer, and what this one may not hold.
+
+    A file that is run where it lies is held against nothing more than our tables (`Surroundings()`). One that is
+    submitted is checked twice: by the submitter, who does not know what the hub knows, and by the hub, which sees no
+    folder of the submitter's.
+    """
+
+    roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Roles that are there beside ours, each with tools that its agents bring themselves."""
+    tools: frozenset[str] = frozenset()
+    """Tools that are there beside ours."""
+    providers: frozenset[str] = frozenset()
+    """Providers of models that are there beside ours and the scenario's."""
+    waits: bool = False
+    """Whether a role may be named that nobody knows: it is waited for."""
+    elsewhere: bool = False
+    """Whether somebody else says which tools and providers there are: here any well-formed name will do."""
+    texts: Mapping[str, str] | None = None
+    """The files that the scenario reads, by name, where there is no folder; None: they lie in its folder."""
+    refuse: Callable[["Draft"], None] = _nothing
+    """Notes what may not stand in it, and puts something harmless there; called before and after inputs go in."""
+
+    def text(self, name: str) -> str | None:
+        """Return a file's text, None where it was not brought along."""
+        return (self.texts or {}).get(text_name(name))
 
 
 @dataclass(slots=True)
@@ -68,10 +100,15 @@ class Draft:
         return (self.source.file, mark.line, mark.column) if mark else (self.source.file, None, None)
 
 
+def text_name(path: str) -> str:
+    """Return the name of a file among the texts: its path without `./`."""
+    return str(PurePosixPath(path))
+
+
 def begin(
     written: Source | Mapping[str, object],
     folder: Path,
-    around: Surroundings = Surroundings(),  # noqa: B008 - frozen
+    around: Surroundings = Surroundings(),
 ) -> Draft:
     """Return the draft of a file or a mapping. Raises `ScenarioError` where there is nothing to go on with."""
     source, data = (written, written.data) if isinstance(written, Source) else (Source(None), written)

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from swarm.errors import listed, nearest, quote
 from swarm.scenario.draft import Draft
-from swarm.scenario.yaml_source import MOST_BYTES, FieldPath
+from swarm.scenario.source import MOST_BYTES, FieldPath
 
 _INSERTION = re.compile(r"(\$?)\$\{\{(?:([^{}]{0,200}?)\}\})?")
 

@@ -15,11 +15,10 @@ from pydantic import JsonValue
 from bus.setup import Criterion, Endpoint, Limits, Permissions, Price, RoleSetup, Setup, Subtask
 from swarm.errors import Fault, ScenarioError, listed, quote
 from swarm.scenario.changes import apply_settings, give_inputs, set_goal
-from swarm.scenario.draft import Draft, begin, refuse_what_is_not_there_yet
+from swarm.scenario.draft import Draft, Surroundings, begin, refuse_what_is_not_there_yet
 from swarm.scenario.file import PermissionsSection, PriceSection, RoleSection, ScenarioFile, schema
 from swarm.scenario.inputs import insert_inputs
 from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, check_rules, prompt_file
-from swarm.scenario.surroundings import Surroundings
 from swarm.scenario.validation import validate
 from swarm.scenario.yaml_source import read_source
 

@@ -15,7 +15,7 @@ from swarm.scenario.validation import good_rest
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from swarm.scenario.yaml_source import FieldPath
+    from swarm.scenario.source import FieldPath
 
 _OWN_REQUESTS = frozenset({"planner", "critic"})
 """Roles of ours that answer plan and review requests, never subtasks."""

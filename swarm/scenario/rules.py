@@ -14,12 +14,11 @@ from pydantic import JsonValue
 
 from swarm.errors import listed, nearest, quote
 from swarm.scenario import own_code
-from swarm.scenario.draft import Draft
+from swarm.scenario.draft import Draft, Surroundings
 from swarm.scenario.file import EndpointSection, RoleSection, ScenarioFile
 from swarm.scenario.plan import check_criteria, check_plan
-from swarm.scenario.surroundings import Surroundings
+from swarm.scenario.source import MOST_BYTES, FieldPath
 from swarm.scenario.validation import good_rest, good_roles, good_subtasks
-from swarm.scenario.yaml_source import MOST_BYTES, FieldPath
 
 BUILT_IN_TOOLS: Mapping[str, tuple[str, ...]] = {
     "planner": (),

@@ -12,7 +12,7 @@ from swarm.scenario.file import SECTIONS, RoleSection, ScenarioFile, Section, Se
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from swarm.scenario.yaml_source import FieldPath
+    from swarm.scenario.source import FieldPath
 
 _Part = TypeVar("_Part", bound=Section)
 

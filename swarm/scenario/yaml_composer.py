@@ -29,16 +29,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from swarm.errors import Fault, ScenarioError, cut, quote
-from swarm.scenario.yaml_source import (
-    MOST_ALIASED,
-    MOST_DEPTH,
-    MOST_VALUES,
-    FieldPath,
-    Mark,
-    Source,
-    fault,
-    mark_after,
-)
+from swarm.scenario.source import MOST_ALIASED, MOST_DEPTH, MOST_VALUES, FieldPath, Mark, Source, fault, mark_after
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")

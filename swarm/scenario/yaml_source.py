@@ -1,40 +1,10 @@
 """YAML 1.2 read with its positions and within bounds: what a person wrote as plain data, and where each part stands."""
 
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from pydantic import JsonValue
-
-from swarm.errors import Fault, FaultKind, ScenarioError, cut
-
-MOST_BYTES = 1_048_576
-MOST_VALUES = 20_000
-MOST_ALIASED = 1_000
-MOST_DEPTH = 50
-
-FieldPath = tuple[str | int, ...]
-"""Keys and indexes from the top of the file down to a value."""
-
-
-class Mark(NamedTuple):
-    """A place in a file, counted from 1."""
-
-    line: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file as plain data. `faults`: what is wrong but did not keep us from reading on."""
-
-    data: JsonValue
-    file: str | None = None
-    keys: Mapping[FieldPath, Mark] = field(default_factory=dict)
-    values: Mapping[FieldPath, Mark] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
+from swarm.errors import cut
+from swarm.scenario.source import MOST_BYTES, Source, fault, mark_after
 
 
 def read_source(path: Path) -> Source:
@@ -90,16 +60,5 @@ def _decode(raw: bytes, file: str) -> str:
         raise fault("file", message, file, mark_after(before), "Save it as UTF-8.") from error
 
 
-def mark_after(before: str) -> Mark:
-    """Return the place after some text."""
-    return Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
-
-
 def _too_large(size: int) -> str:
     return f"it has {size:,} bytes; a scenario has at most {MOST_BYTES:,}"
-
-
-def fault(kind: FaultKind, message: str, file: str | None, mark: Mark | None = None, hint: str = "") -> ScenarioError:
-    """Return the error that ends the reading of a file."""
-    line, column = mark or (None, None)
-    return ScenarioError([Fault(kind, message, file, line, column, hint=hint)])

@@ -15,7 +15,7 @@ from swarm.errors import quote
 from swarm.scenario import own_code
 from swarm.scenario.draft import Draft
 from swarm.scenario.rules import names_a_file, prompt_file
-from swarm.scenario.yaml_source import FieldPath
+from swarm.scenario.source import FieldPath
 from swarm.submissions.caps import common_hosts
 
 _HARMLESS_TOOL = "read_file"

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
@@ -12,14 +11,10 @@ from bus import topics
 from bus.setup import FileRef
 from swarm import workspace
 from swarm.errors import Fault, cut, quote
-from swarm.scenario.yaml_source import MOST_BYTES as MOST_OF_A_SCENARIO
+from swarm.scenario.source import MOST_BYTES as MOST_OF_A_SCENARIO
 from swarm.submissions.refusals import model_fault, path_fault
+from swarm.submissions.submission import Submission
 
-if TYPE_CHECKING:
-    from swarm.submissions.submission import Submission
-
-MOST_BYTES = 6 * 1_048_576
-"""Of a whole submission as JSON: a scenario, its texts, and ten thousand names of files with their hashes."""
 MOST_OF_TEXTS = 1_048_576
 LONGEST_RUN = 128
 """Characters of a run's id."""
@@ -30,12 +25,12 @@ MOST_PARTS = 64
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def faults_of(submission: "Submission") -> list[Fault]:
+def faults_of(submission: Submission) -> list[Fault]:
     """Return what is wrong with a submission beside its scenario."""
     return [*_names(submission), *_sizes(submission), *_models(submission), *_files(submission.files)]
 
 
-def _names(submission: "Submission") -> Iterator[Fault]:
+def _names(submission: Submission) -> Iterator[Fault]:
     for field, value, check in (
         ("run", submission.run, topics.check_name),
         ("client", submission.client, topics.check_agent),
@@ -52,7 +47,7 @@ def _names(submission: "Submission") -> Iterator[Fault]:
             yield Fault("refused", why, field="texts")
 
 
-def _sizes(submission: "Submission") -> Iterator[Fault]:
+def _sizes(submission: Submission) -> Iterator[Fault]:
     try:
         size = len(to_json([submission.written, submission.inputs, submission.models]))
         texts = len(to_json(submission.texts))
@@ -66,7 +61,7 @@ def _sizes(submission: "Submission") -> Iterator[Fault]:
         yield Fault("value", f"prompts have at most {MOST_OF_TEXTS:,} bytes together, not {texts:,}", field="texts")
 
 
-def _models(submission: "Submission") -> Iterator[Fault]:
+def _models(submission: Submission) -> Iterator[Fault]:
     for index, choice in enumerate(submission.models):
         role, equals, model = choice.partition("=")
         named = model if equals and ":" not in role else choice

@@ -47,8 +47,8 @@ from swarm.marks import maker
 from swarm.replay import replay
 from swarm.scenario.model import Scenario
 from swarm.submissions.client import client_on
-from swarm.submissions.submission import SUBMITTING
-from swarm.submissions.submission import pack as pack_submission
+from swarm.submissions.packing import SUBMITTING
+from swarm.submissions.packing import pack as pack_submission
 from tests.support.command import clean_env
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import results

@@ -10,13 +10,13 @@ from bus.envelope import Envelope
 from swarm import launch
 from swarm.attached.attaching import attach, bring
 from swarm.attached.worker_caps import worker_caps
+from swarm.commands.following import sender
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.serving import serve
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from swarm.submissions.client import Client
-from swarm.submissions.submission import SUBMITTING, pack
-from swarm.submissions.submitting import sender
+from swarm.submissions.packing import SUBMITTING, pack
 
 NOBODY = "http://127.0.0.1:9/v1"
 """Where no model is: plans are the scenarios' own then, and what they accept is checked without one."""

@@ -32,6 +32,7 @@ from swarm import launch
 from swarm.attached.attaching import attach, bring
 from swarm.attached.worker_caps import worker_caps
 from swarm.clock import utc_now
+from swarm.commands.following import sender
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.errors import UsageError
@@ -44,8 +45,7 @@ from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from swarm.submissions.client import Client, client_on, state_of
-from swarm.submissions.submission import SUBMITTING, pack
-from swarm.submissions.submitting import sender
+from swarm.submissions.packing import SUBMITTING, pack
 from tests.support.broker import broker
 from tests.support.endpoint import Body, ChatEndpoint, Reply
 from tests.support.runs import layers, player, role_of, task

@@ -18,8 +18,10 @@ from agents.briefing import Offer
 from bus.setup import Endpoint, FileRef, Limits, Permissions, Price, Setup
 from swarm.errors import ScenarioError, UsageError
 from swarm.hubs.hub_config import HubConfig, HubRole
+from swarm.hubs.unpacking import unpack
 from swarm.scenario.model import RoleModel, Scenario
-from swarm.submissions.submission import SUBMITTING, Submission, pack, unpack
+from swarm.submissions.packing import SUBMITTING, pack
+from swarm.submissions.submission import Submission
 from tests.support.events import JSON, TEXTS
 
 GOOD = """

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import Fault, ScenarioError, cut
-from swarm.scenario.yaml_source import MOST_ALIASED, MOST_BYTES, MOST_DEPTH, Mark, parse_source, read_source
+from swarm.scenario.source import MOST_ALIASED, MOST_BYTES, MOST_DEPTH, Mark
+from swarm.scenario.yaml_source import parse_source, read_source
 
 
 def faults_of(text: str) -> tuple[Fault, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bus.file_store import MemoryFileStore
 from swarm import handover
+from swarm.commands.report import report
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.outcome import outcome_of
@@ -35,8 +36,6 @@ async def followed(
 
     Stopped by a person, it only stops following: the run goes on at its hub.
     """
-    from swarm.commands.report import report  # noqa: PLC0415 - a command's part, as all that prints
-
     state = after or RunState(run)
     view = view_for(sys.stderr, quiet=args.quiet, terminal_only=args.json)
     try:
