@@ -141,8 +141,10 @@ class Context:
         still lacks; where it says something, the model is told and goes on. Raises `AnswerUnusable`, `StuckRepeating`,
         `ModelFailed`, and what ends an attempt from outside.
         """
-        setup = self.briefing.role
+        setup, window = self.briefing.role, self._means.window
         granted = self._granted(tools)
+        wanted = max_tokens or setup.max_tokens
+        most = wanted if window is None else min(wanted, window // 2)  # what is asked needs room as well
         dialogue = Dialogue(
             user=user,
             system=system,
@@ -151,8 +153,8 @@ class Context:
             pollers=frozenset(name for name, tool in granted.items() if tool.polls),
             mode=setup.dialogue,
             answer=Answer.of(answer) if answer is not None else None,
-            window=self._means.window,
-            max_tokens=max_tokens or setup.max_tokens,
+            window=window,
+            max_tokens=most,
         )
         temperature = self._means.temperature
         if self.attempt > 1 or self.feedback:
@@ -163,7 +165,7 @@ class Context:
             self.role,
             setup,
             self.attempt,
-            max_tokens or setup.max_tokens,
+            most,
             temperature,
             self._means.timeout_s,
             self._deadline_s,

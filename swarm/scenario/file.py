@@ -127,7 +127,12 @@ class RoleSection(Section):
         default=None,
         description="Tools it may use, in place of the role's own: short names, ./file.py:name or package.module:name.",
     )
-    max_tokens: TokenCount | None = Field(default=None, description="Tokens one answer may have; left out: 4096.")
+    max_tokens: TokenCount | None = Field(
+        default=None, description="Tokens one answer may have, half the window at most; left out: 4096."
+    )
+    window: TokenCount | None = Field(
+        default=None, description="Tokens of the model's context window; left out: what is known of the model."
+    )
     dialogue: Literal["native", "json"] | None = Field(
         default=None, description="How tools are called: by the endpoint's own means, or as JSON in the text."
     )

@@ -38,6 +38,8 @@ class ScenarioRole:
     tools: tuple[str, ...] | None = None
     """None: what the role's class declares, which is known only when it is loaded."""
     max_tokens: int = 4096
+    window: int | None = None
+    """Tokens of its model's context window, where the file says it."""
     dialogue: Dialogue | None = None
     prompt: str | None = None
     """The prompt's text, also where the file names another file."""
@@ -203,7 +205,7 @@ class Scenario:
                 prompt=role.prompt,
                 uses=role.uses,
                 options=dict(role.options),
-                window=model.window,
+                window=role.window or model.window,
                 temperature=model.temperature,
                 timeout_ms=model.timeout_ms,
                 deadline_ms=role.deadline_ms,
@@ -279,6 +281,7 @@ def _role(name: str, role: RoleSection, limits: Limits, draft: Draft) -> Scenari
         model=role.model,
         tools=tools if role.tools is None else tuple(dict.fromkeys(role.tools)),
         max_tokens=role.max_tokens or 4096,
+        window=role.window,
         dialogue=role.dialogue,
         prompt=file.read_text("utf-8") if file else sent or role.prompt,
         prompt_file=file,

@@ -42,6 +42,9 @@ from bus.events import (
 )
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, RoleSetup
+from swarm.model_choice import defaults_of
+from swarm.parts import load_tool
+from swarm.scenario.rules import BUILT_IN_TOOLS
 
 USAGE = Usage(input=5, output=2)
 
@@ -105,6 +108,7 @@ class Maker:
         start: Mapping[str, FileRef] | None = None,
         outward: Mapping[str, Deed] | None = None,
         run: str = "run-1",
+        window: int | None = None,
     ) -> tuple[Context, Log]:
         log = Log(recorded)
         effects = Effects(recorded, log)
@@ -115,7 +119,7 @@ class Maker:
             attempt=attempt,
             feedback=(),
             briefing=Briefing("the goal", setup, start=start or {}, base=start or {}, outward=outward or {}, run=run),
-            means=Means(model or Answers(), {one.name: one for one in tools}, temperature=0.25),
+            means=Means(model or Answers(), {one.name: one for one in tools}, temperature=0.25, window=window),
             effects=effects,
             folder=AttemptFolder(self.folder, self.store, start or {}, start or {}),
             deadline_s=60,
@@ -231,6 +235,28 @@ async def test_an_estimated_usage_is_never_more_than_was_reserved(make: Maker) -
     assert isinstance(asked, ModelAsked)
     assert isinstance(answered, ModelAnswered)
     assert answered.usage == Usage(input=asked.input_bound, output=50, cached=asked.input_bound, estimated=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ("ollama:qwen3:8b", 2_048),
+        ("ollama:llama3.2:3b", 2_048),
+        ("llamacpp:model.gguf", 2_048),
+        ("local:qwen2.5-coder-1.5b", 4_096),
+        ("openai:gpt-5-mini", 4_096),
+        ("lab:unheard-of", 4_096),
+    ],
+)
+async def test_an_answer_leaves_room_for_what_is_asked_in_the_window_of_any_model(
+    make: Maker, model: str, most: int
+) -> None:
+    tools = [load_tool(name, Path()) for name in BUILT_IN_TOOLS["coder"]]
+    context, log = make(Answers("x"), tools=tools, window=defaults_of(model).context)
+    assert (await context.converse("s" * 1_000, "u" * 2_000)).text == "x"
+    asked = log.events[0]
+    assert isinstance(asked, ModelAsked)
+    assert asked.max_tokens == most
 
 
 async def test_a_tool_that_was_not_granted_is_refused(make: Maker) -> None:

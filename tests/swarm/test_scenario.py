@@ -29,7 +29,7 @@ endpoints:
 roles:
   researcher: {agents: 4, tools: [fetch_page, read_file], model: "lab:big"}
   coder: {model: "local:small", tools: [read_file, run_python], prompt: ./coder.md, deadline: 5m}
-  editor: {uses: ./editor.py:Editor, with: {style: plain, nothing: null}, max_tokens: 2k, dialogue: json}
+  editor: {uses: ./editor.py:Editor, with: {style: plain, nothing: null}, max_tokens: 2k, window: 16k, dialogue: json}
 accept:
   - file: report.md
   - text: report.md
@@ -138,7 +138,7 @@ def test_a_scenario_of_every_key_becomes_a_setup(folder: Path) -> None:
     assert researcher.price == Price(input=100_000, output=400_000, cached=100_000)
     assert (researcher.agents, researcher.deadline_ms) == (4, 600_000)
     assert (coder.prompt, coder.deadline_ms, coder.dialogue, coder.price) == ("You code.", 300_000, "json", found)
-    assert (editor.tools, editor.max_tokens, editor.dialogue) == (("read_file",), 2_000, "json")
+    assert (editor.tools, editor.max_tokens, editor.window, editor.dialogue) == (("read_file",), 2_000, 16_000, "json")
     assert editor.options == {"style": "plain", "nothing": None}
     assert setup.roles["critic"].tools == ("read_file", "list_files", "search_files")
     assert setup.roles["critic"].price == found
