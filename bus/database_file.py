@@ -90,6 +90,8 @@ def open_writer(folder: Path, connect: Connect = connect) -> sqlite3.Connection:
     """
     try:
         make_private_folder(folder)
+        with suppress(FileExistsError):
+            _path(folder).touch(mode=0o600, exist_ok=False)  # its -wal gets the same; the folder may be older than we
     except OSError as error:
         raise StorageFailed(f"{folder} cannot be used: {error.strerror}. Name another folder in SWARM_HOME.") from error
     try:

@@ -76,7 +76,7 @@ class FileCache:
 def _look_through(folder: Path) -> OrderedDict[str, int]:
     """Return the sizes of what is there, the oldest first."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = []
         for path in folder.iterdir():
             if path.name.startswith(_UNFINISHED):

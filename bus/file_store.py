@@ -187,7 +187,7 @@ def _write(folder: Path, data: bytes) -> str:
             return sha256
         for needed in (folder, place):
             if not needed.is_dir():
-                needed.mkdir(exist_ok=True)
+                needed.mkdir(mode=0o700, exist_ok=True)
                 _sync_folder(needed.parent)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=_UNFINISHED, delete=False) as file:
             try:

@@ -19,6 +19,7 @@ orchestrator.py edge of the core · intake.py what is recorded together · outgo
                 are reached · lease_keeper.py who has which lease · terms.py until when · receipts.py what agents are
                 told of what they said · sparing.py what is not said often · latest.py what is kept of many
 worker.py       edge of one agent · assignment.py one attempt in its hands · attempt.py its role gone through once
+                · work_folder.py where a process's attempts work
 hubs/           any number of runs, over a bus · submissions/ runs that are handed in there · attached/ agents that
                 are brought to it · files/ how both get and bring a run's files
 brokers/        what brokers are told, and what they do · findings.py of `swarm doctor`

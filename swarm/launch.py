@@ -28,6 +28,7 @@ from swarm.runtime import execute, fold
 from swarm.scenario.trust import file_hashes, role_hashes
 from swarm.settings import Settings
 from swarm.version import VERSION
+from swarm.work_folder import work_folder
 
 OnEvent = Callable[[Envelope], None]
 
@@ -153,16 +154,17 @@ async def carry_on(
             on_event(envelope)
 
     try:
-        await execute(
-            state,
-            first,
-            store=store,
-            parts=parts,
-            epoch=epoch,
-            work=home / "work",
-            on_record=on_record,
-            link=link,
-        )
+        async with work_folder(home, state.run) as work:
+            await execute(
+                state,
+                first,
+                store=store,
+                parts=parts,
+                epoch=epoch,
+                work=work,
+                on_record=on_record,
+                link=link,
+            )
     except ExceptionGroup as group:
         storage, rest = group.split((StorageFailed, Damaged))
         if storage is None or rest is not None:

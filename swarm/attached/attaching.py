@@ -27,7 +27,6 @@ from bus.parcels import Parcels
 from bus.pubsub import Bus
 from bus.transports.mqtt import MqttTransport
 from swarm.assignment import Assignment
-from swarm.attached.work_folder import work_folder
 from swarm.attached.worker_caps import WorkerCaps
 from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.attempt import REPLIES
@@ -39,6 +38,7 @@ from swarm.runtime import new_id
 from swarm.scenario import own_code
 from swarm.settings import Settings
 from swarm.terms import Terms
+from swarm.work_folder import work_folder
 from swarm.worker import Worker
 
 

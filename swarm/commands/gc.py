@@ -1,4 +1,4 @@
-"""Remove the files that no run's log names, and the folders of attempts of runs that were removed.
+"""Remove the files that no run's log names, and what killed processes left of their attempts.
 
 A run stores a file before it names it, so this works only while no run is under way here. What forks need of a removed
 run counts as named. Where removed runs have left much room in the database of logs, it is given back to the disk.
@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 from swarm.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
-
     from bus.store import Store
 
 SUMMARY = "remove files that no run names"
@@ -41,12 +38,12 @@ async def _gc(args: argparse.Namespace) -> int:
     import json  # noqa: PLC0415 - likewise
     import os  # noqa: PLC0415 - likewise
 
-    from agents.files.removal import remove_tree  # noqa: PLC0415 - likewise
     from bus.errors import Conflict  # noqa: PLC0415 - likewise
     from bus.references import unnamed  # noqa: PLC0415 - likewise
     from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say  # noqa: PLC0415 - likewise
+    from swarm.work_folder import left_behind  # noqa: PLC0415 - likewise
 
     settings, freed = read_settings(os.environ), 0
     async with finding.keeping(settings) as store:
@@ -54,12 +51,9 @@ async def _gc(args: argparse.Namespace) -> int:
             async with store.files.alone():
                 there = await store.files.sizes()
                 gone = await unnamed(store)
-                runs = {info.run for info in await store.log.runs()}
-                folders = await asyncio.to_thread(_left, settings.home / "work", runs)
+                folders = await asyncio.to_thread(left_behind, settings.home, remove=not args.dry_run)
                 if not args.dry_run:
                     await store.files.remove(gone)
-                    for folder in folders:
-                        await asyncio.to_thread(remove_tree, folder)
                     freed = await store.files.compact()
         except Conflict as error:
             raise UsageError(await _busy(store)) from error
@@ -74,11 +68,6 @@ async def _gc(args: argparse.Namespace) -> int:
     }
     say(json.dumps(found) if args.json else _said(found))
     return 0
-
-
-def _left(work: "Path", runs: "Collection[str]") -> "list[Path]":
-    """Return the folders of attempts whose run is not there any more."""
-    return sorted(path for path in work.iterdir() if path.name not in runs) if work.is_dir() else []
 
 
 async def _busy(store: "Store") -> str:
@@ -97,7 +86,7 @@ def _said(found: dict[str, int]) -> str:
     from swarm.views.measures import size  # noqa: PLC0415 - loads only where it is used
 
     files = f"{found['removed']:,} files ({size(found['bytes'])}) that no run names"
-    folders = f" and {found['folders']:,} folders of runs that are gone" if found["folders"] else ""
+    folders = f" and {found['folders']:,} folders of processes that are gone" if found["folders"] else ""
     freed = f"; the logs take {size(found['freed'])} less" if found["freed"] else ""
     kept = f"{found['kept']:,} files ({size(found['kept_bytes'])}) are named and stay"
     return f"{'would remove' if found['dry_run'] else 'removed'} {files}{folders}{freed}; {kept}"

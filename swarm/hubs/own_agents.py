@@ -25,6 +25,7 @@ from swarm.hubs.hub_config import HubConfig
 from swarm.parts import role_class
 from swarm.settings import Settings
 from swarm.terms import Terms
+from swarm.work_folder import work_folder
 
 SLOTS = 64
 """Requests that they work on at once."""
@@ -74,6 +75,7 @@ async def own_agents(  # noqa: PLR0917 - all that its parts share
         OwnWorkshop(
             crafts, caps, settings, folder=settings.home, endpoints=config.endpoints, announce=announce
         ) as workshop,
+        work_folder(settings.home, hub) as work,
         at_work(
             url,
             f"{BrokerAddress.parse(url).name}/{hub}",
@@ -84,7 +86,7 @@ async def own_agents(  # noqa: PLR0917 - all that its parts share
             workshop=workshop,
             claims=claims,
             cache=store.files,
-            work=settings.home / "work",
+            work=work,
             slots=SLOTS,
             terms=terms,
             announce=lambda _: None,  # the hub's own connection says it

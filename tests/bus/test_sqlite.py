@@ -25,6 +25,7 @@ from bus.errors import Conflict, Damaged, NotFound, StorageFailed, TooNew
 from bus.event_logs import sqlite
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import CallGranted, ToolCalled
+from bus.file_store import SMALL_BYTES
 from bus.store import open_store
 from tests.support.events import OWNER, RIVAL, record, records
 
@@ -257,6 +258,16 @@ async def test_the_folder_is_private_and_ignored_by_git(tmp_path: Path) -> None:
     (folder / ".gitignore").write_text("mine\n")
     async with SqliteEventLog(folder):
         assert (folder / ".gitignore").read_text() == "mine\n"
+
+
+async def test_in_a_folder_that_was_there_the_files_are_private_all_the_same(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "notes").touch()
+    async with open_store(tmp_path) as store:
+        await store.log.create("run", OWNER)
+        await store.files.put(b"x" * (SMALL_BYTES + 1))
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+        assert (modes["log.db"], modes["log.db-wal"], modes["files"]) == (0o600, 0o600, 0o700)
 
 
 async def test_a_closed_store_leaves_one_file_and_refuses_use(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from bus.file_store import SMALL_BYTES
 from bus.references import files_of
 from bus.setup import FileRef, RoleSetup, Setup
 from bus.store import Store, memory_store, open_store
-from swarm.attached.work_folder import work_folder
 from swarm.ownership import this_process
 from swarm.views.measures import age, size
+from swarm.work_folder import work_folder
 from tests.support.command import ANSWERS, SCENARIO, Ended, in_this_process, serving
 from tests.support.events import record
 from tests.support.golden import GOLDEN as GOLDEN_LOGS
@@ -217,7 +217,7 @@ def test_a_store_that_was_opened_to_begin_a_run_keeps_its_files(swarm: Swarm, fo
     assert swarm("gc", "--json").json["removed"] == 1
 
 
-def test_what_an_attached_agent_works_in_is_none_of_a_store_s_matter(swarm: Swarm, folder: Path) -> None:
+def test_what_a_process_works_in_stays_also_beside_another_store(swarm: Swarm, folder: Path) -> None:
     begun(swarm)
 
     async def at_work() -> None:

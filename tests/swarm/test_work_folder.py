@@ -1,4 +1,4 @@
-"""The folders of attached agents: whose they are, and what becomes of them."""
+"""The folders in which processes work: whose they are, and what becomes of them."""
 
 import asyncio
 import stat
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from bus.errors import StorageFailed
-from swarm.attached.work_folder import work_folder
+from swarm.work_folder import work_folder
 
 AN_AGENT = """
 import asyncio, sys
 from pathlib import Path
-from swarm.attached.work_folder import work_folder
+from swarm.work_folder import work_folder
 
 async def main():
     async with work_folder(Path(sys.argv[1]), "killed-1") as folder:
@@ -27,7 +27,7 @@ asyncio.run(main())
 
 
 def there(home: Path) -> list[str]:
-    return sorted(path.name for path in (home / "attached").iterdir())
+    return sorted(path.name for path in (home / "work").iterdir())
 
 
 async def test_an_agent_has_a_folder_that_nobody_else_reads_and_that_goes_with_it(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ async def test_what_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (elsewhere / "kept.txt").touch()
     home = tmp_path / "home"
-    (home / "attached").mkdir(parents=True)
-    (home / "attached" / "file").touch()
-    (home / "attached" / "link").symlink_to(elsewhere)
+    (home / "work").mkdir(parents=True)
+    (home / "work" / "file").touch()
+    (home / "work" / "link").symlink_to(elsewhere)
     async with work_folder(home, "ada-1"):
         pass
     assert there(home) == ["file", "link"]

@@ -1,0 +1,79 @@
+"""The folder in which a process's attempts work: its own while it lives, and removed once it is gone.
+
+Hubs, attached agents and runs of one home each have one, whatever store they use. Nothing in it is kept: an attempt
+that is gone on with is laid out anew from the file store.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agents.files.removal import remove_tree
+from bus import presence
+from bus.errors import Conflict, StorageFailed
+from bus.private_folder import make_private_folder
+
+
+@asynccontextmanager
+async def work_folder(home: Path, name: str) -> AsyncIterator[Path]:
+    """Give a process its folder below a home, and remove those of killed ones. Raises `StorageFailed`."""
+    folder = home / "work" / name
+    descriptor = await asyncio.to_thread(_enter, home, folder)
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(_leave, descriptor, folder)
+
+
+def left_behind(home: Path, *, remove: bool) -> list[Path]:
+    """Return the folders below a home in which no process works any more; remove them if that is wanted."""
+    try:
+        return [folder for folder in sorted((home / "work").iterdir()) if _is_left(folder, remove=remove)]
+    except FileNotFoundError:
+        return []
+
+
+def _enter(home: Path, folder: Path) -> int:
+    try:
+        make_private_folder(home)
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        left_behind(home, remove=True)
+        while True:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            descriptor = presence.enter(folder)
+            if _is_there(descriptor, folder):
+                return descriptor
+            os.close(descriptor)  # one that begins beside us has just removed what another one left
+    except OSError as error:
+        raise StorageFailed(f"{folder} cannot be used: {error.strerror}. Name another folder in SWARM_HOME.") from error
+
+
+def _is_left(folder: Path, *, remove: bool) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False  # gone meanwhile, or nothing of ours
+    return _leave(descriptor, folder, remove=remove)
+
+
+def _leave(descriptor: int, folder: Path, *, remove: bool = True) -> bool:
+    """Remove the folder unless somebody else is present in it; tell whether nobody is."""
+    try:
+        presence.be_alone(descriptor, folder)
+        if remove:
+            remove_tree(folder)
+    except (Conflict, StorageFailed, OSError):
+        return False  # one is at work, or nobody can tell, or it is somebody else's: it stays for who may remove it
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _is_there(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
