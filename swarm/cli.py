@@ -92,7 +92,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from swarm.version import VERSION  # noqa: PLC0415 - reads the installed packages
 
-        parser.exit(message=f"swarm {VERSION}\n")
+        sys.stdout.write(f"swarm {VERSION}\n")
+        parser.exit()
 
 
 def _our_packages_are_ours() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 import bus.events
 import bus.setup
+import swarm
 from agents.completions.weights import WEIGHTS
 from bus.events import EVENTS
 from bus.setup import Limits, Subtask
+from swarm.scenario.model import Scenario
 from tests.support import reference
 from tests.support.class_source import class_nodes, doc_of, fields_of
 from tests.support.distributions import closure
@@ -133,3 +135,27 @@ def test_every_distribution_that_comes_with_us_is_named_with_a_licence():
 def test_all_weights_that_we_fetch_are_named_with_their_licence():
     text = (ROOT / "THIRD_PARTY.md").read_text()
     assert not [one.file for one in WEIGHTS.values() if f"| {one.file} | {one.licence} |" not in text]
+
+
+def yaml_of(page: str) -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_scenario_of_the_page_is_good(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "editor.py").write_text("class Editor: ...\n")
+    (tmp_path / "brief.yaml").write_text(yaml_of("scenario.md")[0])
+    scenario = Scenario.load(tmp_path / "brief.yaml")
+    assert (scenario.limits.tokens, len(scenario.accept)) == (150_000, 2)
+    assert "at most 200 words" in scenario.goal
+
+
+async def test_the_answers_of_the_page_bring_a_run_to_its_end(tmp_path):
+    (tmp_path / "answers.yaml").write_text(yaml_of("scenario.md")[1])
+    outcome = await swarm.run(
+        {"goal": "Write notes.md.", "accept": [{"file": "notes.md"}]},
+        model=f"scripted:{tmp_path / 'answers.yaml'}",
+        home=tmp_path,
+        out=tmp_path / "out",
+    )
+    assert outcome.outcome == "accepted", outcome.reason

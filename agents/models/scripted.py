@@ -3,7 +3,7 @@
 The file is YAML, a list of entries `{role?, when?, reply | json | call | fail, usage?}`:
 
     - {role: planner, json: {subtasks: [...]}}
-    - {role: coder, when: "prime numbers", call: {tool: write_file, arguments: {path: a.py, text: "…"}}}
+    - {role: coder, when: "prime numbers", call: {tool: write_file, arguments: {path: a.py, content: "…"}}}
     - {fail: 429}
     - {reply: done, usage: {input: 100, output: 5}}
 

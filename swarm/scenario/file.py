@@ -164,11 +164,13 @@ class LimitsSection(Section):
     time: Duration = Field(default=1_800_000, description="Running time; pauses do not count. Left out: 30m.")
     tokens: Count = Field(default=200_000, description="Input and output tokens of all model calls. Left out: 200k.")
     money: Money | None = Field(default=None, description="What the model calls may cost. Left out: no limit.")
-    rounds: SmallCount = Field(default=3, description="Reviews of the whole outcome, each with one new plan at most.")
-    attempts: SmallCount = Field(default=3, description="Tries of one subtask.")
-    subtasks: SmallCount = Field(default=24, description="Subtasks ever assigned.")
-    parallel: SmallCount = Field(default=8, description="Agents at work at once, over all roles.")
-    calls: SmallCount = Field(default=64, description="Model calls in flight to one endpoint.")
+    rounds: SmallCount = Field(
+        default=3, description="Reviews of the whole outcome, each with one new plan at most. Left out: 3."
+    )
+    attempts: SmallCount = Field(default=3, description="Tries of one subtask. Left out: 3.")
+    subtasks: SmallCount = Field(default=24, description="Subtasks ever assigned. Left out: 24.")
+    parallel: SmallCount = Field(default=8, description="Agents at work at once, over all roles. Left out: 8.")
+    calls: SmallCount = Field(default=64, description="Model calls in flight to one endpoint. Left out: 64.")
 
 
 class PermissionsSection(Section):

@@ -21,6 +21,7 @@ from agents.journal import KINDS
 from bus.events import EVENTS
 from swarm.brokers.broker_config import config_files
 from tests.support.class_source import Field, class_nodes, doc_of, fields_of, methods_of, section_of
+from tests.support.scenario_page import scenario_page
 from tests.support.wire_page import with_parts
 from tests.support.wire_schema import schema_text
 
@@ -321,6 +322,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "events.md": events_page(),
         DOCS / "roles.md": roles_page(),
+        DOCS / "scenario.md": scenario_page(),
         DOCS / "decisions" / "README.md": decisions_page(),
         DOCS / "wire.md": with_parts((DOCS / "wire.md").read_text(encoding="utf-8")),
         DOCS / "wire.schema.json": schema_text(),

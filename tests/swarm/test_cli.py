@@ -23,6 +23,7 @@ from swarm.commands import COMMANDS, shipped
 from swarm.errors import ScenarioError
 from swarm.scenario.model import Scenario
 from swarm.settings import read_settings
+from swarm.version import VERSION
 from tests.support.command import ANSWERS, ROOT, SCENARIO, Ended, clean_env, in_this_process, process, serving
 from tests.support.endpoint import Answer
 
@@ -488,6 +489,12 @@ def test_every_command_has_help_with_examples(capsys: pytest.CaptureFixture[str]
             cli.main([name, "--help"])
         assert ended.value.code == 0
         assert f"examples:\n  swarm {name}" in capsys.readouterr().out
+
+
+def test_the_version_is_what_a_script_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert (ended.value.code or 0, capsys.readouterr()) == (0, (f"swarm {VERSION}\n", ""))
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -1,0 +1,105 @@
+"""docs/scenario.md: the keys of a scenario file, as the code describes them."""
+
+import inspect
+from typing import Any
+
+from swarm.scenario import file
+
+_HEAD = """\
+# The scenario file
+
+<!-- Made from swarm/scenario/file.py by `make docs`; do not edit. -->
+
+A scenario says what is to be reached, what the outcome must hold, and what agents may use on the way. It is YAML 1.2;
+an unknown key is an error, with the line and what may have been meant. `swarm check FILE` says whether one is good and
+what it may do, `swarm init` writes one to begin with, and `swarm schema` prints its JSON Schema for an editor: with
+`# yaml-language-server: $schema=…` as the first line, many complete keys and show the texts below.
+
+```yaml
+goal: Write summary.md, at most ${{ inputs.words }} words, of the notes in the project.
+inputs:
+  words: {default: "200", description: how long it may be}
+workspace: ./notes
+roles:
+  researcher: {agents: 3}
+  editor: {uses: ./editor.py:Editor, with: {style: plain}, tools: [read_file, write_file]}
+accept:
+  - text: summary.md
+    max_words: 200
+    contains: ["re:(?i)budget"]
+  - ask: Every figure in summary.md stands in the notes.
+limits: {time: 10m, tokens: 150k, money: 0.50 USD}
+```
+
+Times are `30s`, `10m`, `2h`; counts may end in `k` or `M`; money is in `USD`. `${{ inputs.NAME }}` stands for what the
+person gave by `--set NAME=…`; `--set limits.tokens=300k` changes any other key for one run, and `--goal` the goal.
+Relative paths begin at the file's folder.
+
+Over a bus (`swarm submit`) nothing of one's own code travels: a role that agents bring is only named by the subtasks of
+`plan:`, without an entry that `uses:` something. `swarm check` cannot know it; `swarm submit` says whether it is there.
+"""
+
+_ACCEPT = """\
+## `accept`
+
+Of the whole, or of a subtask: what must hold, checked in this order. Each entry is one of these.
+"""
+
+_SCRIPTED = """\
+## Answers from a file
+
+`model: scripted:answers.yaml` is a model that costs nothing: a list of entries, each used once. The first unused one
+answers whose `role` is the asking one and whose `when`, a regular expression, is found in what it was asked.
+
+```yaml
+- {role: planner, json: {subtasks: [{id: notes, role: coder, do: Write notes.md.}]}}
+- {role: coder, call: {tool: write_file, arguments: {path: notes.md, content: "All is well.\\n"}}}
+- {role: coder, reply: It is written.}
+- {role: critic, json: {reasons: It is there., accepted: true}}
+- {when: never asked, fail: 429}
+```
+
+`reply` is a text, `json` an object, `call` one tool call or a list of them, `fail` an HTTP status; `usage: {input: 100,
+output: 5}` says what it is counted as. `model: recorded:run.jsonl` answers from a run's own log.
+"""
+
+
+def scenario_page() -> str:
+    """Return docs/scenario.md."""
+    schema = file.schema()
+    parts = [_HEAD]
+    for path, section in file.SECTIONS.items():
+        title = ".".join(part.replace("*", "NAME") for part in path).replace("plan.NAME", "plan[]")
+        described = schema if section is file.ScenarioFile else schema["$defs"][section.__name__]
+        parts.append(f"## {f'`{title}`' if title else 'Keys'}\n\n{inspect.getdoc(section)}\n\n{_table(described)}")
+    parts.append(_ACCEPT)
+    for name in ("FileCriterion", "TextCriterion", "JsonCriterion", "RunCriterion", "AskCriterion"):
+        described = schema["$defs"][name]
+        parts.append(f"{described['description']}\n\n{_table(described)}")
+    parts.append(_SCRIPTED)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _table(section: dict[str, Any]) -> str:
+    needed = section.get("required", ())
+    rows = ["| key | value | meaning |", "| --- | --- | --- |"]
+    for name, about in section["properties"].items():
+        must = " Must be there." if name in needed else ""
+        rows.append(f"| `{name}` | {_value(about)} | {about['description']}{must} |")
+    return "\n".join(rows) + "\n"
+
+
+def _value(about: dict[str, Any]) -> str:
+    """Return in words what may stand there."""
+    if "enum" in about:
+        return " or ".join(f"`{one}`" for one in about["enum"])
+    if "anyOf" in about:
+        kinds = dict.fromkeys(_value(one) for one in about["anyOf"])
+        return "count" if "integer" in kinds and len(kinds) > 1 else " or ".join(kinds)
+    if "examples" in about:
+        return ", ".join(f"`{one}`" for one in about["examples"])
+    if about.get("type") == "array":
+        return "list"
+    if "$ref" in about or about.get("type") == "object":
+        return "mapping"
+    return {"string": "text"}.get(about.get("type", ""), about.get("type", "any"))
