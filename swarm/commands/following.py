@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import hashlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from swarm import handover
 from swarm.commands.report import report
 from swarm.core.apply import apply
 from swarm.core.state import RunState
+from swarm.errors import UsageError
 from swarm.outcome import outcome_of
 from swarm.submissions.client import Client
 from swarm.views.progress import view_for
@@ -18,13 +20,26 @@ from swarm.views.terminal import note
 
 
 def sender(client: Client, places: Mapping[str, Path]) -> Callable[[str, str, str], Awaitable[None]]:
-    """Return what sends one file of a submission to a hub, by its hash."""
+    """Return what sends one file of a submission to a hub, by its hash.
+
+    It raises `UsageError` where the file is not what it was as the scenario was packed.
+    """
 
     async def send(hub: str, run: str, sha256: str) -> None:
-        data = await asyncio.to_thread(places[sha256].read_bytes)
+        data = await asyncio.to_thread(_read, places[sha256], sha256)
         await client.files(hub, run).put(data)
 
     return send
+
+
+def _read(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read any more ({error.strerror}); submit again.") from error
+    if hashlib.sha256(data).hexdigest() != sha256:  # the hub would ask for what was packed for ever
+        raise UsageError(f"{path} changed while it was submitted; submit again.")
+    return data
 
 
 async def followed(

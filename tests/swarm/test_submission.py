@@ -5,6 +5,7 @@ import copy
 import functools
 import json
 import operator
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agents.briefing import Offer
+from bus.file_store import MemoryFileStore
 from bus.setup import Endpoint, FileRef, Limits, Permissions, Price, Setup
+from swarm.commands.following import sender
 from swarm.errors import ScenarioError, UsageError
 from swarm.hubs.hub_config import HubConfig, HubRole
 from swarm.hubs.unpacking import unpack
@@ -96,6 +99,27 @@ def test_a_scenario_is_packed_with_its_texts_and_its_files_by_hash(folder):
     assert {path.read_text() for path in places.values()} == {"1 EUR"}
     assert {*places} == {one.sha256 for one in submission.files}
     assert Submission.read(orjson.loads(orjson.dumps(submission.on_wire()))) == submission
+
+
+@pytest.mark.parametrize("becomes", ["2 EUR", None])
+async def test_a_file_that_changes_while_it_is_sent_is_told_and_nothing_of_it_sent(folder, becomes):
+    submission, places = packed(folder)
+    sha256 = submission.files[0].sha256
+    store = MemoryFileStore()
+
+    class Hub:
+        def files(self, _hub, _run):
+            return store
+
+    send = sender(Hub(), places)
+    await send("h1", "brief-1", sha256)
+    assert {*store._files} == {sha256}
+    places[sha256].unlink()
+    if becomes:
+        places[sha256].write_text(becomes)
+    with pytest.raises(UsageError, match=re.escape(str(places[sha256])) + ".*submit again"):
+        await send("h1", "brief-1", sha256)
+    assert {*store._files} == {sha256}
 
 
 def test_a_hub_runs_it_with_its_own_roles_and_endpoints_within_its_caps(folder):
