@@ -7,6 +7,7 @@ failures.py  errors as messages, JSON and exit statuses
 watching.py  a run carried on to its end, stoppable by Ctrl-C · following.py  one that a hub carries on
 report.py  what a run came to, in words
 shipped.py   the scenarios that come with us · consent.py  whether a person trusts a scenario's code
+asking.py    what a person is asked on a terminal
 granted.py   what a scenario may do, in lines · choices.py  its models · dry_run.py  both, and nothing started
 looking.py   a run as it stands · remote.py  one that is with a hub · serving.py  what serves until it is stopped
 arguments.py what several commands take

@@ -1,7 +1,6 @@
 """Whether the code and the servers that a scenario brings may act for this person: asked once per content hash."""
 
-import sys
-
+from swarm.commands.asking import says_yes
 from swarm.commands.granted import said
 from swarm.commands.shipped import is_shipped
 from swarm.errors import UsageError
@@ -11,7 +10,7 @@ from swarm.scenario.trust import content_hash, is_trusted, trust
 from swarm.views.terminal import note
 
 
-def consent(scenario: Scenario, *, given: bool, can_ask: bool) -> None:
+async def consent(scenario: Scenario, *, given: bool, can_ask: bool) -> None:
     """Return if the scenario may act. `given`: the person said `--trust`.
 
     Raises `UsageError` where the person says no, or cannot be asked.
@@ -27,8 +26,7 @@ def consent(scenario: Scenario, *, given: bool, can_ask: bool) -> None:
     note(f"{scenario.name} brings code or servers of its own. It may:")
     for line in said(may(scenario)):
         note(f"  {line}")
-    note("Trust exactly this, now and later? [y/N] ")
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not await says_yes("Trust exactly this, now and later?"):
         raise UsageError("not trusted; nothing was run.")
     try:
         trust(digest, scenario.name)

@@ -66,7 +66,7 @@ async def _fork(args: argparse.Namespace, out: Path | None) -> int:
     changes = Changes(args.goal, tuple(args.set), tuple(args.model))
     scenario = past.scenario(changes)
     settings = finding.with_home(read_settings(os.environ, scenario.folder), home)
-    consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
+    await consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
     ready = await preparing.prepare(scenario, settings, models=past.models(changes))
     if not (args.quiet or args.json):
         for line in chosen_lines(ready.choices):

@@ -52,7 +52,7 @@ async def _replay(args: argparse.Namespace) -> int:
         if info.imported:
             past = await past_of(store, info.run, None)
             can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
-            consent(past.scenario(Changes()), given=args.trust, can_ask=can_ask)
+            await consent(past.scenario(Changes()), given=args.trust, can_ask=can_ask)
         with tempfile.TemporaryDirectory(prefix="replay-") as place, fewer_collections():
             found = await replay(info.run, store.log.read(info.run), store.files, Path(place), tools=tools)
     if args.json:

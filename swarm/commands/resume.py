@@ -17,7 +17,6 @@ from swarm.views.terminal import note, one_line, shown
 
 if TYPE_CHECKING:
     from bus.events import GoalSubmitted
-    from swarm.core.doubts import Doubt
     from swarm.core.state import Verdict
     from swarm.settings import Settings
 
@@ -71,40 +70,57 @@ async def _resume(args: argparse.Namespace) -> int:
     changes = dict(change_limits(args.set))
     can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
     settings = read_settings(os.environ)
-    begun = await _begun(args.run, settings)
+    run, begun = await _begun(args.run, settings)
     if begun is not None:
         # The keys may be in the `.env` beside the scenario; the run itself is where we have just found it.
         settings = finding.with_home(read_settings(os.environ, Path(begun.setup.folder)), settings.home)
         folder = Path(begun.setup.folder)
         for name in await asyncio.to_thread(differing, begun.hashes, folder, begun.setup.roles):
             note(f"warning: {one_line(name, 500)} is not what it was when the run began")
+    # Asked before anything is drawn: a view would draw over the question.
+    said = await _asked(run, settings, goes_on=bool(changes)) if can_ask and not args.in_doubt else {}
     return await watched(
         args,
         settings,
         lambda watch: launch.resume(
-            args.run,
+            run,
             settings,
             changes=changes,
-            in_doubt=lambda doubt: args.in_doubt or (_asked(doubt) if can_ask else None),
+            in_doubt=lambda doubt: args.in_doubt or said.get((doubt.request, doubt.call.digest)),
             on_event=watch.on_event,
             announce=watch.announce,
         ),
     )
 
 
-def _asked(doubt: "Doubt") -> "Verdict | None":
-    """Ask a person about a call in doubt; None where they do not say."""
-    from swarm.core.doubts import told  # noqa: PLC0415 - loads only where it is used
+async def _asked(run: str, settings: "Settings", *, goes_on: bool) -> "dict[tuple[str, str], Verdict]":
+    """Ask a person about each call in doubt; return what they say, by request and digest.
 
-    note(shown(told([doubt])))
-    note("[r]etry, [s]kip or [f]ail? ")
-    said = sys.stdin.readline().strip().lower()
+    `goes_on`: whether the run does though it has ended.
+    """
+    from swarm import finding  # noqa: PLC0415 - loads only where it is used
+    from swarm.commands.asking import answer  # noqa: PLC0415 - likewise
+    from swarm.core.doubts import doubts, told  # noqa: PLC0415 - likewise
+    from swarm.runtime import fold  # noqa: PLC0415 - likewise
+
+    async with finding.reading(settings) as store:
+        finding.refuse_running(await finding.find(store, run))
+        state = await fold(store.log, run)
+    if state.ended is not None and not goes_on:
+        return {}
     answers: dict[str, Verdict] = {"r": "retry", "s": "skip", "f": "fail"}
-    return next((verdict for letter, verdict in answers.items() if said in {letter, verdict}), None)
+    found: dict[tuple[str, str], Verdict] = {}
+    for doubt in doubts(state, leases_end=True):
+        note(shown(told([doubt])))
+        said = (await answer("[r]etry, [s]kip or [f]ail? ")).lower()
+        verdict = next((verdict for letter, verdict in answers.items() if said in {letter, verdict}), None)
+        if verdict is not None:
+            found[doubt.request, doubt.call.digest] = verdict
+    return found
 
 
-async def _begun(name: str, settings: "Settings") -> "GoalSubmitted | None":
-    """Return the first event of a run, None where its process ended before there was one."""
+async def _begun(name: str, settings: "Settings") -> "tuple[str, GoalSubmitted | None]":
+    """Return a run and its first event, None where its process ended before there was one."""
     from bus.events import GoalSubmitted  # noqa: PLC0415 - loads only where it is used
     from swarm import finding  # noqa: PLC0415 - likewise
 
@@ -112,5 +128,5 @@ async def _begun(name: str, settings: "Settings") -> "GoalSubmitted | None":
         info = await finding.find(store, name)
         finding.refuse_imported(info)
         async for envelope in store.log.read(info.run, 1, 1):
-            return envelope.event if isinstance(envelope.event, GoalSubmitted) else None
-    return None
+            return info.run, envelope.event if isinstance(envelope.event, GoalSubmitted) else None
+    return info.run, None

@@ -49,7 +49,7 @@ async def _rm(args: argparse.Namespace) -> int:
         info = await finding.find(store, args.run)
         finding.refuse_running(info)
         if not args.yes:
-            _ask(info, as_json=args.json)
+            await _ask(info, as_json=args.json)
         await store.log.remove(info.run, previous=info.owner)
         await asyncio.to_thread(remove_tree, settings.home / "work" / info.run)
     gone = {"removed": info.run, "events": info.length, "bytes": info.bytes}
@@ -57,17 +57,17 @@ async def _rm(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(info: "RunInfo", *, as_json: bool) -> None:
+async def _ask(info: "RunInfo", *, as_json: bool) -> None:
     """Return if a person says yes. Raises `UsageError`."""
     import sys  # noqa: PLC0415 - loads only where it is used
 
     from swarm.clock import utc_now  # noqa: PLC0415 - likewise
+    from swarm.commands.asking import says_yes  # noqa: PLC0415 - likewise
     from swarm.views.measures import age, size  # noqa: PLC0415 - likewise
     from swarm.views.terminal import note  # noqa: PLC0415 - likewise
 
     if as_json or not sys.stdin.isatty():
         raise UsageError(f"nobody is here to ask whether {info.run} is to be removed. Say so with --yes.")
     note(f"{info.run}: {info.length:,} events, {size(info.bytes)}, begun {age(info.created, utc_now())} ago.")
-    note("Remove it? It cannot be brought back. [y/N] ")
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not await says_yes("Remove it? It cannot be brought back."):
         raise UsageError("nothing was removed.")

@@ -81,7 +81,7 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     if args.record_new:
         for line in chosen_lines(await preparing.live_choices(scenario, settings, models=args.model)):
             show(f"not recorded, so live: {line}")
-    consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
+    await consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
     ready = await preparing.prepare(scenario, settings, models=args.model, record_new=args.record_new)
     return await watched(
         args,

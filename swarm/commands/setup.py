@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked() -> str:
-    import getpass  # noqa: PLC0415 - loads only where it is used
+    from swarm.commands.asking import secret  # noqa: PLC0415 - loads only where it is used
 
-    key = (getpass.getpass("Key (it is not shown): ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+    key = secret("Key (it is not shown): ") if sys.stdin.isatty() else sys.stdin.readline().strip()
     if not key:
         raise UsageError("no key was given; nothing was changed.")
     if not key.isascii() or not key.isprintable() or set(key) & set(" '\"\\"):

@@ -187,21 +187,45 @@ def test_a_person_is_asked_once_for_each_content(folder: Path) -> None:
     assert (status, "[y/N]" in shown) == (2, True)
 
 
+CTRL_C, CTRL_D = b"\x03", b"\x04"
+
+
+def test_ctrl_c_at_a_question_stops_at_once_and_the_end_of_input_says_no(folder: Path) -> None:
+    (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
+    (folder / "mine.py").write_text(MINE, encoding="utf-8")
+    status, shown = on_a_terminal("run", "own.yaml", cwd=folder, typed=CTRL_C, after="[y/N]")
+    assert (status, "Stopped before the run began" in shown) == (130, True), shown
+    status, shown = on_a_terminal("run", "own.yaml", cwd=folder, typed=CTRL_D, after="[y/N]")
+    assert (status, "not trusted; nothing was run" in shown) == (2, True), shown
+    assert not (folder / "imported").exists()
+
+
+@pytest.mark.parametrize(("typed", "status", "told"), [(CTRL_C, 130, ""), (CTRL_D, 2, "no key was given")])
+def test_no_key_at_all_is_an_answer_too(folder: Path, typed: bytes, status: int, told: str) -> None:
+    ended, shown = on_a_terminal("setup", cwd=folder, typed=typed, after="Key")
+    assert (ended, told in shown, "bug" in shown) == (status, True, False), shown
+
+
 # terminals
 
 
-def on_a_terminal(*args: str, cwd: Path, typed: bytes = b"", **env: str) -> tuple[int, str]:
-    """Run the command on a terminal of its own; return its status and all that was shown."""
+def on_a_terminal(*args: str, cwd: Path, typed: bytes = b"", after: str = "", **env: str) -> tuple[int, str]:
+    """Run the command on a terminal of its own; return its status and all that was shown.
+
+    `typed` is written once `after` is shown.
+    """
     ours, theirs = pty.openpty()
     try:
         command = subprocess.Popen(
-            [sys.executable, "-m", "swarm", *args],
+            ["setsid", "--ctty", sys.executable, "-m", "swarm", *args],
             cwd=cwd, env=clean_env(cwd, **({"TERM": "xterm"} | env)), stdin=theirs, stdout=theirs, stderr=theirs,
         )  # fmt: skip
         os.close(theirs)
-        os.write(ours, typed)
         shown = b""
         while True:
+            if after in shown.decode(errors="replace"):
+                os.write(ours, typed)
+                typed = b""
             try:
                 part = os.read(ours, 65536)
             except OSError:  # the other end is closed

@@ -23,7 +23,7 @@ from swarm.work_folder import work_folder
 from tests.support.command import ANSWERS, SCENARIO, Ended, in_this_process, serving
 from tests.support.events import record
 from tests.support.golden import GOLDEN as GOLDEN_LOGS
-from tests.swarm.test_cli import answered, at, on_a_terminal, running, wait_for
+from tests.swarm.test_cli import CTRL_C, CTRL_D, answered, at, on_a_terminal, running, wait_for
 
 Swarm = Callable[..., Ended]
 GOLDEN = GOLDEN_LOGS / "v1.jsonl"
@@ -132,6 +132,9 @@ def test_on_a_terminal_a_person_is_asked_before_a_run_is_removed(swarm: Swarm, f
     assert (status, len(listed(swarm))) == (2, 1)
     assert "[y/N]" in shown
     assert "nothing was removed" in shown
+    for typed, expected in ((CTRL_C, 130), (CTRL_D, 2)):
+        status, shown = on_a_terminal("rm", run, cwd=folder, typed=typed, after="[y/N]")
+        assert (status, len(listed(swarm))) == (expected, 1), shown
     status, shown = on_a_terminal("rm", run, cwd=folder, typed=b"y\n")
     assert (status, listed(swarm)) == (0, []), shown
 

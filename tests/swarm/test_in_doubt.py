@@ -13,6 +13,7 @@ from swarm.outcome import Outcome
 from tests.support.command import clean_env, process, serving
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import player, results, scenario, settings, start, story
+from tests.swarm.test_cli import CTRL_C, CTRL_D, on_a_terminal
 
 TOOLS = '''
 from pathlib import Path
@@ -139,3 +140,17 @@ def test_the_command_line_says_what_is_in_doubt_and_takes_the_word(tmp_path: Pat
         assert "--in-doubt retry|skip|fail" in done.out
         done = process("resume", "last", "--quiet", "--in-doubt", "skip", cwd=tmp_path, env=env)
         assert done.status == 0, done.err
+
+
+def test_a_person_on_a_terminal_is_asked_what_is_in_doubt(tmp_path: Path) -> None:
+    home, question = str(tmp_path / "home"), "[f]ail?"
+    with serving(responder=respond) as endpoint:
+        asyncio.run(crash(tmp_path, endpoint))
+        before = (tmp_path / "home" / "log.db").read_bytes()
+        status, shown = on_a_terminal("resume", "last", cwd=tmp_path, typed=CTRL_C, after=question, SWARM_HOME=home)
+        assert status == 130, shown
+        assert (tmp_path / "home" / "log.db").read_bytes() == before, "nothing was recorded"
+        status, shown = on_a_terminal("resume", "last", cwd=tmp_path, typed=CTRL_D, after=question, SWARM_HOME=home)
+        assert (status, "--in-doubt retry|skip|fail" in shown) == (3, True), shown
+        status, shown = on_a_terminal("resume", "last", cwd=tmp_path, typed=b"s\n", after=question, SWARM_HOME=home)
+        assert status == 0, shown
