@@ -55,10 +55,8 @@ def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Set
     env = {**_kept(environ), **added, **environ} if _nothing_given(added, environ) else {**added, **environ}
     cache = environ.get("XDG_CACHE_HOME")
     store = environ.get("SWARM_STORE") or None  # from no file of a scenario: the run would go where that says
-    if store is not None and not is_on_server(store):
-        raise UsageError(
-            "SWARM_STORE names no server: write postgresql://USER@HOST/DATABASE. SWARM_HOME names a folder."
-        )
+    if store is not None:
+        check_store(store, "SWARM_STORE")
     return Settings(
         home=Path(env.get("SWARM_HOME") or ".swarm"),
         model=env.get("SWARM_MODEL") or None,
@@ -70,6 +68,14 @@ def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Set
         env=MappingProxyType(env),
         unread=unread,
     )
+
+
+def check_store(store: str, said_by: str) -> None:
+    """Raise `UsageError` where what is to be a store that hubs share is no URL of a server."""
+    if not is_on_server(store):
+        raise UsageError(
+            f"{said_by} names no server: write postgresql://USER@HOST/DATABASE. SWARM_HOME names a folder."
+        )
 
 
 def config_folder(environ: Mapping[str, str]) -> Path | None:

@@ -14,6 +14,16 @@ def position(text: str) -> int:
     return int(text)
 
 
+def bus_name(text: str) -> str:
+    """Return a name that may stand in a topic. Raises `ArgumentTypeError`."""
+    from bus.topics import check_name  # noqa: PLC0415 - only who names something needs it
+
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_bus(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add `--bus URL`: the broker that a command speaks over."""
     parser.add_argument("--bus", metavar="URL", required=required, help="the broker: mqtt://HOST[:PORT] or mqtts://…")

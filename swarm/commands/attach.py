@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from swarm.commands.arguments import add_bus
+from swarm.commands.arguments import add_bus, bus_name
 
 SUMMARY = "bring agents of a role to the hubs on a bus"
 EXAMPLES = """\
@@ -26,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--private-host", metavar="HOST:PORT", action="append", default=[], help="of the private network, for tools"
     )
     parser.add_argument(
-        "--name", metavar="NAME", help="what the agent is called, unique for its user (default: made up)"
+        "--name",
+        metavar="NAME",
+        type=bus_name,
+        help="what the agent is called, unique for its user (default: made up)",
     )
 
 

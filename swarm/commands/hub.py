@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bus.envelope import Envelope
 
-from swarm.commands.arguments import add_bus
+from swarm.commands.arguments import add_bus, bus_name
 
 SUMMARY = "carry on the runs that are submitted over a bus"
 EXAMPLES = """\
@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", metavar="FILE", help="roles, tools, endpoints and limits of this hub")
     parser.add_argument(
-        "--name", metavar="NAME", help="what the hub is called, unique on its bus (default: made up, kept)"
+        "--name",
+        metavar="NAME",
+        type=bus_name,
+        help="what the hub is called, unique on its bus (default: made up, kept)",
     )
     parser.add_argument("--no-agents", action="store_true", help="bring no planner and critic of its own")
     parser.add_argument("--quiet", action="store_true", help="show no events of runs")
@@ -57,7 +60,7 @@ async def _run(args: argparse.Namespace) -> int:
     from swarm.commands.serving import until_stopped  # noqa: PLC0415 - loads what runs agents
     from swarm.hubs.hub_config import HubConfig  # noqa: PLC0415 - likewise
     from swarm.hubs.serving import serve  # noqa: PLC0415 - likewise
-    from swarm.settings import read_settings  # noqa: PLC0415 - likewise
+    from swarm.settings import check_store, read_settings  # noqa: PLC0415 - likewise
     from swarm.telemetry import set_up  # noqa: PLC0415 - likewise
     from swarm.views.terminal import note  # noqa: PLC0415 - likewise
     from swarm.views.timeline import headline  # noqa: PLC0415 - likewise
@@ -67,6 +70,8 @@ async def _run(args: argparse.Namespace) -> int:
         if line is not None:
             note(line)
 
+    if args.log:
+        check_store(args.log, "--log")
     config = HubConfig.load(args.config) if args.config else HubConfig()
     for warning in config.warnings:
         note(f"warning: {warning}")

@@ -1,9 +1,11 @@
 """The composition root of a hub: puts its parts together over a broker and a store, and owns their lifetimes."""
 
 import asyncio
+import fcntl
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from bus.private_folder import make_private_folder
 from bus.pubsub import Bus
 from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
-from swarm.errors import MissingPart
+from swarm.errors import MissingPart, UsageError
 from swarm.files.parcels import HubParcels
 from swarm.files.rights import Rights
 from swarm.files.service import FileService
@@ -29,6 +31,8 @@ from swarm.runtime import fewer_collections
 from swarm.settings import Settings
 from swarm.terms import Terms
 
+KEPT_IN = "hub.json"
+"""Where a home keeps who its hub is."""
 SETTLES_S = 20.0
 """How long a hub that starts leaves calls for files open that it cannot judge yet: it takes its runs up meanwhile."""
 SESSION_S = 3600
@@ -41,23 +45,53 @@ class Identity:
 
     name: str
     client_id: str
+    kept: bool
+    """Whether it is the one that its home keeps."""
 
 
 def identity(home: Path, name: str | None = None) -> Identity:
-    """Return who the hub of a home is; made up and kept on first use. Raises `MissingPart`."""
-    path = home / "hub.json"
+    """Return who the hub of a home is; made up and kept on first use.
+
+    Raises `MissingPart`, and `ValueError` for a name that cannot stand in a topic.
+    """
+    path = home / KEPT_IN
+    called = topics.check_name(name or f"hub-{secrets.token_hex(4)}")
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        found = Identity(str(known["name"]), str(known["client_id"]))
+        found = Identity(topics.check_name(str(known["name"])), str(known["client_id"]), kept=True)
     except (FileNotFoundError, ValueError, LookupError, TypeError):
-        found = Identity(name or f"hub-{secrets.token_hex(4)}", f"swarm-{secrets.token_hex(16)}")
+        found = Identity(called, f"swarm-{secrets.token_hex(16)}", kept=True)
         try:
             make_private_folder(home)  # with a log on a server nobody else makes it
             path.touch(mode=0o600)
             path.write_text(json.dumps({"name": found.name, "client_id": found.client_id}), encoding="utf-8")
         except OSError as error:
             raise MissingPart(f"{path} cannot be written: {error.strerror}.") from error
-    return found if name in {None, found.name} else Identity(name or "", f"swarm-{secrets.token_hex(16)}")
+    return found if name in {None, found.name} else Identity(called, f"swarm-{secrets.token_hex(16)}", kept=False)
+
+
+@asynccontextmanager
+async def only_hub(home: Path, name: str | None = None) -> AsyncIterator[Identity]:
+    """Be the hub of a home, as `identity` says, and the only one as long as the context lasts.
+
+    The kernel lets go of what a killed one held. Where the file system has no such locks, nobody can tell. Raises
+    `UsageError` where another one is at work, and as `identity`.
+    """
+    who = identity(home, name)
+    if not who.kept:
+        yield who  # its `client_id` is its own, and throws nobody off
+        return
+    with (home / KEPT_IN).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"hub {who.name} of {home} is at work already, and two would throw one another off the broker. "
+                "Stop that one, or name another folder in SWARM_HOME."
+            ) from error
+        except OSError:
+            pass  # as ever there: who starts two has two
+        yield who
 
 
 async def serve(
@@ -71,10 +105,12 @@ async def serve(
     on_record: Callable[[Envelope], None] = lambda _: None,
     announce: Callable[[str], None],
 ) -> None:
-    """Be a hub until cancelled. `place`: the folder or URL of its store. Raises `BusUnavailable`, `StorageFailed` …."""
+    """Be a hub until cancelled. `place`: the folder or URL of its store.
+
+    Raises `BusUnavailable`, `StorageFailed` …, and `UsageError` where its home has a hub at work already.
+    """
     terms = Terms()
-    async with open_store(place) as store:
-        who = identity(settings.home, name)
+    async with only_hub(settings.home, name) as who, open_store(place) as store:
         hub: Hub
 
         async def connected() -> None:

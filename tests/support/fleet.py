@@ -36,7 +36,7 @@ from bus.events import (
     ModelAsked,
     RunPaused,
 )
-from bus.store import Store, open_store
+from bus.store import Store, is_on_server, open_store
 from swarm import launch
 from swarm.core.apply import apply
 from swarm.core.marks import pack, unpack
@@ -273,7 +273,7 @@ class Fleet:
 
     async def hub(self, name: str, *, bus: str | None = None) -> Part:
         """Start a hub."""
-        store = ("--log", self.place) if self.place else ()
+        store = ("--log", self.place) if self.place and is_on_server(self.place) else ()
         command = ("hub", "--name", name, "--quiet", "--config", str(self.folder / "hub.yaml"), *store)
         part = self._part(name, command, "is ready on", bus)
         await part.start()

@@ -1,8 +1,12 @@
-"""Who a hub is, the same after a restart."""
+"""Who a hub is, the same after a restart, and only one at a time."""
 
+import json
 from pathlib import Path
 
-from swarm.hubs.serving import identity
+import pytest
+
+from swarm.errors import UsageError
+from swarm.hubs.serving import identity, only_hub
 
 
 def test_a_hub_is_the_same_after_a_restart(tmp_path: Path) -> None:
@@ -17,3 +21,22 @@ def test_a_hub_that_was_killed_as_it_wrote_who_it_is_is_another_one(tmp_path: Pa
     (tmp_path / "hub.json").touch()
     assert identity(tmp_path, "north").name == "north"
     assert identity(tmp_path).name == "north"
+
+
+def test_a_name_that_can_stand_in_no_topic_is_not_kept_and_one_that_was_is_not_used(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot stand in a topic"):
+        identity(tmp_path, "a/b")
+    assert not (tmp_path / "hub.json").exists()
+    (tmp_path / "hub.json").write_text(json.dumps({"name": "a/b", "client_id": "swarm-1"}), encoding="utf-8")
+    assert identity(tmp_path, "north").name == "north"
+
+
+async def test_one_home_has_one_hub_at_a_time_that_goes_by_what_it_keeps(tmp_path: Path) -> None:
+    async with only_hub(tmp_path, "north"):
+        with pytest.raises(UsageError, match=r"hub north of .* is at work already"):
+            async with only_hub(tmp_path):
+                pass
+        async with only_hub(tmp_path, "south") as other:
+            assert other.name == "south"
+    async with only_hub(tmp_path) as again:
+        assert again.name == "north"
