@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     from swarm.commands.watching import stoppable  # noqa: PLC0415 - loads what runs agents
 
-    return stoppable(lambda: _fork(args, out))
+    return stoppable(lambda: _fork(args, out), told="Stopped before the run began; nothing was recorded.")
 
 
 async def _fork(args: argparse.Namespace, out: Path | None) -> int:

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         from swarm.scenario.model import change_limits  # noqa: PLC0415 - likewise
 
         return stoppable(lambda: resume(args, dict(change_limits(args.set))))
-    return stoppable(lambda: _resume(args))
+    return stoppable(lambda: _resume(args), told="Stopped before the run went on; nothing was recorded.")
 
 
 async def _resume(args: argparse.Namespace) -> int:

@@ -28,8 +28,11 @@ class Watch(NamedTuple):
     announce: Callable[[str], None]
 
 
-def stoppable(main: Callable[[], Coroutine[None, None, int]]) -> int:
-    """Run an async command; Ctrl-C and SIGTERM cancel it once, a second one ends the process at once."""
+def stoppable(main: Callable[[], Coroutine[None, None, int]], *, told: str = "") -> int:
+    """Run an async command; Ctrl-C and SIGTERM cancel it once, a second one ends the process at once.
+
+    `told`: what is said where it was stopped and has not told so itself.
+    """
 
     async def guarded() -> int:
         task = asyncio.current_task()
@@ -52,7 +55,8 @@ def stoppable(main: Callable[[], Coroutine[None, None, int]]) -> int:
         except asyncio.CancelledError:
             if not stopping:
                 raise
-            note("Stopped before the run began; nothing was recorded.")
+            if told:
+                note(told)
             return STOPPED
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,5 +1,7 @@
 """The command line as people and scripts use it."""
 
+import argparse
+import asyncio
 import importlib.util
 import io
 import json
@@ -11,15 +13,18 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
+from bus.envelope import Envelope
 from swarm import cli
 from swarm.commands import COMMANDS, shipped
+from swarm.commands.following import followed
+from swarm.commands.watching import stoppable
 from swarm.errors import ScenarioError
 from swarm.scenario.model import Scenario
 from swarm.settings import read_settings
@@ -321,6 +326,21 @@ def test_a_stopped_run_prints_its_object_with_json(folder: Path) -> None:
         command.send_signal(signal.SIGINT)
         out, _ = command.communicate(timeout=30)
     assert (command.returncode, json.loads(out)["outcome"]) == (130, "paused")
+
+
+def test_who_only_follows_a_run_is_told_that_it_goes_on_and_nothing_else(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Hub:
+        async def follow(self, *_: object) -> AsyncIterator[Envelope]:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(30)
+            yield  # type: ignore[misc]
+
+    args = argparse.Namespace(quiet=True, json=False, bus="mqtt://there")
+    assert stoppable(lambda: followed(args, Hub(), "brief-1", folder)) == 130  # type: ignore[arg-type]
+    told = "follows brief-1 no longer; it goes on. `swarm show brief-1 --bus mqtt://there` shows it.\n"
+    assert capsys.readouterr() == ("", told)
 
 
 def test_a_killed_run_is_resumed(folder: Path, swarm: Swarm) -> None:
