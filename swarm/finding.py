@@ -1,6 +1,5 @@
 """Runs that are there: the one that a person means, and the store opened for looking or for keeping house."""
 
-import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -94,8 +93,3 @@ async def with_head(outcome: Outcome, log: EventLog) -> Outcome:
     except StorageFailed:
         return outcome
     return outcome.model_copy(update={"head": head}) if length == outcome.events else outcome
-
-
-def with_home(settings: Settings, home: Path | None) -> Settings:
-    """Return settings with another place for the state."""
-    return settings if home is None else dataclasses.replace(settings, home=home)

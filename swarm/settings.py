@@ -1,7 +1,8 @@
 """The environment, read once: what a person has set outside of any scenario.
 
-A `.env` file beside the scenario adds what the environment does not say. A URL from it counts only together with a key
-from it: else a scenario from somewhere could have a person's own key sent to a place of its choice.
+A `.env` file beside the scenario adds what the environment does not say. Where runs are kept is not among it: the run
+would go where that says, and no command that knows of runs alone would find it. A URL from it counts only together with
+a key from it: else a scenario from somewhere could have a person's own key sent to a place of its choice.
 """
 
 import re
@@ -54,11 +55,11 @@ def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Set
         added.pop("OPENAI_BASE_URL", None)
     env = {**_kept(environ), **added, **environ} if _nothing_given(added, environ) else {**added, **environ}
     cache = environ.get("XDG_CACHE_HOME")
-    store = environ.get("SWARM_STORE") or None  # from no file of a scenario: the run would go where that says
+    store = environ.get("SWARM_STORE") or None
     if store is not None:
         check_store(store, "SWARM_STORE")
     return Settings(
-        home=Path(env.get("SWARM_HOME") or ".swarm"),
+        home=Path(environ.get("SWARM_HOME") or ".swarm"),
         model=env.get("SWARM_MODEL") or None,
         store=store,
         openai_key=env.get("OPENAI_API_KEY") or None,

@@ -60,12 +60,11 @@ async def _fork(args: argparse.Namespace, out: Path | None) -> int:
     from swarm.fork import Changes, fork, past_of  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
-    home = read_settings(os.environ).home
     async with finding.reading(read_settings(os.environ)) as store:
         past = await past_of(store, args.run, args.at)
     changes = Changes(args.goal, tuple(args.set), tuple(args.model))
     scenario = past.scenario(changes)
-    settings = finding.with_home(read_settings(os.environ, scenario.folder), home)
+    settings = read_settings(os.environ, scenario.folder)
     await consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
     ready = await preparing.prepare(scenario, settings, models=past.models(changes))
     if not (args.quiet or args.json):

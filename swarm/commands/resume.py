@@ -61,7 +61,7 @@ async def _resume(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - loads only where it is used
     import os  # noqa: PLC0415 - likewise
 
-    from swarm import finding, launch  # noqa: PLC0415 - likewise
+    from swarm import launch  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
     from swarm.scenario.model import change_limits  # noqa: PLC0415 - likewise
     from swarm.scenario.trust import differing  # noqa: PLC0415 - likewise
@@ -72,9 +72,8 @@ async def _resume(args: argparse.Namespace) -> int:
     settings = read_settings(os.environ)
     run, begun = await _begun(args.run, settings)
     if begun is not None:
-        # The keys may be in the `.env` beside the scenario; the run itself is where we have just found it.
-        settings = finding.with_home(read_settings(os.environ, Path(begun.setup.folder)), settings.home)
         folder = Path(begun.setup.folder)
+        settings = read_settings(os.environ, folder)  # the keys may be in the `.env` beside the scenario
         for name in await asyncio.to_thread(differing, begun.hashes, folder, begun.setup.roles):
             note(f"warning: {one_line(name, 500)} is not what it was when the run began")
     # Asked before anything is drawn: a view would draw over the question.

@@ -83,6 +83,11 @@ def test_what_stands_between_quotes_comes_back_as_it_is(value: str) -> None:
     assert (found, unread) == ({"KEY": value}, ())
 
 
+def test_where_runs_are_kept_is_named_by_no_file_of_a_scenario(tmp_path: Path) -> None:
+    settings = read_settings({}, beside(tmp_path, "SWARM_HOME=/elsewhere\nSWARM_STORE=postgresql://elsewhere/runs\n"))
+    assert (settings.home, settings.place) == (Path(".swarm"), Path(".swarm"))
+
+
 def test_a_store_is_on_a_server_and_named_by_no_file_of_a_scenario(tmp_path):
     (tmp_path / ".env").write_text("SWARM_STORE=postgresql://elsewhere/runs\n")
     assert read_settings({}, tmp_path).place == Path(".swarm")
