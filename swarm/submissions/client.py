@@ -72,8 +72,9 @@ class Client:
                 received.acknowledge()
 
     async def ready(self) -> None:
-        """Wait until answers would be heard, and hubs have said their cards."""
+        """Wait until answers and files would be heard, and hubs have said their cards."""
         await self._seen.wait()
+        await self.courier.listening()
         async with asyncio.timeout(CARDS_S + 5):
             for _ in range(30):
                 if self.hubs:
@@ -245,7 +246,7 @@ async def state_of(client: Client, run: str, end: int | None = None) -> RunState
 
 @asynccontextmanager
 async def client_on(url: str, *, announce: Callable[[str], None]) -> AsyncIterator[Client]:
-    """Be a client on a bus as long as the context lasts. Raises `BusUnavailable`, `BadAddress`."""
+    """Be a client on a bus as long as the context lasts. Raises `BusUnavailable`, `BadAddress`, `NotAllowed`."""
     instance = f"cli-{secrets.token_hex(6)}"
     name = f"{BrokerAddress.parse(url).name}/{instance}"
     parcels = CourierParcels(_run_of)
@@ -255,7 +256,7 @@ async def client_on(url: str, *, announce: Callable[[str], None]) -> AsyncIterat
         parcels.courier = client.courier
         task = asyncio.create_task(_both(client), name="client")
         try:
-            await client.ready()
+            await _ready(client, task)
             yield client
         finally:
             task.cancel()
@@ -273,9 +274,22 @@ def _run_of(payload: bytes) -> str:
 
 
 async def _both(client: Client) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(client.run(), name="answers")
-        group.create_task(client.courier.run(), name="files")
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(client.run(), name="answers")
+            group.create_task(client.courier.run(), name="files")
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # both are of one connection, and fail of the same
+
+
+async def _ready(client: Client, at_work: asyncio.Task[None]) -> None:
+    """Wait until the client is ready. Raises what its task ends with before."""
+    ready = asyncio.create_task(client.ready(), name="ready")
+    try:
+        await asyncio.wait({ready, at_work}, return_when=asyncio.FIRST_COMPLETED)
+        await (ready if ready.done() else at_work)
+    finally:
+        ready.cancel()
 
 
 def _refusal(fields: Mapping[str, Any]) -> Exception:

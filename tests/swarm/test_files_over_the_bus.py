@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 
 from bus import topics
 from bus.courier import Courier, Patience, RemoteFiles, route_of_agent, route_of_client
-from bus.errors import BusUnavailable, NotFound, NotHeld, Refused
+from bus.errors import BusUnavailable, NotAllowed, NotFound, NotHeld, Refused
 from bus.file_notes import CHUNK_BYTES, MOST_BYTES, Get, Put, note_of
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note
-from bus.transport import Transport
+from bus.transport import Subscription, Transport
 from bus.transports.memory import MemoryTransport
 from swarm.files.rights import Rights
 from swarm.files.service import MOST_WAITING, FileService
 from swarm.files.shelf import Shelf
 from swarm.files.uploads import MOST_UNFINISHED
+from swarm.submissions import client as client_module
 from tests.support.wired import Faults, FaultyTransport, WiredTransport
 
 HUB, AGENT, OTHER, LEASE = "hub", "ann/1", "eve/1", "lease-1"
@@ -497,3 +498,24 @@ async def test_a_client_brings_its_workspace_and_gets_the_outcome_under_its_run(
             await courier.files(lambda: "", "run-2").get(sha(b"other"))
         for task in tasks:
             task.cancel()
+
+
+async def test_a_client_that_may_not_read_its_answers_or_its_files_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(MemoryTransport):
+        def __init__(self, refused: str) -> None:
+            super().__init__()
+            self.refused = refused
+
+        @asynccontextmanager
+        async def subscribe(self, *filters: str, capacity: int = 1024) -> AsyncIterator[Subscription]:
+            if any(one.endswith(self.refused) for one in filters):
+                raise NotAllowed(f"the broker does not let us read {filters[0]!r}")
+            async with super().subscribe(*filters, capacity=capacity) as subscription:
+                yield subscription
+
+    for refused in ("answer", "files"):
+        monkeypatch.setattr(client_module, "MqttTransport", lambda *_, refused=refused, **__: Closed(refused))
+        async with asyncio.timeout(5):
+            with pytest.raises(NotAllowed, match=refused):
+                async with client_module.client_on("mqtt://127.0.0.1:1", announce=print):
+                    raise AssertionError
