@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from swarm.errors import Fault, MissingPart, ScenarioError, SwarmError, UsageError
-from swarm.views.terminal import note, shown
+from swarm.views.terminal import note, say, shown
 
 BAD, MISSING, BUG, STOPPED = 2, 3, 70, 130
 
@@ -55,7 +55,7 @@ def tell(error: BaseException, *, as_json: bool) -> int:
     failure = failure_of(error)
     if as_json:
         found = {"error": failure.errors[0], "errors": failure.errors}
-        print(json.dumps(found, ensure_ascii=False))  # noqa: T201 - the one object on standard output
+        say(json.dumps(found))  # in ASCII: JSON in any encoding, whatever bytes an argument was of
     if not as_json or failure.status == BUG:
         note(shown(failure.text))
     return failure.status

@@ -156,6 +156,14 @@ def test_bad_usage_exits_2_and_says_why(words: tuple[str, ...], swarm: Callable[
         assert swarm(*words, "--json").json["error"]["message"]
 
 
+def test_an_argument_that_is_no_text_is_told_as_json_too(folder: Path) -> None:
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        env = clean_env(folder, PYTHONIOENCODING=encoding)
+        ended = process("check", os.fsdecode(b"\xff\xc3\xa9.yaml"), "--json", cwd=folder, env=env)
+        assert (ended.status, ended.err) == (2, "")
+        assert "\\udcff" in ended.out
+
+
 def test_without_a_broker_no_run_begins(swarm: Callable[..., Ended]) -> None:
     ended = swarm("run", "hello.yaml", "--bus", "mqtt://127.0.0.1:1")
     assert (ended.status, "no broker answers" in ended.err) == (3, True)
