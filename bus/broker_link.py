@@ -115,6 +115,7 @@ class BrokerLink:
         """Done, with the reason, once the connection has ended."""
         self._window = asyncio.Semaphore(_MOST_IN_FLIGHT)
         self._published: dict[int, Future[int]] = {}
+        self._reached = False
         self._connected = False
         self._writing = False
         self._client = self._make_client()
@@ -295,6 +296,7 @@ class BrokerLink:
     # The socket. Callbacks come from the thread that connects, too.
 
     def _on_open(self, paho: Paho, _data: Any, sock: Any) -> None:  # noqa: ANN401
+        self._reached = True
         if self.lost.done():
             sock.close()
         else:
@@ -404,7 +406,7 @@ class BrokerLink:
             )
         if isinstance(cause, socket.gaierror):
             return BusUnavailable(f"{address}: there is no host of this name ({cause.strerror})")
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError) and not self._reached:
             return BusUnavailable(f"{address}: no broker answers ({cause.strerror or cause}). Is it running?")
         return BusUnavailable(self._silence())
 

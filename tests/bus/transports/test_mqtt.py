@@ -197,6 +197,20 @@ async def test_what_is_no_broker_is_said_so() -> None:
                 pass
 
 
+async def test_what_says_nothing_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_link, "CONNECT_TIMEOUT_S", 0.3)
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(keep_silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BusUnavailable, match=rf"{port}: something is there, but does not answer as an MQTT 5"):
+            async with MqttTransport(f"mqtt://127.0.0.1:{port}"):
+                pass
+
+
 # What is allowed
 
 
