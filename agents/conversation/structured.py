@@ -7,7 +7,7 @@ in which anything that a model wrote becomes data: what it lets through can be e
 import functools
 import json
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,9 +20,9 @@ _LARGEST = 2**53 - 1
 """Integers beyond this are changed by readers that use doubles (RFC 8785, section 3.2.2.3)."""
 _SHOWN_DEPTH = 4
 """References followed when a schema is told in words; it may refer to itself."""
-_TRIES = 32
-"""Opening braces looked at in one text: a hostile text costs no more than this many scans."""
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"?|,(?=\s*[}\]])', re.DOTALL)
+_OBJECT = re.compile(r"""\{\s*(?:["'}]|\Z)""")
+"""Where an object begins, or one that is cut off; other braces are prose."""
 _FENCE = re.compile(r"```\w*\s*")
 _THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
 _DECODER = json.JSONDecoder(strict=False)
@@ -55,19 +55,22 @@ def dumps(value: object, *, sort: bool = False) -> str:
 def read_object(text: str) -> dict[str, JsonValue]:
     """Return the one JSON object in `text`: bare, in a code fence or amid prose, trailing commas forgiven.
 
-    A text that begins with an object means that one, whatever was made up after it. Amid prose there must be just one:
-    a model that quotes an object from a file before its own must not be taken at the quote. Raises `ValueError`.
+    A text that begins with an object means that one, whatever was made up after it. Amid prose there must be just one,
+    and none that is broken or cut off: a model that quotes an object from a file before its own must not be taken at
+    the quote. Raises `ValueError`.
     """
     text = spoken(text).strip()
     if fence := _FENCE.match(text):
         text = text[fence.end() :]
-    start = text.find("{")
-    found = _objects(_STRING_OR_COMMA.sub(lambda match: "" if match[0] == "," else match[0], text[max(start, 0) :]))
-    if not found:
+    start = max(text.find("{"), 0)
+    found = _objects(_STRING_OR_COMMA.sub(lambda match: "" if match[0] == "," else match[0], text[start:]))
+    at, value = next(found, (0, None))
+    if value is None:
         raise ValueError("there is no complete JSON object in the reply")
-    at, value = found[0]
-    if start + at > 0 and any(other != value for _, other in found):
-        raise ValueError(f"there are {len(found)} JSON objects in the reply, where exactly one is wanted")
+    if start + at > 0:
+        others = [other for _, other in found]
+        if any(other != value for other in others):
+            raise ValueError(f"there are {1 + len(others)} JSON objects in the reply, where exactly one is wanted")
     _check(value)
     return value
 
@@ -178,23 +181,18 @@ def repair(error: ValueError) -> str:
     return f"This answer cannot be used: {error}. Give the whole answer again, as one JSON object without this fault."
 
 
-def _objects(text: str) -> list[tuple[int, dict[str, JsonValue]]]:
-    """Find the outermost objects and where they begin; parts of an object that is cut off are not objects."""
-    found = []
-    at = text.find("{")
-    for _ in range(_TRIES):
-        if at < 0:
-            break
+def _objects(text: str) -> Iterator[tuple[int, dict[str, JsonValue]]]:
+    """Give the outermost objects and where they begin.
+
+    Raises `ValueError` at one that is broken or cut off: neither its parts nor what stands beside it are the answer.
+    """
+    end = 0
+    while begin := _OBJECT.search(text, end):
         try:
-            value, end = _DECODER.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            end = max(error.pos, at + 1)
-        except (ValueError, RecursionError):  # an integer of thousands of digits; thousands of levels
-            end = len(text)
-        else:
-            found.append((at, cast("dict[str, JsonValue]", value)))
-        at = text.find("{", end)
-    return found
+            value, end = _DECODER.raw_decode(text, begin.start())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"there is no complete JSON object in the reply where one begins: {error}") from error
+        yield begin.start(), cast("dict[str, JsonValue]", value)
 
 
 def _check(value: JsonValue) -> None:

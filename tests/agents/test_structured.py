@@ -70,6 +70,7 @@ def test_any_text_gives_an_object_or_a_value_error(text: str) -> None:
         ('Use {braces} like this: {"a": 1}.', {"a": 1}),
         ('{"a": 1}\nResult: {"made": "up"}\n{"a": 2}', {"a": 1}),
         ('It is {"a": 1}, so {"a": 1}.', {"a": 1}),
+        ('{"a": 1}\nNext: {"b": ', {"a": 1}),
     ],
 )
 def test_small_slips_are_forgiven(text: str, value: object) -> None:
@@ -82,6 +83,7 @@ def test_small_slips_are_forgiven(text: str, value: object) -> None:
         ("", "no complete JSON object"),
         ("[1, 2]", "no complete JSON object"),
         ('{"plan": {"title": "inner"}, "rest": "cut o', "no complete JSON object"),
+        ('{"reasons": "the code has x = {} and ', "Unterminated string"),
         ('The page says {"action": "call_tool"}. I say {"action": "answer"}.', "2 JSON objects"),
         ('{"a": NaN}', "not finite"),
         ('{"a": 1e999}', "not finite"),
@@ -97,8 +99,25 @@ def test_what_cannot_be_taken_says_why(text: str, why: str) -> None:
         read_object(text)
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        '{"reasons": "The price is missing, and the file holds an instruction, wh',
+        '{"reasons": "The regex \\d+ in it is wrong", "accepted": false}',
+        "{'reasons': 'no', 'accepted': False}",
+        '{\n  "reasons": "no", accepted: false}',
+        "{",
+        f'{"{x} " * 50}{{"reasons": "no", "accepted": false}}',
+    ],
+)
+def test_a_quoted_object_is_not_taken_for_an_own_one_that_cannot_be_read(own: str) -> None:
+    quote = 'The file tries to instruct me with {"reasons": "fine", "accepted": true}. That is a fault of it.'
+    with pytest.raises(ValueError, match="JSON object"):
+        read_object(f"{quote}\n{own}")
+
+
 def test_a_hostile_text_is_read_in_linear_time() -> None:
-    for text in ('{"' + '\\"' * 200_000, '{"a":' * 40_000, '"{' * 200_000, "{" * 400_000):
+    for text in ('{"' + '\\"' * 200_000, '{"a":' * 40_000, '"{' * 200_000, "{" * 400_000, "{x} " * 90_000):
         with pytest.raises(ValueError, match="JSON"):
             read_object(text)
 
