@@ -172,12 +172,12 @@ class Dialogue:
 
     def _take_calls(self, reply: ModelReply, at: int) -> None:
         slots = read_calls(reply.calls, at, self._tools)
-        broken = [slot for slot in slots if slot.call is None]
-        cut = reply.finish == "length" and bool(broken)
+        last = slots[-1]
+        cut = reply.finish == "length" and last.call is None
         if cut and self._was_cut:
             return self._break("cut", self._cut_off(reply))
         if cut:
-            broken[-1].settle(f"{self._cut_off(reply)}, inside this call. Write a long file in parts.", fault=True)
+            last.settle(f"{self._cut_off(reply)}, inside this call. Write a long file in parts.", fault=True)
         self._was_cut, self._partial, self._empties = cut, "", 0
         return self._begin(slots)
 

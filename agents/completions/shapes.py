@@ -86,9 +86,9 @@ def read(content: bytes, request: ModelRequest, sent_bytes: int) -> ModelReply:
     calls = _calls(message.get("tool_calls"))
     if calls is None or (refusal is not None and not isinstance(refusal, str)):
         raise _nonsense("a message of an unknown shape", content)
-    finish = "tool_calls" if calls else _FINISH.get(str(choice.get("finish_reason")), "stop")
-    if finish == "tool_calls" and not calls:
-        finish = "stop"
+    finish = _FINISH.get(str(choice.get("finish_reason")), "stop")
+    if finish in {"stop", "tool_calls"}:  # endpoints take one for the other; that an answer was cut off they alone know
+        finish = "tool_calls" if calls else "stop"
     if text is None and not calls and not refusal and finish == "stop":
         raise _nonsense("neither text nor tool calls", content)
     answered = len((text or refusal or "").encode(errors="replace")) + sum(

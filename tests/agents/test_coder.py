@@ -9,6 +9,8 @@ import swarm
 from agents.roles.coder import block_of
 from bus.events import ModelAsked
 from swarm import Outcome
+from tests.support.endpoint import Answer, ChatEndpoint
+from tests.support.runs import scenario, start
 
 
 async def run(place: Path, dialogue: str, *answers: object) -> tuple[Outcome, list[str]]:
@@ -76,6 +78,35 @@ async def test_a_second_try_of_it_is_told_what_was_wrong_last_and_not_shown_what
     assert outcome.outcome == "accepted"
     assert "x = 1" not in told[1]
     assert told[1].index("Half a cent counts.") < told[1].index("does not contain 'print'")
+
+
+CUT = Answer(calls=[("write_file", '{"path": "a.txt", "content": "one\\ntw')], finish="length")
+
+
+async def at_endpoint(place: Path, *answers: Answer) -> tuple[Outcome, list[str]]:
+    """Run one subtask that makes a.txt at an endpoint; return what it came to, and all that the coder was told last."""
+    async with ChatEndpoint(answers=answers) as endpoint:
+        plan = [{"id": "a", "role": "coder", "do": "Write it."}]
+        written = scenario(endpoint, plan=plan, accept=[{"file": "a.txt"}], limits={"attempts": 1, "rounds": 1})
+        outcome = await start(place, written)
+    return outcome, [str(received.body["messages"][-1]["content"]) for received in endpoint.requests]
+
+
+async def test_a_coder_whose_call_was_cut_at_the_limit_is_told_so_and_writes_the_file_in_parts(tmp_path: Path) -> None:
+    begin = ("write_file", {"path": "a.txt", "content": "one\n"})
+    rest = ("edit_file", {"path": "a.txt", "old": "one\n", "new": "one\ntwo\n"})
+    outcome, told = await at_endpoint(tmp_path, CUT, Answer(calls=[begin]), Answer(calls=[rest]), Answer("Done."))
+    assert outcome.outcome == "accepted", outcome.reason
+    assert (tmp_path / "out" / "a.txt").read_text() == "one\ntwo\n"
+    assert "cut off at" in told[1]
+    assert "Write a long file in parts." in told[1]
+
+
+async def test_a_call_that_is_cut_again_ends_the_attempt_with_its_reason(tmp_path: Path) -> None:
+    outcome, told = await at_endpoint(tmp_path, CUT, CUT)
+    assert outcome.outcome == "failed"
+    assert "cut off at" in outcome.reason
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,16 @@ def test_a_call_that_was_cut_is_not_run_and_told_to_be_shorter_once() -> None:
     assert broken(dialogue).kind == "cut"
 
 
+def test_of_a_reply_that_was_cut_only_its_last_call_can_be_the_cut_one() -> None:
+    dialogue = a_dialogue()
+    dialogue.answered(calls(("reed_file", {"path": "a"}), ("list_files", {}), finish="length"))
+    gives(dialogue, "a")
+    assert "Did you mean 'read_file'?" in told(dialogue, 2)
+    dialogue.answered(calls(("reed_file", {}), ("write_file", '{"path": "a", "content": "long'), finish="length"))
+    assert "Did you mean 'read_file'?" in told(dialogue, 2)
+    assert "in parts" in told(dialogue)
+
+
 def test_an_empty_reply_is_asked_for_once_more() -> None:
     dialogue = a_dialogue()
     dialogue.answered(says(None))

@@ -151,6 +151,8 @@ async def test_https_is_never_spoken_in_the_clear(opened: Any) -> None:
         ("duplicate_ids", "tool_calls", ["one", "two"]),
         ("missing_ids", "tool_calls", ["one", "two"]),
         ("calls_with_stop", "tool_calls", ["read_file"]),
+        ("cut_call", "length", ["read_file"]),
+        ("filtered_call", "content_filter", ["read_file"]),
         ("length", "length", []),
         ("content_filter", "content_filter", []),
         ("refusal", "stop", []),

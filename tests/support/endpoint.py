@@ -427,6 +427,8 @@ FAULTS: dict[str, Fault] = {
     "duplicate_ids": _finish("tool_calls", tool_calls=[_call("a", "one", "{}"), _call("a", "two", "{}")]),
     "missing_ids": _finish("tool_calls", tool_calls=[_call(None, "one", "{}"), _call("", "two", "{}")]),
     "calls_with_stop": _finish("stop", content=None, tool_calls=[_call("a", "read_file", "{}")]),
+    "cut_call": _finish("length", content=None, tool_calls=[_call("a", "read_file", '{"path": "x')]),
+    "filtered_call": _finish("content_filter", content=None, tool_calls=[_call("a", "read_file", "{}")]),
     "huge": _huge,
     "gzip_bomb": _gzip_bomb,
     "gzip": _zipped,
