@@ -109,6 +109,11 @@ async def test_a_call_that_is_cut_again_ends_the_attempt_with_its_reason(tmp_pat
     assert len(told) == 2
 
 
+PAGE = "# Title\n\n```sh\npip install x\n```\n\nUsage.\n\n```python\nimport x\n```\n\nThe end.\n"
+BARE = "# Title\n\n```\npip install x\n```\n\nThe end.\n"
+MODULE = '"""Doc.\n\n```\n>>> f(1)\n```\n"""\n\n\ndef f(x):\n    return x\n'
+
+
 @pytest.mark.parametrize(
     ("path", "text", "found"),
     [
@@ -117,6 +122,22 @@ async def test_a_call_that_is_cut_again_ends_the_attempt_with_its_reason(tmp_pat
         ("a.py", "```python\nx = 1\n", "x = 1\n"),
         ("a.md", "# Title\n```\nx\n```\nEnd.", "# Title\n```\nx\n```\nEnd.\n"),
         ("a.md", "```markdown\n# Title\n```", "# Title\n"),
+        ("a.md", f"```markdown\n{PAGE}```", PAGE),
+        ("a.md", f"```markdown\n{BARE}```", BARE),
+        ("a.md", f"````markdown\n{BARE}````", BARE),
+        ("a.md", f"```markdown\n{PAGE}```\nGood luck!", PAGE),
+        ("a.md", f"```markdown\n{PAGE}", PAGE),
+        ("a.md", "```markdown\n# A title\n```\nSee it with\n```sh\ncat a.md\n```", "# A title\n"),
+        ("a.py", f"Here it is:\n\n```python\n{MODULE}```", MODULE),
+        ("a.py", f"```python\n{MODULE}```\nGood luck!", MODULE),
+        ("a.py", "```python\nx = 12\n```\n\nOutput:\n```\n12\n```", "x = 12\n"),
+        ("a.py", "```python\nx = 123456789\n```\n\nUsage:\n```python\nimport a\n```", "x = 123456789\n"),
+        ("a.py", "```sh\npip install b\n```\nThen:\n```python\nimport b\n\nb.run(1)\n```", "import b\n\nb.run(1)\n"),
+        (
+            "a.py",
+            'Here:\n```python\nx = """\n    ```\n    x\n    ```\n"""\n```',
+            'x = """\n    ```\n    x\n    ```\n"""\n',
+        ),
     ],
 )
 def test_the_file_is_taken_out_of_an_answer(path: str, text: str, found: str) -> None:
