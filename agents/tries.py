@@ -2,8 +2,8 @@
 
 | the try was | then |
 | --- | --- |
-| `rate_limited` | waits as asked, else full jitter up to 60 s, until the deadline; then the run pauses |
-| `server` | four tries in all, with full jitter up to 60 s |
+| `rate_limited` | waits as asked, then or else with full jitter up to 60 s, until the deadline; then the run pauses |
+| `server` | four tries in all, with the same waits |
 | `lost`, `nonsense` | one more |
 | `parameter` | at once, without it |
 | `too_long`, `refused` | the attempt fails: the same call would fail again |
@@ -86,7 +86,11 @@ def after(  # noqa: PLR0911, PLR0917  # a return for each row of the table; all 
 
 
 def _wait(failure: TryFailed, number: int, chance: float) -> float:
-    """Return the wait the endpoint asks for, else full jitter: a random part of a span that doubles."""
-    if failure.retry_after_s is not None:
-        return failure.retry_after_s
-    return chance * min(LONGEST_JITTER_S, FIRST_JITTER_S * 2.0 ** min(number - 1, 10))
+    """Return the wait the endpoint asks for, else full jitter: a random part of a span that doubles.
+
+    Where it was not enough to wait as asked (an endpoint may ask for no wait at all) the longer of both.
+    """
+    jitter_s = chance * min(LONGEST_JITTER_S, FIRST_JITTER_S * 2.0 ** min(number - 1, 10))
+    if failure.retry_after_s is None:
+        return jitter_s
+    return max(failure.retry_after_s, jitter_s) if number > 1 else failure.retry_after_s

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from agents.model import EndpointHealth, TryFailed
 
 LONGEST_BLOCK_S = 60.0
-"""The longest that all calls wait where the endpoint does not say how long."""
+"""The longest that all calls wait where the endpoint does not ask for more."""
 
 
 class CallGate:
@@ -53,12 +53,17 @@ class CallGate:
             self.limit += 1
 
     def refused(self, turn: int, retry_after_s: float | None) -> None:
-        """Note a 429 of a call that went out at `turn`: all wait, and fewer go at once."""
+        """Note a 429 of a call that went out at `turn`: all wait, and fewer go at once.
+
+        They wait as the endpoint asks, but ever longer where that was not enough.
+        """
         if turn == self._halvings:
             self._halvings += 1
             self._in_a_row += 1
             self.limit = max(1, self.limit // 2)
-        wait = min(LONGEST_BLOCK_S, 2.0 ** (self._in_a_row - 1)) if retry_after_s is None else retry_after_s
+        wait = min(LONGEST_BLOCK_S, 2.0 ** min(self._in_a_row - 1, 10))
+        if retry_after_s is not None:
+            wait = max(retry_after_s, wait) if self._in_a_row > 1 else retry_after_s
         self._health.blocked_until = max(self._health.blocked_until, time.monotonic() + wait)
 
     async def _enter(self) -> None:

@@ -324,6 +324,24 @@ async def test_one_storm_of_rate_limits_halves_once(opened: Any) -> None:
         assert endpoint.gate.limit == 8
 
 
+@pytest.mark.parametrize(("asked_s", "blocks_s"), [(None, [1, 2, 4]), (0.0, [0, 2, 4]), (3.0, [3, 3, 4])])
+def test_rate_limits_in_a_row_block_longer_and_longer_whatever_they_ask_for(
+    asked_s: float | None, blocks_s: list[float]
+) -> None:
+    health = EndpointHealth()
+    gate = CallGate(16, health)
+    for turn, block_s in enumerate(blocks_s):
+        begun = health.blocked_until = time.monotonic()
+        gate.refused(turn, asked_s)
+        assert health.blocked_until - begun == pytest.approx(block_s, abs=0.5)
+
+
+def test_a_block_has_an_end_after_any_number_of_rate_limits() -> None:
+    gate = CallGate(16, EndpointHealth())
+    for turn in range(2_000):
+        gate.refused(turn, None)
+
+
 async def test_users_of_the_same_url_and_key_share_one_endpoint_until_the_last_closes() -> None:
     async with ChatEndpoint() as server:
         one, two = (OpenAIChat("test-model", ModelPlace(url=server.url, key=KEY, calls=n)) for n in (8, 4))

@@ -38,6 +38,24 @@ def test_a_rate_limit_is_waited_out_until_the_deadline() -> None:
     assert isinstance(what_follows("rate_limited", retry_after_s=30.0, elapsed_s=580.0), Pause)
 
 
+def test_an_endpoint_that_asks_for_no_wait_is_believed_once() -> None:
+    waits = [what_follows("rate_limited", number, retry_after_s=0.0) for number in (1, 2, 3, 4)]
+    assert waits == [Again(0.0), Again(2.0), Again(4.0), Again(8.0)]
+    assert what_follows("rate_limited", 3, retry_after_s=30.0) == Again(30.0)
+    assert what_follows("server", 3, retry_after_s=0.0) == Again(4.0)
+
+
+def test_a_rate_limit_that_asks_for_no_wait_pauses_after_few_tries() -> None:
+    elapsed_s = 0.0
+    for number in range(1, 50):
+        step = what_follows("rate_limited", number, elapsed_s=elapsed_s, retry_after_s=0.0)
+        if not isinstance(step, Again):
+            assert isinstance(step, Pause)
+            return
+        elapsed_s += step.wait_s
+    pytest.fail("it was tried fifty times")
+
+
 @pytest.mark.parametrize("kind", ["lost", "nonsense"])
 def test_what_was_lost_or_senseless_is_tried_once_more(kind: TryKind) -> None:
     assert what_follows(kind, 1) == Again(0.0)
