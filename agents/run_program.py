@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 from agents.errors import SandboxUnavailable, ToolFailed, ToolRefused
-from agents.sandbox import Bounds, Completed, Ended
+from agents.sandbox import OUT_OF_CPU, Bounds, Completed, Ended
 from agents.tool import ToolContext
 
 SHOWN = 16_000
 """Characters of output that a model is shown: the ends say most, and every one of them is paid for."""
 LONGEST = 120_000
 """Bytes of one word of a command line; the kernel allows 131,071."""
-OUT_OF_CPU = 128 + 24
-"""The exit status of what SIGXCPU ended."""
 
 
 async def run_program(argv: Sequence[str], context: ToolContext, timeout_s: float) -> str:

@@ -10,6 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+OUT_OF_CPU = 128 + 24
+"""The exit status of what SIGXCPU ended: it used up its processor time."""
+
 
 class Ended(StrEnum):
     """Why a program ended."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from agents.check import CheckContext, Verdict
 from agents.checking import criteria
 from agents.errors import SandboxUnavailable, ToolFailed
-from agents.sandbox import Completed, Ended
+from agents.sandbox import OUT_OF_CPU, Bounds, Completed, Ended
 from bus.setup import Criterion
 
 NAMED = 20
@@ -37,6 +37,7 @@ class RunCheck:
         criteria.known_keys(criterion, ("run", "timeout"))
         self.command = criteria.text(criterion, "run")
         self.timeout_s = criteria.seconds(criterion, "timeout", 60)
+        self.bounds = Bounds(cpu_s=max(Bounds().cpu_s, self.timeout_s))  # who waits for it lets it compute
 
     async def judge(self, context: CheckContext) -> Verdict:
         """Run it, and say how it ended with the end of what it printed."""
@@ -45,7 +46,11 @@ class RunCheck:
         try:
             paths = [entry.path for entry in await asyncio.to_thread(context.folder.entries)]
             completed = await context.sandbox.run(
-                ("sh", "-c", self.command), folder=context.folder.root, timeout_s=self.timeout_s, env=context.env
+                ("sh", "-c", self.command),
+                folder=context.folder.root,
+                timeout_s=self.timeout_s,
+                env=context.env,
+                bounds=self.bounds,
             )
         except SandboxUnavailable as error:
             return Verdict("broken", criteria.cut(str(error)))
@@ -64,6 +69,8 @@ class RunCheck:
         )
 
     def _ended(self, completed: Completed) -> str:
+        if completed.ended is Ended.EXIT and completed.status == OUT_OF_CPU:
+            return f"used up its {self.bounds.cpu_s} s of processor time"
         if completed.ended is Ended.EXIT:
             return f"ended with status {completed.status}"
         return _WHY[completed.ended].format(timeout=self.timeout_s)

@@ -14,7 +14,7 @@ from agents.checking.criteria import SHOWN
 from agents.checks.run import files_named, tail
 from agents.errors import BadCriterion, SandboxUnavailable
 from agents.files.project_folder import ProjectFolder
-from agents.sandbox import Bounds, Completed, Ended
+from agents.sandbox import OUT_OF_CPU, Bounds, Completed, Ended
 from bus.setup import Criterion
 
 
@@ -58,6 +58,18 @@ class OpenSandbox:
 class NoSandbox(OpenSandbox):
     async def run(self, *_: object, **__: object) -> Completed:
         raise SandboxUnavailable("bwrap is not installed.", "apt install bubblewrap")
+
+
+class BoundSandbox(OpenSandbox):
+    """Runs nothing: ends with `status`, and keeps the bounds it was given."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.given: Bounds | None = None
+
+    async def run(self, *_: object, bounds: Bounds | None = None, **__: object) -> Completed:
+        self.given = bounds
+        return Completed(self.status, Ended.EXIT, "begun\n")
 
 
 @pytest.fixture
@@ -307,6 +319,20 @@ async def test_a_command_that_takes_too_long_fails(folder: ProjectFolder) -> Non
     verdict = await judge(folder, {"run": "echo begun; exec sleep 60", "timeout": "1s"}, sandbox=OpenSandbox())
     assert verdict.verdict == "fails"
     assert verdict.shows == "`echo begun; exec sleep 60` took longer than 1 s.\nbegun"
+
+
+@pytest.mark.parametrize(("timeout", "cpu_s"), [("2s", 30), ("10m", 600)])
+async def test_a_command_may_compute_for_as_long_as_it_may_take(
+    folder: ProjectFolder, timeout: str, cpu_s: int
+) -> None:
+    sandbox = BoundSandbox(0)
+    assert (await judge(folder, {"run": "make", "timeout": timeout}, sandbox=sandbox)).verdict == "holds"
+    assert sandbox.given == Bounds(cpu_s=cpu_s)
+
+
+async def test_a_command_that_used_up_its_processor_time_is_told_so(folder: ProjectFolder) -> None:
+    verdict = await judge(folder, {"run": "make", "timeout": "1m"}, sandbox=BoundSandbox(OUT_OF_CPU))
+    assert verdict == Verdict("fails", "`make` used up its 60 s of processor time.\nbegun")
 
 
 async def test_without_a_sandbox_nothing_runs_and_nothing_is_rejected(folder: ProjectFolder) -> None:
