@@ -91,7 +91,7 @@ class Context:
         self._means = means
         self._effects = effects
         self._folder = folder
-        self._deadline_s = deadline_s
+        self._until = asyncio.get_running_loop().time() + deadline_s
         self.result_files: tuple[str, ...] | None = None
         told = [briefing.goal, instruction, *(finding.text for finding in briefing.findings)]
         self._calls = ToolCalls(effects, folder, briefing, means.sandbox, request, attempt, told)
@@ -168,7 +168,7 @@ class Context:
             most,
             temperature,
             self._means.timeout_s,
-            self._deadline_s,
+            self._until,
         )
         while True:
             step = dialogue.next()

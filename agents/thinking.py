@@ -25,7 +25,10 @@ MESSAGE_TOKENS = 16
 
 @dataclass(slots=True)
 class Thinking:
-    """What the asks of one conversation share. `timeout_s` bounds one try, `patience_s` all tries of an ask."""
+    """What the asks of one conversation share. `timeout_s` bounds one try.
+
+    `until`: the event loop's time at which the attempt ends.
+    """
 
     effects: Effects
     model: Model
@@ -35,7 +38,7 @@ class Thinking:
     max_tokens: int
     temperature: float | None
     timeout_s: float
-    patience_s: float
+    until: float
     follows: Path | None = None
     _written: dict[int, tuple[Message, bytes]] = field(default_factory=dict)
 
@@ -98,7 +101,7 @@ class Thinking:
                     kinds[failure.kind],
                     self.model.health,
                     now() - began,
-                    self.patience_s,
+                    self.until - began,
                     random.random(),  # noqa: S311 - spreads the load, guards nothing
                     answered_before=answered_before,
                 )

@@ -109,6 +109,7 @@ class Maker:
         outward: Mapping[str, Deed] | None = None,
         run: str = "run-1",
         window: int | None = None,
+        deadline_s: float = 60.0,
     ) -> tuple[Context, Log]:
         log = Log(recorded)
         effects = Effects(recorded, log)
@@ -122,7 +123,7 @@ class Maker:
             means=Means(model or Answers(), {one.name: one for one in tools}, temperature=0.25, window=window),
             effects=effects,
             folder=AttemptFolder(self.folder, self.store, start or {}, start or {}),
-            deadline_s=60,
+            deadline_s=deadline_s,
         )
         effects.enter()
         return context, log
@@ -193,6 +194,15 @@ async def test_a_try_whose_end_nobody_knows_is_followed_by_the_next_number(make:
     context, log = make(Answers("y"), recorded=cut)
     assert (await context.converse("s", "u")).text == "y"
     assert [event.number for event in log.events if isinstance(event, ModelAsked)] == [1, 2]
+
+
+async def test_a_call_waits_no_longer_than_its_attempt_has_left(make: Maker) -> None:
+    model = Answers("x", TryFailed("rate_limited", "429", retry_after_s=0.3), "y")
+    context, _ = make(model, deadline_s=0.5)
+    await context.converse("s", "u")
+    await asyncio.sleep(0.3)
+    with pytest.raises(RunMustPause, match="outlasts the deadline"):
+        await context.converse("s", "v")
 
 
 class Busy(Answers):
