@@ -130,8 +130,8 @@ class Orchestrator:
 
     def take_agent(self, agent: str, card: AgentCard | None, why: str) -> None:
         """Hand in that an agent has come, says something else of itself, or is gone."""
-        setup = self.state.setup
-        self.tell(said(agent, card, why, known=lambda role: setup is None or role in setup.roles))
+        state = self.state
+        self.tell(said(agent, card, why, known=lambda role: state.setup is None or state.knows(role)))
 
     async def moved(self) -> None:
         """Tell those that work on this run, by its log, that this hub owns it now.

@@ -13,7 +13,7 @@ from agents.tools import TOOLS
 from bus.setup import Permissions
 from swarm.errors import UsageError, cut, listed, nearest, quote
 from swarm.scenario import own_code
-from swarm.scenario.rules import TOOL_NAME, names_a_file
+from swarm.scenario.rules import GRANTED_ONLY, TOOL_NAME, names_a_file
 from swarm.submissions.caps import NOTHING, Fetch, capped_permissions, is_host
 
 _NETWORK_TOOLS = frozenset({"fetch_page"})
@@ -73,6 +73,14 @@ def worker_caps(
         permissions=Permissions(fetch=_fetch(network), private_hosts=tuple(one.lower() for one in private_hosts)),
         models=dict(models or {}),
     )
+
+
+def by_itself(declared: Iterable[str], caps: WorkerCaps) -> tuple[str, ...]:
+    """Return the names of those of a role's own tools that it has where nobody grants it any.
+
+    `declared`: as its class writes them. None is among them that only a scenario grants.
+    """
+    return tuple(name for name in map(_name, declared) if name in caps.tools and name not in GRANTED_ONLY)
 
 
 def refusal(briefing: Briefing, caps: WorkerCaps, role: str = "") -> str | None:

@@ -19,7 +19,7 @@ from agents.sandboxes import SANDBOXES
 from bus import lookup
 from bus.errors import BusError
 from bus.setup import Endpoint, RoleSetup
-from swarm.attached.worker_caps import WorkerCaps, capped, refusal
+from swarm.attached.worker_caps import WorkerCaps, by_itself, capped, refusal
 from swarm.errors import MissingPart, SwarmError
 from swarm.open_models import OpenModels
 from swarm.parts import load_tool
@@ -111,7 +111,7 @@ class OwnWorkshop(OpenModels):
         """Return the briefing of a role that grants no more than this worker allows."""
         caps, craft = self._caps[name], self._crafts[name]
         if briefing.role.brought and not briefing.role.tools:
-            own = tuple(tool for tool in craft.role.tools if tool in caps.tools)
+            own = by_itself(craft.role.tools, caps)
             briefing = replace(briefing, role=briefing.role.model_copy(update={"tools": own}))
         found = capped(briefing, caps, name)
         if not found.role.model:

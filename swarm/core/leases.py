@@ -158,7 +158,7 @@ def agent_joined(state: RunState, _: Envelope, event: AgentJoined) -> None:
         found.busy, found.lost, found.pace_ms = known.busy, known.lost, known.pace_ms
     state.agents[event.agent] = found
     for offer in event.brings:
-        if state.role(offer.name) is None:
+        if offer.name not in state.brought and not state.knows(offer.name):
             state.brought[offer.name] = RoleSetup(model="", about=offer.about, brought=True)
     for role in {*event.roles, *(known.roles if known else ())}:
         note_lack(state, role)

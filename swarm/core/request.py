@@ -90,7 +90,7 @@ def _told(state: RunState, work: Work, setup: Setup) -> _Told:
             if told is None:
                 raise AssertionError("a plan is asked for once its request is handed out")
             offers = tuple(
-                Offer(name, offered.about, offered.tools)
+                Offer(name, offered.about or told.brought.get(name, offered).about, offered.tools)
                 for name, offered in {**told.brought, **setup.roles}.items()
                 if name not in NOT_WORKERS
             )

@@ -205,7 +205,7 @@ class RunState:
     lacking: dict[str, int] = field(default_factory=dict)
     """Role that is wanted and that no agent offers -> running time since when."""
     brought: dict[str, RoleSetup] = field(default_factory=dict)
-    """Roles that agents brought, and that the scenario does not know."""
+    """Roles that agents brought, and that the scenario does not know, or by name alone."""
     resting: dict[str, int] = field(default_factory=dict)
     """Agent that lost too many leases -> running time until which it gets no more."""
     at_work: dict[str, int] = field(default_factory=dict)
@@ -269,6 +269,11 @@ class RunState:
     def role(self, name: str) -> RoleSetup | None:
         """Return what is known of a role: the scenario's own, else one that an agent brought."""
         return (self.setup.roles.get(name) if self.setup else None) or self.brought.get(name)
+
+    def knows(self, role: str) -> bool:
+        """Tell whether the scenario knows a role by itself: not where it only names one that agents are to bring."""
+        said = self.setup.roles.get(role) if self.setup else None
+        return said is not None and (bool(said.about) or not said.brought)
 
     @property
     def out_folder(self) -> str:

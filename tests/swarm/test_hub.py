@@ -24,6 +24,7 @@ from bus.events import (
     ResultSubmitted,
     RunPaused,
     SubtaskAssigned,
+    WorkFailed,
 )
 from bus.pubsub import Bus, Inbox, Note
 from bus.store import open_store
@@ -324,6 +325,77 @@ class Tester(Role[SubtaskAssigned, ResultSubmitted]):
 
     async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
         return ctx.result("tried it")
+'''
+
+
+async def test_a_role_that_comes_while_its_run_waits_has_its_own_tools_and_planners_know_what_it_is_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "editor.py").write_text(EDITOR, encoding="utf-8")
+    (tmp_path / "my_tools.py").write_text(TOOLS, encoding="utf-8")
+    plan = [{"id": "letter", "role": "editor", "do": "Write it."}]
+    planner: list[str] = []
+
+    def play(body: Body) -> Reply:
+        if role_of(body) == "planner":
+            planner.append(str(body["messages"]))
+        if role_of(body) == "critic":
+            return json.dumps({"reasons": "it is too short", "accepted": bool(planner)})
+        return player(layers(1, 1))(body)
+
+    async with (
+        ChatEndpoint(play) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        client_on(there.url, announce=print) as client,
+        running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+    ):
+        run = await submitted(client, tmp_path, plan=plan)
+        async with asyncio.timeout(20):
+            async for envelope in client.follow(run):
+                if isinstance(envelope.event, PlanProposed):
+                    break
+        async with running(agent(there.url, tmp_path, endpoint, "./editor.py:Editor")):
+            log = await ended(client, run)
+    assert isinstance(log[-1].event, GoalAccepted)
+    assert not [one.event for one in log if isinstance(one.event, WorkFailed)]
+    (result,) = [one.event for one in log if isinstance(one.event, ResultSubmitted) and one.subject == "letter"]
+    assert result.text == "letter.md has 3 words."
+    brings = [offer for one in log if isinstance(one.event, AgentJoined) for offer in one.event.brings]
+    assert [(one.name, one.about, one.tools) for one in brings] == [
+        ("editor", "Turns findings into a short text.", ("word_count", "write_file"))
+    ]
+    assert all("editor: Turns findings into a short text." in said for said in planner)
+    async with open_store(tmp_path / "hub", read_only=True) as store:
+        found = await replay(run, store.log.read(run), store.files, tmp_path / "again")
+    assert (found.difference, found.elsewhere) == (None, ("editor",))
+
+
+EDITOR = '''\
+from swarm import Context, ResultSubmitted, Role, SubtaskAssigned
+
+
+class Editor(Role[SubtaskAssigned, ResultSubmitted]):
+    """Turns findings into a short text."""
+
+    name = "editor"
+    handles = SubtaskAssigned
+    tools = ("write_file", "./my_tools.py:word_count")
+
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        await ctx.call_tool("write_file", path="letter.md", content="All is well.")
+        words = await ctx.call_tool("word_count", path="letter.md")
+        return ctx.result(f"letter.md has {words} words.")
+'''
+
+TOOLS = '''\
+from swarm import ToolContext, tool
+
+
+@tool(effect="reads")
+async def word_count(path: str, context: ToolContext) -> int:
+    """Count the words of a text file of the project."""
+    return len(context.folder.read(path).decode().split())
 '''
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agents.briefing import Briefing
 from bus import lookup
 from bus.setup import Permissions, RoleSetup
-from swarm.attached.worker_caps import WorkerCaps, capped, refusal, worker_caps
+from swarm.attached.worker_caps import WorkerCaps, by_itself, capped, refusal, worker_caps
 from swarm.errors import UsageError
 from swarm.scenario.rules import BUILT_IN_TOOLS
 from swarm.submissions.caps import NOTHING
@@ -69,6 +69,12 @@ def test_a_request_that_needs_a_tool_that_is_not_allowed_is_declined_with_the_re
         refusal(briefing("read_file", "run_command"), worker_caps((), tools="run_command,read_file", folder=folder))
         is None
     )
+
+
+def test_a_role_that_nobody_grants_a_tool_has_its_own_by_name_and_none_that_only_a_scenario_grants(folder):
+    declared = ("./my_tools.py:count", "write_file", "run_command")
+    caps = worker_caps(declared, tools="read_file", folder=folder)
+    assert by_itself(declared, caps) == ("count", "write_file")
 
 
 def test_a_tool_of_ones_own_is_found_by_name_and_only_in_the_workers_own_file(folder):

@@ -6,11 +6,12 @@ from bus.events import (
     AssignmentEnded,
     GoalSubmitted,
     ResultSubmitted,
+    RoleOffer,
     ToolCalled,
     ToolReturned,
     WorkFailed,
 )
-from bus.setup import FileChange, Limits, Subtask
+from bus.setup import FileChange, Limits, RoleSetup, Subtask
 from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.marks import pack, unpack
@@ -24,9 +25,10 @@ CALL = {"path": (0,), "digest": "d", "tool": "post", "arguments": {"to": "all"}}
 class Run:
     """A run by hand."""
 
-    def __init__(self, *subtasks: Subtask, attempts: int = 3) -> None:
+    def __init__(self, *subtasks: Subtask, attempts: int = 3, **roles: RoleSetup) -> None:
         self.state = RunState("run")
-        self.record(GoalSubmitted(setup=setup_of(limits=Limits(attempts=attempts), plan=subtasks)))
+        setup = setup_of(limits=Limits(attempts=attempts), plan=subtasks)
+        self.record(GoalSubmitted(setup=setup.model_copy(update={"roles": setup.roles | roles})))
         for role in ("planner", "coder", "critic"):
             self.record(AgentJoined(agent=f"local/{role}", roles=(role,), slots=4))
 
@@ -77,3 +79,26 @@ def test_a_planner_is_told_the_run_as_it_stood_when_it_was_first_asked() -> None
     run.record(AssignmentEnded(lease=lease or "", why="its agent is gone"))
     assert run.state.works[plan].lease not in {None, lease}, "it was handed out again"
     assert run.told(plan) == before
+
+
+def test_a_planner_is_told_what_a_role_is_for_that_a_scenario_only_names_once_an_agent_brings_it() -> None:
+    run = Run(subtask("a"), attempts=1, editor=RoleSetup(model="m", deadline_ms=7, brought=True))
+    offer = RoleOffer(name="editor", about="Edits.", tools=("word_count",))
+    run.record(AgentJoined(agent="u/editor", roles=("editor",), slots=1, brings=(offer,)))
+    run.record(WorkFailed(reason="broke", kind="error"), "a")
+    plan = next(name for name, work in run.state.works.items() if work.kind == "plan")
+    told = {one.role: one.about for one in run.told(plan).offers}
+    assert told["editor"] == "Edits."
+    role = run.state.role("editor")
+    assert role is not None
+    assert role.deadline_ms == 7, "what the scenario says of it holds"
+    marked = unpack("run", pack(run.state))
+    assert brief(marked, marked.works[plan], ()) == run.told(plan)
+
+
+def test_what_a_scenario_says_that_a_role_is_for_is_not_what_an_agent_says() -> None:
+    run = Run(subtask("a"), editor=RoleSetup(model="m", about="Cuts.", brought=True))
+    offer = RoleOffer(name="editor", about="Edits.")
+    run.record(AgentJoined(agent="u/editor", roles=("editor",), slots=1, brings=(offer,)))
+    assert run.state.knows("editor")
+    assert not run.state.brought
