@@ -38,6 +38,7 @@ from bus.events import (
     SubtaskAssigned,
     WorkFailed,
 )
+from swarm.errors import MissingPart
 
 REPLIES: dict[type[Fact], type[Fact]] = {
     SubtaskAssigned: ResultSubmitted,
@@ -105,7 +106,7 @@ KINDS: Mapping[type[Exception], str] = {
     SandboxUnavailable: "sandbox",
     CheckBroken: "tool",
 }
-PAUSING = (RunMustPause, ModelUnavailable, LogError, Diverged)
+PAUSING = (RunMustPause, ModelUnavailable, MissingPart, LogError, Diverged)
 CHANGED = (
     "Its code or prompt has changed since, or it does not do the same each time. Put it back as it was and resume the "
     "run; or go on with the changed one from an event before that: `swarm fork RUN --at N`."

@@ -1,13 +1,16 @@
 """All that a run needs to begin, found and checked: models, roles, tools, prices. Nothing is recorded or asked yet."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+import inspect
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agents.completions.prices import price_of
+from agents.role import Role
 from bus.setup import Setup
-from swarm.errors import Fault, ScenarioError, UsageError
+from swarm.errors import Fault, ScenarioError, UsageError, listed, nearest, quote
 from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, named, place_of, split_model, without
 from swarm.parts import load_tool, role_class
 from swarm.scenario.model import RoleModel, Scenario
@@ -39,6 +42,8 @@ async def prepare(
     if record_new or any(is_recorded(choice.model) for choice in choices.values()):
         choices, asked, files = await _recorded(scenario, settings, choices, models=models, record_new=record_new)
     classes = {name: role_class(name, role.uses, scenario.folder) for name, role in scenario.roles.items()}
+    if faults := [fault for name, one in classes.items() for fault in _misfits(scenario, name, one)]:
+        raise ScenarioError(faults)
     declared = {name: tuple(one.tools) for name, one in classes.items()}
     setup = scenario.resolve(asked, declared=declared)
     for name, role in setup.roles.items():
@@ -150,6 +155,22 @@ def _known(model: str) -> RoleModel:
         int(defaults.timeout_s * 1000),
         price_of(provider, name),
     )
+
+
+def _misfits(scenario: Scenario, name: str, role: type[Role[Any, Any]]) -> Iterator[Fault]:
+    """Find where what `with` says is not what a role's class takes; it is looked at, and none is made."""
+    given, path = scenario.roles[name].options, ("roles", name, "with")
+    parameters = inspect.signature(role).parameters.values()
+    takes = {one.name: one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    for key in () if takes_any else given:
+        if key not in takes:
+            message = f"unknown key {quote(key)} (known: {listed(takes)})"
+            yield scenario.places.fault("unknown_key", (*path, key), message, nearest(key, takes), at_key=True)
+    for key, one in takes.items():
+        if one.default is one.empty and key not in given:
+            hint = f"Its class takes: {listed(takes)}."
+            yield scenario.places.fault("missing", (*path, key), f"'{key}' is missing", hint)
 
 
 def _price_is_known(setup: Setup) -> None:

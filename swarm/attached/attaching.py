@@ -75,6 +75,11 @@ def bring(written: str, folder: Path) -> Brought:
         known = ", ".join(sorted(ROLES))
         raise UsageError(f"role {written!r} is unknown (known: {known}). One of your own is written FILE.py:CLASS.")
     found = role_class(written, None if written in ROLES else written, folder)
+    try:
+        inspect.signature(found).bind()
+    except TypeError as error:
+        hint = "Give its arguments defaults: nobody says `with:` to a role that is attached."
+        raise UsageError(f"{written}: its class cannot be made: {error}. {hint}") from error
     return Brought(found.name, found)
 
 

@@ -54,6 +54,32 @@ class Surroundings:
         return (self.texts or {}).get(text_name(name))
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where each part of a scenario was written: in its file, or in a command line option."""
+
+    source: Source
+    options: Mapping[FieldPath, str] = field(default_factory=dict)
+    """Which command line option brought the value at a path."""
+
+    def fault(self, kind: FaultKind, path: FieldPath, message: str, hint: str = "", *, at_key: bool = False) -> Fault:
+        """Return what is wrong with the value at `path` (or, `at_key`, with its key), and where that stands."""
+        file, line, column = self.of(path, at_key=at_key)
+        name = ".".join(quote(str(part)).strip("'") for part in path)
+        return Fault(kind, message, file, line, column, name or None, hint)
+
+    def of(self, path: FieldPath, *, at_key: bool) -> tuple[str | None, int | None, int | None]:
+        """Return file or option, line and column of a value or its key; of what is not there, of what it belongs to."""
+        for where, option in self.options.items():
+            made_on_the_way = where[: len(path)] == path and path not in self.source.values
+            if path and (path[: len(where)] == where or made_on_the_way):
+                return option, None, None
+        mark = self.source.keys.get(path) if at_key else None
+        for end in range(len(path), -1, -1):
+            mark = mark or self.source.values.get(path[:end])
+        return (self.source.file, mark.line, mark.column) if mark else (self.source.file, None, None)
+
+
 @dataclass(slots=True)
 class Draft:
     """The data, and where it comes from. `folder`: relative paths in it begin here."""
@@ -74,30 +100,23 @@ class Draft:
     faults: list[Fault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def places(self) -> Places:
+        """Where its parts were written."""
+        return Places(self.source, self.options)
+
     def fault(self, kind: FaultKind, path: FieldPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
         """Note what is wrong with the value at `path` (or, `at_key`, with its key)."""
-        file, line, column = self._place(path, at_key=at_key)
-        name = ".".join(quote(str(part)).strip("'") for part in path)
-        self.faults.append(Fault(kind, message, file, line, column, name or None, hint))
+        self.faults.append(self.places.fault(kind, path, message, hint, at_key=at_key))
 
     def warn(self, path: FieldPath, message: str) -> None:
         """Note what is allowed, but likely not meant."""
-        file, line, column = self._place(path, at_key=False)
+        file, line, column = self.places.of(path, at_key=False)
         self.warnings.append(str(Fault("value", message, file, line, column, ".".join(map(str, path)))))
 
     def in_order(self) -> list[Fault]:
         """Return the faults in the order of the file; those without a line last."""
         return sorted(self.faults, key=lambda one: (one.line is None, one.line or 0, one.column or 0))
-
-    def _place(self, path: FieldPath, *, at_key: bool) -> tuple[str | None, int | None, int | None]:
-        for where, option in self.options.items():
-            made_on_the_way = where[: len(path)] == path and path not in self.source.values
-            if path and (path[: len(where)] == where or made_on_the_way):
-                return option, None, None
-        mark = self.source.keys.get(path) if at_key else None
-        for end in range(len(path), -1, -1):
-            mark = mark or self.source.values.get(path[:end])
-        return (self.source.file, mark.line, mark.column) if mark else (self.source.file, None, None)
 
 
 def text_name(path: str) -> str:

@@ -15,10 +15,11 @@ from pydantic import JsonValue
 from bus.setup import Criterion, Endpoint, Limits, Permissions, Price, RoleSetup, Setup, Subtask
 from swarm.errors import Fault, ScenarioError, listed, quote
 from swarm.scenario.changes import apply_settings, give_inputs, set_goal
-from swarm.scenario.draft import Draft, Surroundings, begin, refuse_what_is_not_there_yet
+from swarm.scenario.draft import Draft, Places, Surroundings, begin, refuse_what_is_not_there_yet
 from swarm.scenario.file import PermissionsSection, PriceSection, RoleSection, ScenarioFile, schema
 from swarm.scenario.inputs import insert_inputs
 from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, check_rules, prompt_file
+from swarm.scenario.source import Source
 from swarm.scenario.validation import validate
 from swarm.scenario.yaml_source import read_source
 
@@ -91,6 +92,8 @@ class Scenario:
     """What is allowed, but likely not meant; lines for people."""
     written: Mapping[str, JsonValue] = field(default_factory=dict)
     """What stands in the file, changed by what the command line said; inputs not yet filled in."""
+    places: Places = field(default=Places(Source(None)), compare=False, repr=False)
+    """Where its parts were written, for what is found wrong only later."""
 
     @classmethod
     def load(
@@ -177,6 +180,7 @@ class Scenario:
             sandbox=file.sandbox.use,
             python=str(folder / python) if python and "/" in python else python,
             warnings=tuple(draft.warnings),
+            places=draft.places,
         )
 
     def resolve(

@@ -119,6 +119,17 @@ def test_ten_megabytes_are_refused(swarm: Callable[..., Ended], folder: Path) ->
     assert len(ended.err) < 500
 
 
+def test_a_role_that_cannot_be_made_without_arguments_is_not_attached(
+    swarm: Callable[..., Ended], folder: Path
+) -> None:
+    (folder / "mine.py").write_text(
+        "from agents.roles.coder import Coder\nclass Mine(Coder):\n    def __init__(self, style): ...\n", "utf-8"
+    )
+    ended = swarm("attach", "./mine.py:Mine", "--bus", "mqtt://localhost:1")
+    assert ended.status == 2
+    assert "./mine.py:Mine: its class cannot be made: missing a required argument: 'style'" in ended.err
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -176,6 +176,27 @@ def test_code_of_a_scenario_runs_only_once_it_is_trusted(swarm: Swarm, folder: P
     assert swarm("run", "own.yaml", "--json").status == 2, "--trust is for one run"
 
 
+def test_what_with_says_and_a_class_does_not_take_is_said_with_its_line_before_anything_is_made(
+    swarm: Swarm, folder: Path
+) -> None:
+    own = OWN_CODE.replace("tools: [write_file]", "with: {tone: dry,\n    most_word: 80}")
+    (folder / "own.yaml").write_text(own, encoding="utf-8")
+    made = "    def __init__(self, style, *, tone='', most_words=120): Path('made').touch()\n"
+    (folder / "mine.py").write_text(MINE + made, encoding="utf-8")
+    ended = swarm("run", "own.yaml", "--json", "--trust")
+    unknown, missing = ended.json["errors"]
+    assert ended.status == 2
+    assert (unknown["kind"], unknown["field"], unknown["line"]) == ("unknown_key", "roles.coder.with.most_word", 4)
+    assert unknown["message"] == "unknown key 'most_word' (known: most_words, style, tone)"
+    assert unknown["hint"] == "Did you mean 'most_words'?"
+    assert (missing["kind"], missing["field"], missing["line"]) == ("missing", "roles.coder.with.style", 3)
+    ended = swarm("run", "own.yaml", "--json", "--trust", "--set", "roles.coder.with.stile=plain")
+    assert ended.json["errors"][1]["file"] == "--set roles.coder.with.stile"
+    assert not (folder / "made").exists()
+    (folder / "mine.py").write_text(MINE + "    def __init__(self, tone, **more): ...\n", encoding="utf-8")
+    assert swarm("run", "own.yaml", "--json", "--trust").status == 0
+
+
 def test_a_person_is_asked_once_for_each_content(folder: Path) -> None:
     (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
     (folder / "mine.py").write_text(MINE, encoding="utf-8")

@@ -227,6 +227,19 @@ async def test_a_role_whose_file_broke_meanwhile_ends_its_attempts_with_the_reas
     assert "no_such_module_anywhere" in outcome.reason
 
 
+async def test_a_role_that_cannot_be_made_pauses_the_run_until_its_class_is_mended(folder: Path) -> None:
+    assert (await start(folder, one("Missing", **CHECKED))).outcome == "paused"
+    code = ROLES.replace("class Missing(Base):", "class Missing(Base):\n    def __init__(self, scanner): ...\n")
+    (folder / "odd.py").write_text(code)
+    outcome = await resume(folder)
+    assert outcome.outcome == "paused"
+    assert "role 'odd' cannot be made with []: " in outcome.reason
+    assert "'scanner'" in outcome.reason
+    (folder / "odd.py").write_text(ROLES.replace('raise RunMustPause("the scanner is out of paper")', "pass"))
+    assert (await resume(folder)).outcome == "accepted"
+    assert not (await story(folder, replays=False)).of(WorkFailed)
+
+
 def calls(name: str, arguments: dict[str, Any]) -> Play:
     """Return a play in which the role calls a tool once, and then says what it gave."""
 
