@@ -131,7 +131,7 @@ class EventLog(Protocol):
         ...
 
     def read(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[Envelope]:
-        """Yield a run's envelopes from position `start` to `end` (inclusive) or its end.
+        """Yield a run's envelopes from position `start` to `end` (inclusive) or its end; none where it ends before.
 
         Raises `NotFound`, `Damaged` (numbering), `TooNew`.
         """

@@ -11,6 +11,8 @@ from swarm.core.state import RunState, Status
 
 PICO = 1e12
 """Picodollars a dollar."""
+_MOST = 10**300
+"""More is told as this: a log bounds no number, and what it came to is told of every run."""
 
 
 class _Frozen(BaseModel):
@@ -85,7 +87,7 @@ def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
         ),
         model_calls=spent.calls,
         tokens=Tokens(input=spent.input, output=spent.output, cached=spent.cached, unproven=spent.unproven),
-        cost_usd=round(spent.money / PICO, 9) if spent.price_known else None,
+        cost_usd=round(_number(spent.money, PICO), 9) if spent.price_known else None,
         tool_calls=state.tool_calls,
         events=state.position,
         seconds=state.elapsed_ms / 1000,
@@ -96,14 +98,18 @@ def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
 def _limits(state: RunState) -> dict[str, Used]:
     spent, limits = state.ledger.spent, state.limits
     used = {
-        "time": Used(used=state.elapsed_ms / 1000, limit=limits.time_ms / 1000),
-        "tokens": Used(used=spent.tokens, limit=limits.tokens),
-        "rounds": Used(used=state.round, limit=limits.rounds),
-        "subtasks": Used(used=len(state.assigned), limit=limits.subtasks),
+        "time": Used(used=state.elapsed_ms / 1000, limit=_number(limits.time_ms, 1000)),
+        "tokens": Used(used=_number(spent.tokens), limit=_number(limits.tokens)),
+        "rounds": Used(used=state.round, limit=_number(limits.rounds)),
+        "subtasks": Used(used=len(state.assigned), limit=_number(limits.subtasks)),
     }
     if limits.money is not None:
-        used["money"] = Used(used=round(spent.money / PICO, 9), limit=limits.money / PICO)
+        used["money"] = Used(used=round(_number(spent.money, PICO), 9), limit=_number(limits.money, PICO))
     return used
+
+
+def _number(count: int, unit: float = 1) -> float:
+    return min(count, _MOST) / unit
 
 
 def _status(state: RunState, name: str) -> Status:

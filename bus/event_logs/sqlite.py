@@ -331,7 +331,9 @@ class SqliteEventLog:
             try:
                 with self._database.reading() as connection:
                     # Asked for each page: should the run be removed meanwhile, its number may be another's.
-                    stretch = next(it for it in _stretches(connection, run) if position <= it.end)
+                    stretch = next((it for it in _stretches(connection, run) if position <= it.end), None)
+                    if stretch is None:
+                        return
                     last = min(stretch.end, most)
                     page = _page(connection, columns, stretch.number, position, last) if position <= last else []
             except (Damaged, NotFound) as error:

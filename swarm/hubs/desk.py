@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from pydantic import JsonValue, ValidationError
@@ -25,6 +25,7 @@ from bus.events import CancelAsked, Event, GoalSubmitted, RunPaused, RunResumed
 from bus.pubsub import Note, Received
 from bus.setup import Limits
 from swarm.core.doubts import doubts
+from swarm.core.state import Verdict
 from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
 from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
@@ -33,6 +34,7 @@ from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.unpacking import unpack
 from swarm.preparing import prepare_for_agents
 from swarm.runtime import fold
+from swarm.scenario.file import LARGEST_LIMITS
 from swarm.scenario.trust import role_hashes
 from swarm.settings import Settings
 from swarm.submissions.submission import Submission
@@ -44,6 +46,9 @@ MOST_WAITING = 1024
 """Submissions whose files are still to come."""
 MOST_EXPECTED = 256
 """Submissions that are being brought in parts."""
+LAST_POSITION = 2**53 - 1
+"""The largest number that every reader of JSON has exactly."""
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 NO_FOLDER = Path("/nowhere")
 """What a submitted run calls its scenario's folder: there is none here."""
 
@@ -101,7 +106,7 @@ class Desk:
         elif not known:
             try:
                 await self._grant(client, run)
-            except (UsageError, LogError):
+            except (UsageError, BusError):
                 if note.fields.get("hub") is None:
                     return  # another hub may have the run
         answer = await self.shelf.answer(client, note)
@@ -136,7 +141,11 @@ class Desk:
         if note.fields.get("hub", self.hub.name) != self.hub.name:
             return  # it asks another hub
         if note.kind in {"get", "put"}:
-            await self._file(client, note)
+            try:
+                await self._file(client, note)
+            except Exception:
+                self.dropped["it cannot be answered"] += 1
+                log.exception("a call %r for a file by %s cannot be answered", note.kind, client)
             return
         call = CALLS.get(note.kind)
         call_id = note.fields.get("id")
@@ -148,7 +157,10 @@ class Desk:
         except ScenarioError as error:
             kind, answer = "refused", {"errors": [dict(fault.as_dict()) for fault in error.faults[:50]]}
         except (SwarmError, AgentsError, BusError) as error:
-            kind, answer = "refused", {"errors": [dict(Fault("value", str(error)).as_dict())]}
+            kind, answer = "refused", _refusal(str(error))
+        except Exception:  # a client may ask again, and its broker keeps it for the next hub: each would end by it
+            log.exception("a call %r of %s cannot be answered", note.kind, client)
+            kind, answer = "refused", _refusal(f"this {note.kind!r} cannot be answered; the hub's log says why")
         if kind:
             await self._say(client, kind, {"id": call_id, "hub": self.hub.name, **answer})
 
@@ -221,15 +233,17 @@ class Desk:
         info = await self._mine(client, fields)
         if info.run in self.hub.runs or info.owner is not None:
             raise UsageError(f"{info.run} is running")
+        verdict = fields.get("in_doubt")
+        if verdict is not None and verdict not in VERDICTS:
+            raise UsageError(f"in_doubt: one of {', '.join(VERDICTS)}")
         state = await fold(self.hub.store.log, info.run)
         if state.setup is None:
             raise UsageError(f"{info.run} has not begun")
         changes = self._raised(fields.get("limits", {}), state.limits)
         if state.status in {"accepted", "failed"} and not changes:
             raise UsageError(f"{info.run} has ended. Only raised limits reopen it: --set limits.tokens=…")
-        verdict = fields.get("in_doubt")
         settled: list[Event] = []
-        if verdict in {"retry", "skip", "fail"}:
+        if verdict is not None:
             settled = [one.settled(verdict) for one in doubts(state, leases_end=True)]
         await self.hub.go_on(info, [*settled, RunResumed(changes=changes)])
         return "done", {"run": info.run}
@@ -242,6 +256,10 @@ class Desk:
             raised = Limits.model_validate(limits.model_dump() | wanted, strict=True)
         except ValidationError as error:
             raise UsageError(f"limits: {error.errors()[0]['msg']}") from error
+        for name in wanted:
+            value, most = getattr(raised, name), LARGEST_LIMITS[name]
+            if value is not None and not 1 <= value <= most:
+                raise UsageError(f"limits.{name}: from 1 to {most}")
         for name, most in self.config.limits.items():
             if name in wanted and (getattr(raised, name) is None or getattr(raised, name) > most):
                 raise UsageError(f"limits.{name}: this hub allows {most} at most")
@@ -251,7 +269,7 @@ class Desk:
         """Return a page of a run's log."""
         info = await self._mine(client, fields)
         start = fields.get("from", 1)
-        if not isinstance(start, int) or isinstance(start, bool) or start < 1:
+        if not isinstance(start, int) or isinstance(start, bool) or not 1 <= start <= LAST_POSITION:
             raise UsageError("from: a position is 1, 2, 3 …")
         found: list[JsonValue] = []
         size = 0
@@ -301,6 +319,10 @@ class Desk:
         if info is None or not _same_user(owner, client):
             raise UsageError(f"there is no run {str(run)[:80]!r} that {client.partition('/')[0]} has submitted here")
         return info
+
+
+def _refusal(why: str) -> Answer:
+    return {"errors": [dict(Fault("value", why).as_dict())]}
 
 
 def _same_user(one: str, other: str) -> bool:

@@ -5,6 +5,7 @@ Here stands only what can be said of one value by itself; what must fit together
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pydantic
@@ -13,7 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from bus.setup import Criterion
+from swarm.scenario.units import LARGEST_COUNT, LONGEST_MS, MOST_MONEY
 from swarm.scenario.values import (
+    MOST_SMALL,
     Count,
     Duration,
     EnvironmentName,
@@ -171,6 +174,17 @@ class LimitsSection(Section):
     subtasks: SmallCount = Field(default=24, description="Subtasks ever assigned. Left out: 24.")
     parallel: SmallCount = Field(default=8, description="Agents at work at once, over all roles. Left out: 8.")
     calls: SmallCount = Field(default=64, description="Model calls in flight to one endpoint. Left out: 64.")
+
+
+LARGEST_LIMITS: Mapping[str, int] = MappingProxyType(
+    {
+        "time_ms": LONGEST_MS,
+        "tokens": LARGEST_COUNT,
+        "money": MOST_MONEY,
+        **dict.fromkeys(("rounds", "attempts", "subtasks", "parallel", "calls"), MOST_SMALL),
+    }
+)
+"""The most that a file can say of each of `bus.setup.Limits`, for what comes in as these and from no file."""
 
 
 class PermissionsSection(Section):

@@ -124,7 +124,8 @@ Count = Annotated[
     _shorthand(units.COUNT, number="integer", examples=["24", "200k", "1.5M"]),
 ]
 TokenCount = Annotated[Count, AfterValidator(_at_most(1_000_000))]
-SmallCount = Annotated[Count, AfterValidator(_at_most(10_000))]
+MOST_SMALL = 10_000
+SmallCount = Annotated[Count, AfterValidator(_at_most(MOST_SMALL))]
 Url = Annotated[str, AfterValidator(_url)]
 Host = Annotated[str, AfterValidator(_host)]
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]

@@ -64,7 +64,15 @@ async def test_what_was_appended_is_read_in_order(log: EventLog) -> None:
 
 @pytest.mark.parametrize(
     ("start", "end", "first", "last"),
-    [(1, None, 1, 300), (250, None, 250, 300), (2, 4, 2, 4), (300, 900, 300, 300), (-5, 1, 1, 1), (301, None, 1, 0)],
+    [
+        (1, None, 1, 300),
+        (250, None, 250, 300),
+        (2, 4, 2, 4),
+        (300, 900, 300, 300),
+        (-5, 1, 1, 1),
+        (301, None, 1, 0),
+        (2**63, None, 1, 0),
+    ],
 )
 async def test_any_stretch_can_be_read(log: EventLog, start: int, end: int | None, first: int, last: int) -> None:
     await begun(log, "run", 300)

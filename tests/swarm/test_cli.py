@@ -20,12 +20,17 @@ from typing import IO, Any
 
 import pytest
 
-from bus.envelope import Envelope
+from bus.envelope import Envelope, Stamp
+from bus.events import RunResumed
+from bus.store import open_store
 from swarm import cli
+from swarm.clock import utc_now
 from swarm.commands import COMMANDS, shipped
 from swarm.commands.following import followed
 from swarm.commands.watching import stoppable
 from swarm.errors import ScenarioError
+from swarm.ownership import this_process
+from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
 from swarm.settings import read_settings
 from swarm.version import VERSION
@@ -118,6 +123,27 @@ def test_json_is_one_object_and_nothing_else(swarm: Swarm, folder: Path) -> None
     assert json.loads(line) == {
         key: ended.json[key] for key in ended.json if key not in {"files", "subtasks", "folder"}
     } | {"folder": None, **{key: json.loads(line)[key] for key in ("created", "bytes", "imported")}}
+
+
+def test_a_run_whose_log_has_absurd_numbers_is_listed_with_the_others(swarm: Swarm, folder: Path) -> None:
+    swarm("run", "hello.yaml", "--quiet")
+    absurd = {"time_ms": 10**400, "tokens": 10**400, "money": 10**400, "rounds": 10**400, "subtasks": 10**400}
+
+    async def raise_them() -> None:
+        async with open_store(folder / ".swarm") as store:
+            (info,) = await store.log.runs()
+            epoch = await store.log.take(info.run, this_process(), previous=None)
+            said = Stamp("/swarm/hub/h1", new_id, utc_now)(
+                info.run, RunResumed(changes=absurd), sequence=info.length + 1
+            )
+            await store.log.append(info.run, info.length, epoch, [said])
+            await store.log.release(info.run, epoch)
+
+    asyncio.run(raise_them())
+    swarm("run", "hello.yaml", "--quiet")
+    assert len(swarm("runs").out.splitlines()) == 2
+    _, listed = (json.loads(line) for line in swarm("runs", "--json").out.splitlines())
+    assert listed["limits"]["tokens"]["limit"] == 1e300
 
 
 def test_quiet_shows_only_the_outcome(swarm: Swarm) -> None:

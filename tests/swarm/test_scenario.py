@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bus.setup import Limits, Permissions, Price, Setup
 from swarm.errors import Fault, ScenarioError
-from swarm.scenario.file import SECTIONS, ScenarioFile, Section
+from swarm.scenario.file import LARGEST_LIMITS, SECTIONS, ScenarioFile, Section
 from swarm.scenario.may import may
 from swarm.scenario.model import RoleModel, Scenario, change_limits, schema
 from swarm.scenario.yaml_source import parse_source
@@ -470,6 +470,20 @@ def test_only_limits_change_when_a_run_is_resumed() -> None:
     for setting in ("goal=x", "limits.tme=1h", "limits.time=0s", "limits=5"):
         with pytest.raises(ScenarioError, match="--set"):
             change_limits([setting])
+
+
+def test_what_a_file_can_say_of_limits_at_most_is_what_is_taken_from_elsewhere() -> None:
+    largest = {
+        "time": "366d",
+        "tokens": "1000000M",
+        "money": "1000000 USD",
+        **dict.fromkeys(("rounds", "attempts", "subtasks", "parallel", "calls"), "10k"),
+    }
+    assert set(LARGEST_LIMITS) == set(Limits.model_fields)
+    assert change_limits([f"limits.{name}={value}" for name, value in largest.items()]) == LARGEST_LIMITS
+    for name, more in largest.items():
+        with pytest.raises(ScenarioError, match="too large"):
+            change_limits([f"limits.{name}=1{more}"])
 
 
 # Code of one's own

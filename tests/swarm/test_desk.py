@@ -1,0 +1,133 @@
+"""What a hub answers its clients, over a bus of one process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.envelope import Stamp
+from bus.event_log import Owner
+from bus.events import Event, GoalSubmitted, RunPaused
+from bus.file_store import MemoryFileStore
+from bus.pubsub import Bus
+from bus.setup import Limits, RoleSetup, Setup
+from bus.store import Store, memory_store, open_store
+from swarm.clock import utc_now
+from swarm.errors import UsageError
+from swarm.files.rights import Rights
+from swarm.files.shelf import Shelf
+from swarm.hubs.desk import Desk
+from swarm.hubs.hub import Hub
+from swarm.hubs.hub_config import HubConfig
+from swarm.ownership import this_process
+from swarm.runtime import fold, new_id
+from swarm.scenario.file import LARGEST_LIMITS
+from swarm.settings import Settings
+from swarm.submissions.client import Client
+from swarm.terms import Terms
+from tests.support.hubs import beside
+from tests.support.wired import WiredTransport
+
+ANN = "ann/cli-1"
+RUN = "run"
+GOAL = Setup(name="example", goal="Try it.", roles={"planner": RoleSetup(model="scripted:none")})
+PAUSED = RunPaused(reason="stopped by ann/cli-1", kind="person")
+
+
+@asynccontextmanager
+async def a_desk(store: Store, transport: WiredTransport, *, name: str = "h1", **more: Any) -> AsyncIterator[Desk]:
+    """Have a hub at work whose clients bring their files to memory."""
+    rights = Rights()
+    hub = Hub(name, Bus(transport), store, this_process(), Terms(), announce=print)
+    shelf = Shelf(MemoryFileStore(), rights, MemoryFileStore(), under="run", **more)
+    desk = Desk(hub, HubConfig(), Settings(home=Path("/nowhere")), shelf, rights)
+    async with beside(desk.run()), beside(hub.run(desk.started)):
+        while not hub.present:
+            await asyncio.sleep(0.01)
+        yield desk
+
+
+@asynccontextmanager
+async def a_client(transport: WiredTransport, name: str = ANN) -> AsyncIterator[Client]:
+    client = Client(Bus(transport), name)
+    async with beside(client.run()):
+        await client.ready()
+        yield client
+
+
+async def recorded(store: Store, run: str, *events: Event, client: str = ANN, owner: Owner | None = None) -> None:
+    """Record a run that nobody carries on, or an owner that is none of this test's."""
+    stamp = Stamp("/swarm/hub/h0", new_id, utc_now)
+    epoch = await store.log.create(run, owner or this_process())
+    said = [GoalSubmitted(setup=GOAL, client=client), *events]
+    await store.log.append(run, 0, epoch, [stamp(run, event, sequence=at) for at, event in enumerate(said, 1)])
+    if owner is None:
+        await store.log.release(run, epoch)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "why"),
+    [
+        ("lines", {"from": 2**63}, "from: a position is"),
+        ("lines", {"from": "1"}, "from: a position is"),
+        ("resume", {"in_doubt": []}, "in_doubt: one of retry, skip, fail"),
+        ("resume", {"in_doubt": "perhaps"}, "in_doubt: one of retry, skip, fail"),
+        ("resume", {"limits": {"time_ms": 2**60}}, f"limits.time_ms: from 1 to {LARGEST_LIMITS['time_ms']}"),
+        ("resume", {"limits": {"money": 2**63 - 1}}, "limits.money: from 1 to"),
+        ("resume", {"limits": {"parallel": 0}}, "limits.parallel: from 1 to 10000"),
+        ("resume", {"limits": ["tokens"]}, "limits: only"),
+    ],
+)
+async def test_what_a_call_cannot_mean_is_refused_and_recorded_nowhere(
+    tmp_path: Path, kind: str, fields: dict[str, Any], why: str
+) -> None:
+    async with open_store(tmp_path) as store, WiredTransport() as transport:
+        await recorded(store, RUN, PAUSED)
+        async with a_desk(store, transport), a_client(transport) as client:
+            with pytest.raises(UsageError, match=why):
+                await client.call(kind, hub="h1", run=RUN, **fields)
+            assert (await client.call("lines", hub="h1", run=RUN)).fields["length"] == 2
+
+
+async def test_a_limit_beyond_what_a_number_holds_elsewhere_is_refused() -> None:
+    async with memory_store() as store, WiredTransport() as transport:
+        await recorded(store, RUN, PAUSED)
+        async with a_desk(store, transport) as desk:
+            with pytest.raises(UsageError, match="from 1 to"):  # no client of ours can say it
+                await desk.resume(ANN, {"run": RUN, "limits": {"time_ms": 10**400}})
+            await desk.resume(ANN, {"run": RUN, "limits": dict(LARGEST_LIMITS), "in_doubt": None})
+        state = await fold(store.log, RUN)
+        assert state.limits == Limits(**LARGEST_LIMITS)
+
+
+async def test_a_call_that_breaks_the_hubs_own_code_is_refused_and_the_next_is_answered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with memory_store() as store, WiredTransport() as transport:
+        await recorded(store, RUN, PAUSED)
+        async with a_desk(store, transport), a_client(transport) as client:
+            with monkeypatch.context() as patch:
+                patch.setattr("swarm.hubs.desk.doubts", lambda *_, **__: 1 / 0)
+                with pytest.raises(UsageError, match="cannot be answered"):
+                    await client.call("resume", hub="h1", run=RUN, in_doubt="skip")
+            assert "ZeroDivisionError" in caplog.text
+            await client.call("resume", hub="h1", run=RUN)
+
+
+async def test_a_part_of_a_file_that_breaks_the_hubs_own_code_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with memory_store() as store, WiredTransport() as transport:
+        await recorded(store, RUN, PAUSED)
+        async with a_desk(store, transport) as desk, a_client(transport) as client:
+            monkeypatch.setattr(Shelf, "answer", lambda *_: 1 / 0)
+            asked = asyncio.create_task(client.files("h1", RUN).get("ab" * 32))
+            async with asyncio.timeout(10):
+                while not desk.dropped:
+                    await asyncio.sleep(0.01)
+            asked.cancel()
+            assert "ZeroDivisionError" in caplog.text
+            await client.call("resume", hub="h1", run=RUN)
