@@ -7,8 +7,8 @@ and goes on where the other stopped. One that comes back from a pause finds its 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,8 @@ class Hub:
     _objections: Sparing = field(default_factory=lambda: Sparing(OBJECT_S))
     _not_ours: dict[str, int] = field(default_factory=dict)
     """Runs that no client of a hub submitted, by their epoch: they are somebody's own."""
+    _unread: set[str] = field(default_factory=set)
+    """Runs that were taken, or perhaps were, and could not be read then: nobody carries them on."""
 
     def __post_init__(self) -> None:
         self.roster = Roster(self.bus, self.terms.rejoin_s, self.may_offer, self._refused)
@@ -160,9 +162,11 @@ class Hub:
     async def go_on(self, info: RunInfo, first: Sequence[Event]) -> None:
         """Go on with a run that nobody owns. Raises `Conflict`, where somebody does by now."""
         await self._beat()
-        epoch = await self.store.log.take(info.run, self.owner, previous=info.owner)
-        state = await fold(self.store.log, info.run)
-        self._start(state, epoch, first, client=await self.client_of(info.run))
+        client = await self.client_of(info.run)
+        with self._owning(info.run):
+            epoch = await self.store.log.take(info.run, self.owner, previous=info.owner)
+            state = await fold(self.store.log, info.run)
+        self._start(state, epoch, first, client=client)
 
     async def client_of(self, run: str) -> str:
         """Return who submitted a run over the bus, "" for nobody. Raises `NotFound`."""
@@ -277,19 +281,23 @@ class Hub:
             try:
                 await self._beat()
                 for info in await self._orphans():
-                    await self._take_over(info)
-            except (LogError, NotFound) as error:  # one that was found may be removed by now
+                    await self._try_to_take_over(info)
+            except LogError as error:
                 log.warning("looking for runs whose hub is gone: %s", error)
             await asyncio.sleep(LOOK_S)
 
     async def _orphans(self) -> list[Owned]:
-        others = await self.store.log.owned(besides=self.owner)
+        unread = set(self._unread)
+        found = await self.store.log.owned(besides=None if unread else self.owner)
+        others = [one for one in found if one.owner != self.owner]
+        ours = [one for one in found if one.owner == self.owner and one.run in unread & self._unread]
+        self._unread -= unread.difference(one.run for one in ours)
         for one in others:
             self._let_go(one)
         owned = [one for one in others if one.run not in self.runs]
         self._not_ours = {one.run: one.epoch for one in owned if self._not_ours.get(one.run) == one.epoch}
         gone = await self._gone({one.owner for one in owned})
-        return [one for one in owned if one.owner in gone]
+        return ours + [one for one in owned if one.owner in gone]
 
     def _let_go(self, taken: Owned) -> None:
         """Leave a run to the hub that took it over while this one was halted, though there is nothing to write."""
@@ -309,6 +317,24 @@ class Hub:
             gone |= await self.store.log.silent(owners - gone, SILENT_S)
         return gone
 
+    async def _try_to_take_over(self, info: Owned) -> None:
+        try:
+            await self._take_over(info)
+        except (LogError, NotFound) as error:  # one that was found may be removed by now
+            log.warning("%s is not taken over yet: %s", info.run, error)
+
+    @contextmanager
+    def _owning(self, run: str) -> Iterator[None]:
+        """Take a run over later, where the store fails after it became ours, or may have, and before it goes on."""
+        before = run in self._unread
+        self._unread.discard(run)  # whoever looks meanwhile is not to take it from us
+        try:
+            yield
+        except LogError as error:
+            if before or not isinstance(error, Conflict):
+                self._unread.add(run)
+            raise
+
     async def _take_over(self, info: Owned) -> None:
         if self._not_ours.get(info.run) == info.epoch or not (await self.store.log.info(info.run)).length:
             return  # what its hub was about to write as it died may come yet
@@ -316,14 +342,15 @@ class Hub:
         if not client:
             self._not_ours[info.run] = info.epoch
             return
-        try:
-            epoch = await self.store.log.take(info.run, self.owner, previous=info.owner)
-        except Conflict:
-            return  # another hub was quicker
-        state = await fold(self.store.log, info.run)
-        if not state.running:
-            await self.store.log.release(info.run, epoch)
-            return
+        with self._owning(info.run):
+            try:
+                epoch = await self.store.log.take(info.run, self.owner, previous=info.owner)
+            except Conflict:
+                return  # another hub was quicker
+            state = await fold(self.store.log, info.run)
+            if not state.running:
+                await self.store.log.release(info.run, epoch)
+                return
         self.announce(f"takes {info.run} over at event {state.position}")
         moved = RunMoved(hub=self.name, epoch=epoch)
         self._start(state, epoch, [moved], client=client, moved=True)

@@ -13,14 +13,26 @@ from benchmarks.swarms import ROLES, Bench, goal
 from bus import topics
 from bus.cards import AgentCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
+from bus.errors import StorageFailed
+from bus.event_log import Owner
 from bus.event_logs.memory import MemoryEventLog
-from bus.events import AgentJoined, AssignmentEnded, ResultSubmitted, ReviewGiven, SubtaskAssigned
+from bus.events import (
+    AgentJoined,
+    AssignmentEnded,
+    Event,
+    ResultSubmitted,
+    ReviewGiven,
+    RunPaused,
+    RunResumed,
+    SubtaskAssigned,
+)
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Inbox, Note
-from bus.store import memory_store
+from bus.store import Store, memory_store
 from swarm import worker as worker_module
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import MOST_LOST, RunState
+from swarm.hubs import hub as hub_module
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.orchestrator import Orchestrator
@@ -261,6 +273,88 @@ async def test_a_run_whose_hub_died_as_it_wrote_its_first_event_is_taken_over_on
         first = Stamp("/swarm/hub/hub-0", new_id, utc_now)(RUN, goal(1, 1).model_copy(update={"client": "u/c"}))
         await store.log.append(RUN, 0, epoch, [replace(first, sequence=1)])
         await hub._take_over(orphan)
+        assert RUN in hub.runs
+        running.cancel()
+        await asyncio.wait({running})
+
+
+class FailsOnce(MemoryEventLog):
+    """A log whose next call of some name fails before anything of it is done, or right after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next: str | None = None
+
+    def _fail(self, call: str) -> None:
+        if self.next == call:
+            self.next = None
+            raise StorageFailed("the server is not there")
+
+    async def take(self, run: str, owner: Owner, *, previous: Owner | None) -> int:
+        epoch = await super().take(run, owner, previous=previous)
+        self._fail("take")
+        return epoch
+
+    async def release(self, run: str, epoch: int) -> None:
+        self._fail("release")
+        await super().release(run, epoch)
+
+    async def read(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[Envelope]:
+        if end != 1:  # its first event alone is read before it is taken
+            self._fail("read")
+        async for envelope in super().read(run, start, end):
+            yield envelope
+
+
+@pytest.mark.parametrize(
+    ("call", "events"), [("take", []), ("read", []), ("release", [RunPaused(reason="-", kind="person")])]
+)
+async def test_a_run_that_the_store_fails_for_as_it_is_taken_over_is_taken_over_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, call: str, events: list[Event]
+) -> None:
+    goes_on = not events
+    monkeypatch.setattr(hub_module, "LOOK_S", 0.05)
+    async with WiredTransport() as transport, FailsOnce() as log:
+        epoch = await log.create(RUN, OWNER)
+        stamp = Stamp("/swarm/hub/hub-0", new_id, utc_now)
+        said = [goal(1, 1).model_copy(update={"client": "u/c"}), *events]
+        await log.append(RUN, 0, epoch, [stamp(RUN, one, sequence=at) for at, one in enumerate(said, 1)])
+        hub = Hub("hub-1", Bus(transport), Store(log, MemoryFileStore()), this_process(), TERMS)
+        log.next = call
+        running = asyncio.create_task(hub.run())
+        async with asyncio.timeout(10):
+            while (await log.info(RUN)).owner == OWNER or (RUN in hub.runs) != goes_on or log.next is not None:
+                await asyncio.sleep(0.01)
+            while not goes_on and (await log.info(RUN)).owner is not None:
+                await asyncio.sleep(0.01)
+            while goes_on and (await log.info(RUN)).length == 1:
+                await asyncio.sleep(0.01)
+        assert not hub._unread
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_run_that_the_store_fails_for_as_it_is_gone_on_with_can_be_gone_on_with_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_module, "LOOK_S", 0.05)
+    async with WiredTransport() as transport, FailsOnce() as log:
+        epoch = await log.create(RUN, OWNER)
+        stamp = Stamp("/swarm/hub/hub-0", new_id, utc_now)
+        said = [goal(1, 1).model_copy(update={"client": "u/c"}), RunPaused(reason="-", kind="person")]
+        await log.append(RUN, 0, epoch, [stamp(RUN, one, sequence=at) for at, one in enumerate(said, 1)])
+        await log.release(RUN, epoch)
+        hub = Hub("hub-1", Bus(transport), Store(log, MemoryFileStore()), this_process(), TERMS)
+        running = asyncio.create_task(hub.run())
+        while not hub.present:
+            await asyncio.sleep(0.01)
+        log.next = "read"
+        with pytest.raises(StorageFailed):
+            await hub.go_on(await log.info(RUN), [RunResumed()])
+        async with asyncio.timeout(10):
+            while (await log.info(RUN)).owner is not None:
+                await asyncio.sleep(0.01)
+        await hub.go_on(await log.info(RUN), [RunResumed()])
         assert RUN in hub.runs
         running.cancel()
         await asyncio.wait({running})
