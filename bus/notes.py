@@ -361,6 +361,8 @@ class RunListed(Shape):
     """How many events its log has."""
     here: bool
     """Whether the hub that answers carries it on."""
+    created: str | None = None
+    """When it began, RFC 3339."""
 
 
 class RunsListed(_Answer):
@@ -368,7 +370,7 @@ class RunsListed(_Answer):
 
     kind = "runs"
     runs: tuple[RunListed, ...]
-    """At most 200."""
+    """At most 200; more are there, and can be asked about by their ids."""
 
 
 class CallFault(Shape):

@@ -32,6 +32,7 @@ from swarm.files.shelf import Shelf
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.unpacking import unpack
+from swarm.latest import keep
 from swarm.preparing import prepare_for_agents
 from swarm.runtime import fold
 from swarm.scenario.file import LARGEST_LIMITS
@@ -46,6 +47,10 @@ MOST_WAITING = 1024
 """Submissions whose files are still to come."""
 MOST_EXPECTED = 256
 """Submissions that are being brought in parts."""
+MOST_LISTED = 200
+"""Runs of one user in one answer, the newest."""
+REMEMBERED = 65_536
+"""Runs of which is kept who submitted them."""
 LAST_POSITION = 2**53 - 1
 """The largest number that every reader of JSON has exactly."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -75,6 +80,8 @@ class Desk:
     """Clients and runs: submissions that are too large for one message, and are being brought."""
     _awaited: dict[str, Submission] = field(default_factory=dict)
     """By run: submissions whose files are still to come."""
+    _submitters: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Who submitted a run that began at some time: asked of all runs for each list."""
 
     async def run(self) -> None:
         """Answer clients until cancelled."""
@@ -282,11 +289,13 @@ class Desk:
 
     async def list_runs(self, client: str, _: Mapping[str, Any]) -> tuple[str, Answer]:
         """Return the client's runs that this hub carries on, or can read."""
-        found = [
-            {"run": info.run, "length": info.length, "here": info.run in self.hub.runs}
-            for info in (await self.hub.store.log.runs())[:200]
-            if _same_user(await self.hub.client_of(info.run), client)
-        ]
+        found: list[Answer] = []
+        for info in await self.hub.store.log.runs():
+            if len(found) == MOST_LISTED:
+                break
+            if _same_user(await self._submitter(info), client):
+                here = info.run in self.hub.runs
+                found.append({"run": info.run, "length": info.length, "here": here, "created": info.created})
         return "runs", {"runs": found}
 
     async def _tell(self, client: str, fields: Mapping[str, Any], event: Event) -> tuple[str, Answer]:
@@ -308,15 +317,24 @@ class Desk:
         except NotFound:
             return None
 
+    async def _submitter(self, info: RunInfo) -> str:
+        """Return who submitted a run, "" for nobody, and where that cannot be read."""
+        key = info.run, info.created  # a removed run's name is free for others
+        if key in self._submitters:
+            return self._submitters[key]
+        try:
+            submitter = await self.hub.client_of(info.run)
+        except (LogError, NotFound):
+            return ""
+        if info.length:
+            keep(self._submitters, key, submitter, REMEMBERED)
+        return submitter
+
     async def _mine(self, client: str, fields: Mapping[str, Any]) -> RunInfo:
         """Return the run that a call names. Raises `UsageError` where it is not there, or not this user's."""
         run = fields.get("run")
         info = await self._known(run) if isinstance(run, str) else None
-        try:
-            owner = await self.hub.client_of(info.run) if info is not None else ""
-        except (LogError, NotFound):
-            owner = ""
-        if info is None or not _same_user(owner, client):
+        if info is None or not _same_user(await self._submitter(info), client):
             raise UsageError(f"there is no run {str(run)[:80]!r} that {client.partition('/')[0]} has submitted here")
         return info
 

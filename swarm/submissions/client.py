@@ -6,7 +6,7 @@ the one that it concerns. What a hub says is checked as anything from a bus is.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast, get_args
@@ -133,17 +133,21 @@ class Client:
 
     async def find(self, name: str) -> str:
         """Return the run that a person means: an id, a unique beginning of one, or `last`. Raises `UsageError`."""
-        runs: dict[str, str] = {}
-        for hub in sorted(self.hubs) or [self.any_hub()]:
+        hubs = sorted(self.hubs) or [self.any_hub()]
+        if name != "last" and await self._is_at(name, hubs):
+            return name
+        began: dict[str, str] = {}
+        for hub in hubs:
             answer = await self.call("list", hub=hub)
             told = answer.fields.get("runs")
             for one in told if isinstance(told, list) else ():
                 if isinstance(one, dict) and isinstance(run := one.get("run"), str):
-                    runs.setdefault(run, hub)
+                    began.setdefault(run, str(one.get("created") or ""))
                     self._places.setdefault(run, hub)
+        runs = sorted(began, key=lambda run: began[run], reverse=True)
         if name == "last" and runs:
-            return next(iter(runs))
-        found = [run for run in runs if run == name] or [run for run in runs if run.startswith(name)]
+            return runs[0]
+        found = [run for run in runs if run.startswith(name)]
         if len(found) == 1:
             return found[0]
         what = (
@@ -151,7 +155,18 @@ class Client:
             if found
             else f"there is no run {name!r} that you have submitted here"
         )
-        raise UsageError(f"{what} ({', '.join((found or [*runs])[:5]) or 'none'}).")
+        raise UsageError(f"{what} ({', '.join((found or runs)[:5]) or 'none'}).")
+
+    async def _is_at(self, run: str, hubs: Sequence[str]) -> bool:
+        """Tell whether a run of ours with this very id is at one of the hubs: they do not list all that they have."""
+        for hub in hubs:
+            try:
+                await self.call("lines", hub=hub, run=run)
+            except (UsageError, ScenarioError):
+                continue
+            self._places[run] = hub
+            return True
+        return False
 
     async def submit(
         self, submission: Submission, put: Callable[[str, str, str], Awaitable[None]]

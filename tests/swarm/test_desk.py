@@ -1,6 +1,8 @@
 """What a hub answers its clients, over a bus of one process."""
 
 import asyncio
+import datetime as dt
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +17,6 @@ from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus
 from bus.setup import Limits, RoleSetup, Setup
 from bus.store import Store, memory_store, open_store
-from swarm.clock import utc_now
 from swarm.errors import UsageError
 from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
@@ -58,9 +59,13 @@ async def a_client(transport: WiredTransport, name: str = ANN) -> AsyncIterator[
         yield client
 
 
+SECONDS = itertools.count()
+
+
 async def recorded(store: Store, run: str, *events: Event, client: str = ANN, owner: Owner | None = None) -> None:
-    """Record a run that nobody carries on, or an owner that is none of this test's."""
-    stamp = Stamp("/swarm/hub/h0", new_id, utc_now)
+    """Record a run a second after the one before; that nobody carries on, or its owner."""
+    began = (dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=next(SECONDS))).isoformat()
+    stamp = Stamp("/swarm/hub/h0", new_id, lambda: began)
     epoch = await store.log.create(run, owner or this_process())
     said = [GoalSubmitted(setup=GOAL, client=client), *events]
     await store.log.append(run, 0, epoch, [stamp(run, event, sequence=at) for at, event in enumerate(said, 1)])
@@ -131,3 +136,42 @@ async def test_a_part_of_a_file_that_breaks_the_hubs_own_code_is_passed_over(
             asked.cancel()
             assert "ZeroDivisionError" in caplog.text
             await client.call("resume", hub="h1", run=RUN)
+
+
+async def test_a_run_is_found_among_those_of_others_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.hubs.desk.MOST_LISTED", 3)
+    async with memory_store() as store, WiredTransport() as transport:
+        for number in range(2):
+            await recorded(store, f"first-{number}", PAUSED)
+        for number in range(5):
+            await recorded(store, f"bobs-{number}", PAUSED, client="bob/cli-2")
+        async with a_desk(store, transport), a_client(transport, "ann/cli-9") as client:
+            assert await client.find("first-0") == "first-0"
+            assert await client.find("last") == "first-1"
+            with pytest.raises(UsageError, match="could be 2 runs"):
+                await client.find("first")
+            with pytest.raises(UsageError, match=r"there is no run 'bobs-1' that you have submitted here \(first-1"):
+                await client.find("bobs-1")
+
+
+async def test_a_run_that_is_not_among_the_newest_is_found_by_its_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.hubs.desk.MOST_LISTED", 3)
+    async with memory_store() as store, WiredTransport() as transport:
+        for number in (1, 10, 11, 12):
+            await recorded(store, f"run-{number}", PAUSED)
+        async with a_desk(store, transport), a_client(transport) as client:
+            assert len((await client.call("list", hub="h1")).fields["runs"]) == 3
+            assert await client.find("run-1") == "run-1", "and it is not taken for the beginning of another"
+
+
+async def test_the_last_run_is_the_newest_of_all_hubs() -> None:
+    async with memory_store() as one, memory_store() as other, WiredTransport() as transport:
+        for store, run in ((one, "old"), (other, "new"), (one, "newest"), (other, "removed-and-submitted-anew")):
+            await recorded(store, run, PAUSED)
+        async with a_desk(one, transport, name="a"), a_desk(other, transport, name="b"), a_client(transport) as client:
+            assert await client.find("last") == "removed-and-submitted-anew"
+            await other.log.remove("removed-and-submitted-anew", previous=None)
+            assert await client.find("last") == "newest"
+            assert client.hub_of("newest") == "a"
+            await recorded(other, "removed-and-submitted-anew", PAUSED, client="bob/cli-2")
+            assert await client.find("last") == "newest", "it is somebody else's now"
