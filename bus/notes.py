@@ -252,7 +252,7 @@ class _Call(Shape):
     id: CallId
     """Drawn by the client; the answer bears it. The same call may come twice."""
     hub: str | None = None
-    """Which hub is to answer; left out: the one that carries the run on."""
+    """Which hub is to answer; left out: the one that carries the run on, or any that has it where none does."""
 
 
 class Submit(_Call):

@@ -302,14 +302,28 @@ class Desk:
         run = fields.get("run")
         running = self.hub.runs.get(run) if isinstance(run, str) else None
         if running is None:
-            if "hub" in fields:
-                info = await self._mine(client, fields)
-                raise UsageError(f"{info.run} is not running at this hub")
-            return "", {}  # the hub that carries it on answers
+            return await self._not_running(client, fields)
         if not _same_user(running.client, client):
             raise UsageError(f"{run} is somebody else's run")
         running.orchestrator.tell(event)
         return "done", {"run": str(run)}
+
+    async def _not_running(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
+        """Say nothing where another hub has the run; else raise `UsageError`, with how it stands."""
+        asked = "hub" in fields
+        try:
+            info = await self._mine(client, fields)
+        except UsageError:
+            if asked:
+                raise
+            return "", {}
+        if info.owner is not None:
+            if asked:
+                raise UsageError(f"{info.run} is not running at this hub")
+            return "", {}
+        status = (await fold(self.hub.store.log, info.run)).status
+        how = {"paused": "it is paused", "accepted": "it has ended, accepted", "failed": "it has ended, not accepted"}
+        raise UsageError(f"{info.run} is not running: {how.get(status, 'its process ended before the run did')}")
 
     async def _known(self, run: str) -> RunInfo | None:
         try:

@@ -12,7 +12,7 @@ import pytest
 
 from bus.envelope import Stamp
 from bus.event_log import Owner
-from bus.events import Event, GoalSubmitted, RunPaused
+from bus.events import Event, GoalAccepted, GoalFailed, GoalSubmitted, RunPaused
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus
 from bus.setup import Limits, RoleSetup, Setup
@@ -175,3 +175,33 @@ async def test_the_last_run_is_the_newest_of_all_hubs() -> None:
             assert client.hub_of("newest") == "a"
             await recorded(other, "removed-and-submitted-anew", PAUSED, client="bob/cli-2")
             assert await client.find("last") == "newest", "it is somebody else's now"
+
+
+@pytest.mark.parametrize("kind", ["pause", "cancel"])
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (PAUSED, "run is not running: it is paused"),
+        (GoalAccepted(reason="-"), "it has ended, accepted"),
+        (GoalFailed(reason="-", kind="cancelled"), "it has ended, not accepted"),
+    ],
+)
+async def test_who_pauses_or_cancels_a_run_that_is_not_running_is_told_how_it_stands(
+    kind: str, end: Event, why: str
+) -> None:
+    async with memory_store() as store, WiredTransport() as transport:
+        await recorded(store, RUN, end)
+        async with a_desk(store, transport), a_client(transport) as client:
+            with pytest.raises(UsageError, match=why):
+                await client.call(kind, run=await client.find(RUN))
+
+
+async def test_a_hub_says_nothing_of_a_run_that_is_with_another_or_not_of_its_store() -> None:
+    async with memory_store() as store, WiredTransport() as transport:
+        await recorded(store, RUN, owner=Owner("elsewhere", 1, "now"))
+        await recorded(store, "bobs", PAUSED, client="bob/cli-2")
+        async with a_desk(store, transport) as desk:
+            for run in (RUN, "bobs", "none"):
+                assert await desk.pause(ANN, {"run": run}) == ("", {})
+            with pytest.raises(UsageError, match="run is not running at this hub"):
+                await desk.pause(ANN, {"run": RUN, "hub": "h1"})
