@@ -4,17 +4,21 @@ What travels is either an event in its envelope or a *note*: word between edges 
 names the classes it wants and gets only those; what else comes to its topics is acknowledged, dropped and counted.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast, overload
 
 from bus.envelope import Envelope
+from bus.errors import BusUnavailable
 from bus.events import Fact
 from bus.transport import Delivery, Message, Subscription, Transport
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+AT_ONCE_S = 1.0
+"""How long a farewell may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,11 @@ class Bus:
         """Take back a topic's retained word; those who listen get a `Note` of empty kind."""
         await self._transport.publish(topic, Message(None), retain=True)
 
+    async def leave(self, topic: str) -> None:
+        """Take back one's own retained word as one goes, unless the bus is away: then one's last will has said it."""
+        with suppress(BusUnavailable):
+            await at_once(self.clear(topic))
+
     @overload
     def subscribe(
         self, *filters: str, kinds: None = None, capacity: int = 1024
@@ -168,6 +177,15 @@ class Bus:
     ) -> AsyncIterator[Inbox[Any]]:
         async with self._transport.subscribe(*filters, capacity=capacity) as subscription:
             yield Inbox(subscription, kinds)
+
+
+async def at_once(saying: Coroutine[Any, Any, None]) -> None:
+    """Say something that a bus which is away is not waited for. Raises `BusUnavailable`, and what saying it does."""
+    try:
+        async with asyncio.timeout(AT_ONCE_S):
+            await saying
+    except TimeoutError:
+        raise BusUnavailable(f"the bus did not take it within {AT_ONCE_S:g} s") from None
 
 
 def _read_note(attachments: Mapping[str, Any]) -> Note | None:

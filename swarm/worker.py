@@ -28,7 +28,7 @@ from bus.events import (
     ReviewRequested,
     SubtaskAssigned,
 )
-from bus.pubsub import Bus, Note, Received
+from bus.pubsub import Bus, Note, Received, at_once
 from bus.setup import RoleSetup
 from swarm.assignment import Assignment
 from swarm.attempt import answer, context_of, ending, without_parts
@@ -136,7 +136,7 @@ class Worker:
 
     async def _leave(self) -> None:
         if self.present is None:
-            await self.bus.clear(topics.agent_card(self.agent))
+            await self.bus.leave(topics.agent_card(self.agent))
         else:
             self.present(None)
 
@@ -148,7 +148,8 @@ class Worker:
     async def drain(self, within_s: float) -> None:
         """Take nothing more, finish what is held as far as the time allows, and hand back the rest."""
         self._draining = True
-        await self.announce()
+        with suppress(BusUnavailable):  # said again as the connection is back
+            await at_once(self.announce())
         try:
             async with asyncio.timeout(within_s):
                 await self._until_idle()

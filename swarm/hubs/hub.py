@@ -111,7 +111,7 @@ class Hub:
                     await self.announce_card()
                 group.create_task(self._look(), name="takes over")
         finally:
-            await self.bus.clear(topics.hub_card(self.name))
+            await self.bus.leave(topics.hub_card(self.name))
 
     async def reconnected(self) -> None:
         """Say again who is here, and take the agents as they are: none could be heard meanwhile."""

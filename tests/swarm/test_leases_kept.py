@@ -13,7 +13,7 @@ from benchmarks.swarms import ROLES, Bench, goal
 from bus import topics
 from bus.cards import AgentCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
-from bus.errors import StorageFailed
+from bus.errors import BusUnavailable, StorageFailed
 from bus.event_log import Owner
 from bus.event_logs.memory import MemoryEventLog
 from bus.events import (
@@ -29,6 +29,7 @@ from bus.events import (
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Inbox, Note
 from bus.store import Store, memory_store
+from bus.transport import Message
 from swarm import worker as worker_module
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import MOST_LOST, RunState
@@ -276,6 +277,45 @@ async def test_a_run_whose_hub_died_as_it_wrote_its_first_event_is_taken_over_on
         assert RUN in hub.runs
         running.cancel()
         await asyncio.wait({running})
+
+
+class AwayTransport(WiredTransport):
+    """A bus that may be away, and is waited for then."""
+
+    away = False
+
+    async def publish(self, topic: str, message: Message, *, retain: bool = False) -> None:
+        if self.away:
+            await asyncio.sleep(10)
+            raise BusUnavailable("the connection is lost and did not come back")
+        await super().publish(topic, message, retain=retain)
+
+
+async def test_a_hub_that_ends_while_the_bus_is_away_ends_soon_and_without_an_error() -> None:
+    async with AwayTransport() as transport, memory_store() as store:
+        hub = Hub("hub-1", Bus(transport), store, OWNER, TERMS)
+        running = asyncio.create_task(hub.run())
+        while not hub.present:
+            await asyncio.sleep(0.01)
+        transport.away = True
+        running.cancel()
+        await asyncio.wait({running}, timeout=5)
+        assert running.cancelled()
+
+
+async def test_an_agent_that_ends_while_the_bus_is_away_ends_soon_and_without_an_error(tmp_path: Path) -> None:
+    async with AwayTransport() as transport:
+        bus, files, stamp = Bus(transport), MemoryFileStore(), Stamp(f"/swarm/agent/{AGENT}", new_id, utc_now)
+        worker = Worker(AGENT, ROLES, Bench(0.0), bus, stamp, lambda _: files, tmp_path, 4, TERMS, "nonce")
+        async with bus.subscribe(topics.agent_cards()) as cards:
+            running = asyncio.create_task(worker.run())
+            await cards.get()
+        transport.away = True
+        async with asyncio.timeout(5):
+            await worker.drain(30.0)
+            running.cancel()
+            await asyncio.wait({running})
+        assert running.cancelled()
 
 
 class FailsOnce(MemoryEventLog):
