@@ -8,7 +8,7 @@ failure of the hub.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -28,6 +28,7 @@ from swarm.core.doubts import doubts
 from swarm.core.state import Verdict
 from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
 from swarm.files.rights import Rights
+from swarm.files.service import SWEPT_S
 from swarm.files.shelf import Shelf
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
@@ -47,6 +48,8 @@ MOST_WAITING = 1024
 """Submissions whose files are still to come."""
 MOST_EXPECTED = 256
 """Submissions that are being brought in parts."""
+GONE_S = 600.0
+"""After which a client that asks for none of a run's files and brings none is taken for gone."""
 MOST_LISTED = 200
 """Runs of one user in one answer, the newest."""
 REMEMBERED = 65_536
@@ -78,8 +81,10 @@ class Desk:
     """Set once it listens."""
     _expected: dict[tuple[str, str], None] = field(default_factory=dict)
     """Clients and runs: submissions that are too large for one message, and are being brought."""
-    _awaited: dict[str, Submission] = field(default_factory=dict)
-    """By run: submissions whose files are still to come."""
+    _awaited: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Clients and runs: submissions whose files are still to come."""
+    _heard: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Clients and runs whose files they may have or bring: when they last asked for one, or brought one."""
     _submitters: dict[tuple[str, str], str] = field(default_factory=dict)
     """Who submitted a run that began at some time: asked of all runs for each list."""
 
@@ -89,6 +94,7 @@ class Desk:
             self.hub.bus.subscribe(topics.submissions(), kinds=Note, capacity=1024) as inbox,
             asyncio.TaskGroup() as group,
         ):
+            group.create_task(self._keep_sweeping(), name="clients' files are swept")
             self.started.set()
             room = asyncio.Semaphore(64)
 
@@ -107,6 +113,8 @@ class Desk:
         """Take or give a part of a file: for a submission that waits, or of a run's outcome."""
         run = str(note.fields.get("run", ""))
         known = self.rights.room(client, run) > 0
+        if known:
+            self._heard[client, run] = self.shelf.clock()
         if not known and note.fields.get("parcel") is True:
             if note.kind == "put" and not self._expects(client, run):
                 return
@@ -125,13 +133,33 @@ class Desk:
         if not self.config.may_submit(client.partition("/")[0]):
             return False
         self._expected[client, run] = None
-        self.rights.give(client, run, [])
+        self._give(client, run)
         if len(self._expected) > MOST_EXPECTED:
             oldest = next(iter(self._expected))
             del self._expected[oldest]
-            if oldest[1] not in self._awaited:
-                self.rights.take_back(*oldest)
+            if oldest not in self._awaited:
+                self._take_back(*oldest)
         return True
+
+    def _give(self, client: str, run: str, sha256s: Iterable[str] = ()) -> None:
+        """Let a client bring files of a run, and have these."""
+        self.rights.give(client, run, sha256s)
+        self._heard[client, run] = self.shelf.clock()
+
+    def _take_back(self, client: str, run: str) -> None:
+        """Let a client neither have nor bring files of a run, until it submits or asks anew."""
+        self.rights.take_back(client, run)
+        for of_it in (self._heard, self._expected, self._awaited):
+            of_it.pop((client, run), None)
+
+    async def _keep_sweeping(self) -> None:
+        """Drop what is half there, and what belongs to clients that are gone, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEPT_S)
+            now = self.shelf.clock()
+            for client, run in [one for one, at in self._heard.items() if now - at > GONE_S]:
+                self._take_back(client, run)
+            self.shelf.sweep()
 
     async def _grant(self, client: str, run: str) -> None:
         """Let a client have the files of a run of its own."""
@@ -141,7 +169,7 @@ class Desk:
         state = await fold(self.hub.store.log, info.run)
         files = [*state.tree.values(), *(state.ended.files if state.ended else ())]
         if state.ended is not None:
-            self.rights.give(client, run, [ref.sha256 for ref in files])
+            self._give(client, run, [ref.sha256 for ref in files])
 
     async def _answer(self, received: Received[Note]) -> None:
         client, note = topics.parse(received.topic).client, received.content
@@ -200,10 +228,10 @@ class Desk:
         brought = self.shelf.brought(client, run)  # not what is there: who knows a hash would have the file by it
         missing = sorted({ref.sha256 for ref in submission.files} - brought)
         if missing:
-            if len(self._awaited) >= MOST_WAITING:
-                self._awaited.pop(next(iter(self._awaited)))
-            self._awaited[run] = submission
-            self.rights.give(client, run, [])
+            self._awaited[client, run] = None
+            self._give(client, run)
+            if len(self._awaited) > MOST_WAITING:
+                self._take_back(*next(iter(self._awaited)))
             return "wants", {"run": run, "files": missing}
         setup = await prepare_for_agents(
             unpacked.scenario, self.settings, models=submission.models, elsewhere=unpacked.elsewhere
@@ -216,9 +244,7 @@ class Desk:
             client=client,
         )
         began = await self.hub.begin(run, first)
-        self._awaited.pop(run, None)
-        self._expected.pop((client, run), None)
-        self.rights.take_back(client, run)
+        self._take_back(client, run)
         if not began:
             return "", {}  # another hub was quicker, and answers
         warnings = [

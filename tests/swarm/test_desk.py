@@ -1,9 +1,11 @@
 """What a hub answers its clients, over a bus of one process."""
 
 import asyncio
+import base64
 import datetime as dt
+import hashlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,20 +16,24 @@ from bus.envelope import Stamp
 from bus.event_log import Owner
 from bus.events import Event, GoalAccepted, GoalFailed, GoalSubmitted, RunPaused
 from bus.file_store import MemoryFileStore
-from bus.pubsub import Bus
-from bus.setup import Limits, RoleSetup, Setup
+from bus.pubsub import Bus, Note
+from bus.setup import FileRef, Limits, RoleSetup, Setup
 from bus.store import Store, memory_store, open_store
 from swarm.errors import UsageError
 from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
-from swarm.hubs.desk import Desk
+from swarm.files.uploads import SILENT_S
+from swarm.hubs.desk import GONE_S, Desk
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.ownership import this_process
 from swarm.runtime import fold, new_id
 from swarm.scenario.file import LARGEST_LIMITS
+from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from swarm.submissions.client import Client
+from swarm.submissions.packing import SUBMITTING, pack
+from swarm.submissions.submission import Submission
 from swarm.terms import Terms
 from tests.support.hubs import beside
 from tests.support.wired import WiredTransport
@@ -54,7 +60,7 @@ async def a_desk(store: Store, transport: WiredTransport, *, name: str = "h1", *
 @asynccontextmanager
 async def a_client(transport: WiredTransport, name: str = ANN) -> AsyncIterator[Client]:
     client = Client(Bus(transport), name)
-    async with beside(client.run()):
+    async with beside(client.run()), beside(client.courier.run()):
         await client.ready()
         yield client
 
@@ -205,3 +211,93 @@ async def test_a_hub_says_nothing_of_a_run_that_is_with_another_or_not_of_its_st
                 assert await desk.pause(ANN, {"run": run}) == ("", {})
             with pytest.raises(UsageError, match="run is not running at this hub"):
                 await desk.pause(ANN, {"run": RUN, "hub": "h1"})
+
+
+class Clock:
+    """Of a shelf, which is swept often."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("swarm.hubs.desk.SWEPT_S", 0.02)
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def packed(folder: Path, run: str = RUN) -> Submission:
+    """Return a submission with one file, and what is in that."""
+    (folder / "in").mkdir(exist_ok=True)
+    (folder / "in" / "notes.md").write_bytes(b"notes")
+    written = {"goal": "Try it.", "workspace": "in"}
+    submission, _ = pack(
+        Scenario.from_dict(written, folder=folder, around=SUBMITTING), run=run, client=ANN, home=folder
+    )
+    return submission
+
+
+def brings(run: str, data: bytes, size: int) -> Note:
+    chunk = base64.b64encode(data).decode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Note("put", {"run": run, "sha256": sha256, "bytes": size, "offset": 0, "chunk": chunk})
+
+
+async def test_what_a_client_left_half_brought_and_its_right_to_bring_more_go_once_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = Clock(monkeypatch)
+    async with (
+        memory_store() as store,
+        WiredTransport() as transport,
+        a_desk(store, transport, clock=clock) as desk,
+    ):
+        submission = packed(tmp_path).model_dump(mode="json")
+        assert (await desk.submit(ANN, {"submission": submission}))[0] == "wants"
+        await desk._file(ANN, brings(RUN, b"notes", 5))
+        await desk._file(ANN, brings(RUN, b"half", 8))
+        assert desk.shelf.uploads.held == 4
+        clock.now += SILENT_S + 1
+        await until(lambda: not desk.shelf.uploads.held)
+        assert desk.shelf.brought(ANN, RUN), "it may be about to bring more"
+        await desk._file(ANN, brings(RUN, b"more", 8))
+        clock.now += GONE_S
+        await asyncio.sleep(0.1)
+        assert desk.rights.room(ANN, RUN), "it was heard meanwhile"
+        clock.now += 1
+        await until(lambda: not desk.rights.room(ANN, RUN) and not desk.shelf._accounts and not desk._awaited)
+        assert (await desk.submit(ANN, {"submission": submission}))[0] == "wants", "and it may come back"
+
+
+async def test_of_submissions_that_wait_for_files_the_oldest_lose_their_rights_where_they_are_too_many(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("swarm.hubs.desk.MOST_WAITING", 2)
+    clock = Clock(monkeypatch)
+    async with memory_store() as store, WiredTransport() as transport, a_desk(store, transport, clock=clock) as desk:
+        for number in range(4):
+            await desk.submit(ANN, {"submission": packed(tmp_path, f"run-{number}").model_dump(mode="json")})
+            await desk._file(ANN, brings(f"run-{number}", b"notes", 5))
+        assert [desk.rights.room(ANN, f"run-{number}") > 0 for number in range(4)] == [False, False, True, True]
+        await until(lambda: len(desk.shelf._accounts) == 2)
+
+
+async def test_a_client_that_took_the_files_of_an_outcome_has_its_right_to_them_until_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    async with memory_store() as store, WiredTransport() as transport, a_desk(store, transport, clock=clock) as desk:
+        sha256 = await desk.shelf.files.put(b"made")
+        made = FileRef(path="made.txt", sha256=sha256, bytes=4)
+        await recorded(store, RUN, GoalAccepted(reason="-", files=(made,)))
+        async with a_client(transport) as client:
+            for _ in range(2):
+                assert await client.files("h1", RUN).get(sha256) == b"made"
+                assert desk.rights.may_get(ANN, RUN, sha256)
+                clock.now += GONE_S + 1
+                await until(lambda: not desk.rights.may_get(ANN, RUN, sha256) and not desk.shelf._accounts)
+                client.courier.cache = MemoryFileStore()
+
+
+async def until(holds: Callable[[], bool], within_s: float = 10) -> None:
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.01)
