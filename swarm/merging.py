@@ -46,6 +46,8 @@ async def compare(wanted: Wanted, store: FileStore) -> tuple[MergeTried, list[by
 
 async def _merged(meeting: Meeting, store: FileStore) -> bytes | str:
     """Return the merged file, or why there is none."""
+    if meeting.beside is not None:
+        return f"it cannot lie beside {meeting.beside!r} on every system"
     base, ours, theirs = meeting.base, meeting.ours, meeting.theirs
     if ours is None or theirs is None:
         return "one changed it, the other deleted it"

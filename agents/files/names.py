@@ -8,7 +8,7 @@ import difflib
 import fnmatch
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from agents.errors import ToolRefused
 
@@ -98,6 +98,38 @@ def clash(name: str, others: Iterable[str]) -> str | None:
     """Return another name that some file systems cannot keep apart from `name`."""
     same = folded(name)
     return next((other for other in others if other != name and folded(other) == same), None)
+
+
+class SideBySide:
+    """Files of one folder, and which others cannot lie beside them on every system.
+
+    Neither those whose name, or a folder's on their way, differs from one of theirs by what only some systems see, nor
+    those that make a folder of a file, or a file of a folder.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        ways = {name: path for path in paths for name in _way(path)}  # most files share their folders
+        self._there = {folded(name).rstrip("/"): (name, path) for name, path in ways.items()}
+
+    def in_the_way(self, path: str) -> str | None:
+        """Return a file beside which `path` cannot lie."""
+        for name in _way(path):
+            there, other = self._there.get(folded(name).rstrip("/"), (name, path))
+            if there != name:
+                return other
+        return None
+
+    def add(self, path: str) -> None:
+        """Add a file that can lie beside the others."""
+        self._there.update((folded(name).rstrip("/"), (name, path)) for name in _way(path))
+
+
+def _way(path: str) -> Iterator[str]:
+    """Yield the folders that lead to a file, each with a `/` at its end, and the file."""
+    for number, sign in enumerate(path):
+        if sign == "/":
+            yield path[: number + 1]
+    yield path
 
 
 def near(path: str, known: Iterable[str], limit: int = 5) -> list[str]:

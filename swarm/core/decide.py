@@ -143,8 +143,8 @@ def _merge(state: RunState) -> Decision | None:
     if tried is None:
         return None  # who has the bytes looks at them (`meetings.wanted`)
     if tried.clashes:
-        paths = tuple(clash.path for clash in tried.clashes)
-        others = tuple(sorted({state.changed_by[change.path] for change in met if change.path in state.changed_by}))
+        paths = tuple(dict.fromkeys(met[clash.path] for clash in tried.clashes))
+        others = tuple(sorted({state.changed_by[path] for path in met.values() if path in state.changed_by}))
         return Decision(FilesConflicted(subtask=name, attempt=subtask.attempts, paths=paths, others=others), name)
     merged = {change.path: change for change in tried.merged}
     files = tuple(merged.get(change.path, change) for change in result.files)

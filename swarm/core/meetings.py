@@ -1,4 +1,7 @@
-"""Where results meet: files that two of them changed differently, and edits that undo one another. Facts, no bytes."""
+"""Where results meet: files that two changed differently or that cannot lie side by side; edits that undo one another.
+
+Facts, no bytes.
+"""
 
 from dataclasses import dataclass
 
@@ -19,6 +22,8 @@ class Meeting:
     """What the result made of it."""
     theirs: FileRef | None
     """What stands in the tree."""
+    beside: str | None = None
+    """Another file of the tree, where what they meet in is that the two cannot lie side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,9 @@ def wanted(state: RunState) -> Wanted | None:
     if not met:
         return None
     base = tree.base_of(state, subtask)
-    return Wanted(subtask.spec.id, subtask.attempts, tuple(_meeting(state, base, change) for change in met))
+    changes = [change for change in (subtask.result.files if subtask.result else ()) if change.path in met]
+    meetings = tuple(_meeting(state, base, change, met[change.path]) for change in changes)
+    return Wanted(subtask.spec.id, subtask.attempts, meetings)
 
 
 def answers(state: RunState, event: MergeTried) -> bool:
@@ -52,21 +59,25 @@ def answers(state: RunState, event: MergeTried) -> bool:
     return sorted(paths) == sorted(theirs) and all(theirs[change.path] == change.base for change in event.merged)
 
 
-def changes_met(state: RunState, result: ResultSubmitted | None) -> list[FileChange]:
-    """Return a result's changes of files that others have changed otherwise since its base."""
-    found = []
-    for change in result.files if result else ():
-        now = tree.hash_at(state.tree, change.path)
-        if now not in (change.base, change.sha256):
-            found.append(change)
+def changes_met(state: RunState, result: ResultSubmitted | None) -> dict[str, str]:
+    """Return the files in which a result meets what others have made since its base, each with theirs in the tree.
+
+    That is the same file where they have changed it otherwise, or another beside which it cannot lie.
+    """
+    changes = result.files if result else ()
+    found = tree.in_the_way(state.tree, changes)
+    for change in changes:
+        if tree.hash_at(state.tree, change.path) not in (change.base, change.sha256):
+            found[change.path] = change.path
     return found
 
 
-def _meeting(state: RunState, base: dict[str, FileRef], change: FileChange) -> Meeting:
+def _meeting(state: RunState, base: dict[str, FileRef], change: FileChange, there: str) -> Meeting:
     before = base.get(change.path)
     if before is not None and before.sha256 != change.base:
         before = None  # its sender says it began with something else than it was given
-    return Meeting(change.path, before, tree.ref_of(change), state.tree.get(change.path))
+    beside = there if there != change.path else None
+    return Meeting(change.path, before, tree.ref_of(change), state.tree.get(change.path), beside)
 
 
 # Edits that undo one another

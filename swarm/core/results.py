@@ -68,8 +68,9 @@ def conflict(state: RunState, _: Envelope, event: FilesConflicted) -> None:
     subtask.beside = tuple(dict.fromkeys((*subtask.beside, *event.others)))
     tried, state.tried = state.tried, None
     why = "; ".join(f"{clash.path}: {clash.why}" for clash in tried.clashes) if tried else ", ".join(event.paths)
+    by = f" by {', '.join(event.others)}" if event.others else ""
     told = (
-        f"{', '.join(event.paths)}: changed meanwhile by {', '.join(event.others)}, and the two versions cannot be "
+        f"{', '.join(event.paths)}: changed meanwhile{by}, and the two versions cannot be "
         f"merged ({why}). Your folder now holds that version; make your change again on top of it."
     )
     _send_back(state, subtask, told, carried=tried.merged if tried else ())

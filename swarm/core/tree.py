@@ -1,8 +1,9 @@
 """The run's files as data: what an attempt starts from, what a result may merge, what is handed over."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from agents.files.names import SideBySide
 from bus.setup import FileChange, FileRef
 from swarm.core import plan
 from swarm.core.state import RunState, Status, SubtaskState
@@ -33,6 +34,23 @@ def hash_at(tree: Mapping[str, FileRef], path: str) -> str | None:
     return here.sha256 if here else None
 
 
+def in_the_way(tree: Mapping[str, FileRef], changes: Sequence[FileChange]) -> dict[str, str]:
+    """Return which files that changes make cannot lie in the tree as changed, each with a file that is in its way."""
+    made = [change.path for change in changes if change.sha256 is not None and change.path not in tree]
+    if not made:
+        return {}
+    gone = {change.path for change in changes if change.sha256 is None}
+    there = SideBySide(path for path in tree if path not in gone)
+    found: dict[str, str] = {}
+    for path in made:
+        other = there.in_the_way(path)
+        if other is None:
+            there.add(path)
+        else:
+            found[path] = other
+    return found
+
+
 # What an attempt works on
 
 
@@ -49,17 +67,27 @@ def start_of(subtask: SubtaskState, base: dict[str, FileRef]) -> dict[str, FileR
     """Return the files an attempt finds in its folder: its base, and what its rejected predecessor had made of it.
 
     Where the base has moved on since, the base's version stands: to lay the old one over it would undo what others did,
-    and nobody would see it. `left_behind` says what that leaves out.
+    and nobody would see it. So do its files where the old one cannot lie beside them. `left_behind` says what that
+    leaves out.
     """
     tree = dict(base)
-    overlay(tree, (change for change in _own(subtask, base) if hash_at(base, change.path) == change.base))
+    overlay(tree, _fitting(subtask, base))
     return tree
 
 
 def left_behind(subtask: SubtaskState, base: dict[str, FileRef]) -> tuple[FileRef, ...]:
     """Return the rejected versions that an attempt does not start from, since their base has moved on."""
-    moved = (change for change in _own(subtask, base) if hash_at(base, change.path) not in (change.base, change.sha256))
-    return tuple(ref for change in moved if (ref := ref_of(change)) is not None)
+    fitting = {change.path for change in _fitting(subtask, base)}
+    moved = (change for change in _own(subtask, base) if change.path not in fitting)
+    left = (change for change in moved if hash_at(base, change.path) != change.sha256)
+    return tuple(ref for change in left if (ref := ref_of(change)) is not None)
+
+
+def _fitting(subtask: SubtaskState, base: dict[str, FileRef]) -> list[FileChange]:
+    """Return what the rejected attempt had changed, as far as it can be done to the base."""
+    same = [change for change in _own(subtask, base) if hash_at(base, change.path) == change.base]
+    apart = in_the_way(base, same)
+    return [change for change in same if change.path not in apart]
 
 
 def _own(subtask: SubtaskState, base: dict[str, FileRef]) -> Iterator[FileChange]:

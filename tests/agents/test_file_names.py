@@ -82,6 +82,33 @@ def test_names_that_some_systems_take_for_one_clash() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "in_the_way"),
+    [
+        ("readme.md", "README.md"),
+        ("SRC/b.py", "src/a.py"),
+        ("src/A.py", "src/a.py"),
+        ("src", "src/a.py"),
+        ("Src", "src/a.py"),
+        ("README.md/notes", "README.md"),
+        ("readme.md/notes", "README.md"),
+        ("src/a.py", None),
+        ("src/b.py", None),
+        ("src2", None),
+        ("src/README.md", None),
+    ],
+)
+def test_a_file_lies_beside_others_where_no_name_on_its_way_is_another_files(path: str, in_the_way: str | None) -> None:
+    there = file_names.SideBySide(["README.md", "src/a.py"])
+    assert there.in_the_way(path) == in_the_way
+
+
+def test_a_file_that_is_added_may_be_in_the_way_of_the_next() -> None:
+    there = file_names.SideBySide([])
+    there.add("config")
+    assert there.in_the_way("config/settings.ini") == "config"
+
+
+@pytest.mark.parametrize(
     "path", ["__pycache__/a", "a/b.pyc", ".git/hooks/x", "x/.pytest_cache/y", ".mypy_cache/z", ".swarm/log.db"]
 )
 def test_caches_and_repositories_are_never_kept(path: str) -> None:

@@ -142,6 +142,39 @@ async def test_the_later_of_two_that_clash_finds_both_versions_and_its_own_is_no
     assert [ref.path for ref in outcome.files] == [PATH]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("README.md", "readme.md"), ("config", "config/settings.ini"), ("Docs/one.md", "docs/other.md")],
+    ids=["in case alone", "file and folder", "folders in case alone"],
+)
+async def test_files_that_cannot_lie_side_by_side_meet_as_those_of_one_path_do(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    paths = {"a": one, "b": other}
+
+    def play(_role: str, subtask: str, body: Body) -> Reply | None:
+        if not subtask or written(body):
+            return None
+        if not rejected(body):
+            return write(f"by {subtask}\n", paths[subtask])
+        return write("beside it\n", "another.txt") if results(body) else read(f".swarm/yours/{paths[subtask]}")
+
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await run(tmp_path, endpoint, plan=plan("a", "b"))
+    assert outcome.outcome == "accepted", outcome.reason
+    told = await story(tmp_path)
+    (conflict,) = told.of(FilesConflicted)
+    later, first = conflict.subtask, *conflict.others
+    assert {later, first} == {"a", "b"}
+    assert conflict.paths == (paths[first],)
+    again = told.of(SubtaskAssigned, subject=later)[1]
+    assert f"{paths[first]}: changed meanwhile by {first}" in again.feedback[0]
+    assert f"{paths[later]}: it cannot lie beside '{paths[first]}'" in again.feedback[0]
+    found = [e.output for e in told.of(ToolReturned, subject=later) if e.tool == "read_file"]
+    assert f"by {later}" in found[0], "what it had made is there to be read"
+    assert sorted(ref.path for ref in outcome.files) == sorted([paths[first], "another.txt"])
+
+
 async def test_of_two_files_that_met_the_one_that_could_be_merged_is_in_place(tmp_path: Path) -> None:
     other = "other.txt"
 

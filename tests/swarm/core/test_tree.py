@@ -1,9 +1,9 @@
 import pytest
 
-from bus.events import FilesConflicted, FilesMerged
-from bus.setup import FileRef, Limits
+from bus.events import FilesConflicted, FilesMerged, ResultSubmitted
+from bus.setup import FileChange, FileRef, Limits, Subtask
 from swarm.core import plan, tree
-from swarm.core.state import Status
+from swarm.core.state import Status, SubtaskState
 from tests.support.simulation import Simulation, setup_of
 
 WIDE = Limits(tokens=10_000_000, subtasks=400, parallel=64, attempts=5, rounds=8)
@@ -82,3 +82,31 @@ def test_results_meet_merge_and_clash_in_such_runs_and_are_merged_again_after_a_
     assert conflicts > 10
     assert again
     assert kept > 5
+
+
+def change(path, base="w", sha256="r"):
+    return FileChange(path=path, base=base, sha256=sha256, bytes=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "met"),
+    [
+        ([change("readme.md", None)], {"readme.md": "README.md"}),
+        ([change("README.md", "w", None), change("readme.md", None)], {}),
+        ([change("README.md")], {}),
+        ([change("docs", None), change("docs/a.md", None)], {"docs/a.md": "docs"}),
+    ],
+    ids=["another's", "renamed", "the same", "its own"],
+)
+def test_what_a_result_makes_is_held_against_the_tree_as_it_leaves_it(changes, met):
+    there = {"README.md": FileRef(path="README.md", sha256="w", bytes=1)}
+    assert tree.in_the_way(there, changes) == met
+
+
+def test_an_attempt_starts_without_what_cannot_lie_beside_its_base_and_finds_it_to_be_read():
+    subtask = SubtaskState(Subtask(id="a", role="coder", instruction="write"))
+    files = (change("config", sha256=None), change("config/settings.ini", None), change("notes.md", None))
+    subtask.rejected = ResultSubmitted(text="done", files=files, effects=0)
+    base = {"config": FileRef(path="config", sha256="moved on", bytes=1)}
+    assert tree.start_of(subtask, base).keys() == {"config", "notes.md"}
+    assert [ref.path for ref in tree.left_behind(subtask, base)] == ["config/settings.ini"]
