@@ -7,7 +7,7 @@ from bus.envelope import Envelope
 from bus.events import NoProgressNoticed, PlanProposed, PlanRefused
 from bus.setup import Subtask
 from swarm.core import leases, plan, subtasks, tree
-from swarm.core.state import RunState, Status, Stuck, SubtaskState, Work
+from swarm.core.state import Dropped, RunState, Status, Stuck, SubtaskState, Work
 
 
 def want_plan(state: RunState, feedback: tuple[str, ...]) -> None:
@@ -73,8 +73,12 @@ def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
     state.refusals = 0
     state.needed_by = plan.dependents(specs)
     state.not_accepted = len(specs) - len(kept - merging)
+    state.dropped.update(
+        (name, Dropped(old.attempts, old.outward)) for name, old in before.items() if old.attempts and name not in kept
+    )
     state.subtasks = {
-        spec.id: before[spec.id] if spec.id in kept else _fresh(spec, before.get(spec.id)) for spec in proposed
+        spec.id: before[spec.id] if spec.id in kept else _fresh(spec, state.dropped.pop(spec.id, None))
+        for spec in proposed
     }
     for name, subtask in state.subtasks.items():
         subtask.unmet = sum(need not in kept or need in merging for need in subtask.spec.needs)
@@ -83,7 +87,7 @@ def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
     subtasks.after_acceptance(state)
 
 
-def _fresh(spec: Subtask, old: SubtaskState | None) -> SubtaskState:
+def _fresh(spec: Subtask, old: Dropped | None) -> SubtaskState:
     if old is None:
         return SubtaskState(spec)
     return SubtaskState(spec, attempts=old.attempts, uncounted=old.attempts, outward=old.outward)

@@ -83,6 +83,17 @@ class SubtaskState:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a subtask goes on from that the present plan has not, should a later plan bring it back.
+
+    The number of an attempt is never given twice, and nothing is done twice to the outside world.
+    """
+
+    attempts: int
+    outward: dict[str, Deed]
+
+
+@dataclass(frozen=True, slots=True)
 class PlannerTold:
     """What a planner is told of the run: how it stood when the request was first handed out."""
 
@@ -216,6 +227,8 @@ class RunState:
     # plan
     subtasks: dict[str, SubtaskState] = field(default_factory=dict)
     needed_by: dict[str, list[str]] = field(default_factory=dict)
+    dropped: dict[str, Dropped] = field(default_factory=dict)
+    """By id: subtasks that were at work once and that the present plan has not."""
     assigned: set[str] = field(default_factory=set)
     """Ids of all subtasks ever assigned."""
     not_accepted: int = 0

@@ -5,8 +5,10 @@ from bus.events import (
     AgentJoined,
     AssignmentEnded,
     GoalSubmitted,
+    PlanProposed,
     ResultSubmitted,
     RoleOffer,
+    RunResumed,
     ToolCalled,
     ToolReturned,
     WorkFailed,
@@ -14,6 +16,7 @@ from bus.events import (
 from bus.setup import FileChange, Limits, RoleSetup, Subtask
 from swarm.core.apply import apply
 from swarm.core.decide import decide
+from swarm.core.doubts import doubts
 from swarm.core.marks import pack, unpack
 from swarm.core.request import brief
 from swarm.core.state import RunState
@@ -60,6 +63,49 @@ def test_what_an_attempt_did_itself_is_no_news_to_it() -> None:
     run.record(WorkFailed(reason="broke", kind="error", effects=2), "a")
     (deed,) = run.told("a").outward.values()
     assert (deed.tool, deed.output, deed.attempt) == ("post", "posted", 1)
+
+
+def fails(run: Run, name: str, effects: int = 0) -> None:
+    run.record(WorkFailed(reason="broke", kind="error", effects=effects), name)
+
+
+def plans(run: Run, *names: str) -> None:
+    plan = next(name for name, work in run.state.works.items() if work.kind == "plan")
+    run.record(PlanProposed(subtasks=tuple(subtask(name) for name in names)), plan)
+
+
+def test_a_subtask_that_one_plan_drops_and_a_later_one_brings_back_goes_on_from_what_it_did() -> None:
+    run = Run(subtask("a"), subtask("b"), attempts=1)
+    run.record(ToolCalled(attempt=1, outward=True, **CALL), "a")
+    run.record(ToolReturned(attempt=1, output="posted", **CALL), "a")
+    run.record(ResultSubmitted(text="done", effects=2), "a")
+    fails(run, "b")
+    plans(run, "c")
+    assert "a" not in run.state.subtasks
+    fails(run, "c")
+    run.state = unpack("run", pack(run.state))
+    plans(run, "a", "d")
+    assert run.state.works["a"].attempt == 2
+    (deed,) = run.told("a").outward.values()
+    assert (deed.tool, deed.output, deed.attempt) == ("post", "posted", 1)
+
+
+def test_a_call_of_a_dropped_subtask_is_in_doubt_once_it_is_brought_back() -> None:
+    run = Run(subtask("a"), subtask("b"), attempts=1)
+    run.record(ToolCalled(attempt=1, outward=True, **CALL), "a")
+    fails(run, "b")
+    plans(run, "c")
+    assert run.state.running, "nobody is about to repeat it"
+    fails(run, "c")
+    plans(run, "a")
+    assert run.state.paused is not None
+    assert run.state.paused.kind == "doubt"
+    (doubt,) = doubts(run.state)
+    run.record(doubt.settled("skip"))
+    run.record(RunResumed())
+    run.record(AgentJoined(agent="local/coder", roles=("coder",), slots=4))
+    assert run.state.works["a"].attempt == 2
+    assert run.told("a").settled == {CALL["digest"]: "skip"}
 
 
 def test_a_planner_is_told_the_run_as_it_stood_when_it_was_first_asked() -> None:
