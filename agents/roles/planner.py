@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -105,32 +105,54 @@ def without_impossible_files(subtasks: Sequence[Planned], offers: Sequence[Offer
 
 
 def one_a_file(subtasks: Sequence[Planned]) -> list[Planned]:
-    """Make one subtask of those that would write the same file: side by side they end in a conflict."""
+    """Make one subtask of those that would write the same file: side by side they end in a conflict.
+
+    Not of two where one needs the other by way of a third: they are done in turn, and as one would need themselves.
+    """
     kept: list[Planned] = []
-    became: dict[str, str] = {}
-    writer: dict[tuple[str, str], int] = {}
+    writers: dict[tuple[str, str], list[int]] = {}
+    needs: dict[str, list[str]] = {}
     for one in subtasks:
-        files = [(one.role, path) for path in one.creates]
-        at = min((writer[file] for file in files if file in writer), default=len(kept))
+        needs.setdefault(one.id, []).extend(one.needs)
+    for one in subtasks:
+        files = dict.fromkeys((one.role, path) for path in one.creates)
+        found = sorted({at for file in files for at in writers.get(file, ())})
+        at = next((at for at in found if not _in_turn(kept[at].id, one.id, needs)), len(kept))
         if at == len(kept):
             kept.append(one)
         else:
-            became[one.id] = kept[at].id
-            kept[at] = _joined(kept[at], one)
-        writer.update(dict.fromkeys(files, at))
-    return [one.model_copy(update={"needs": _renamed(one, became)}) for one in kept]
+            first = kept[at] = _joined(kept[at], one)
+            needs[first.id] = [*needs.get(first.id, ()), *needs.pop(one.id, ())]
+            needs = {name: [first.id if need == one.id else need for need in of] for name, of in needs.items()}
+        for file in files:
+            writers.setdefault(file, []).append(at)
+    return [
+        one.model_copy(update={"needs": [need for need in dict.fromkeys(needs.get(one.id, ())) if need != one.id]})
+        for one in kept
+    ]
+
+
+def _in_turn(one: str, other: str, needs: Mapping[str, Sequence[str]]) -> bool:
+    """Tell whether one of two subtasks needs the other by way of a third."""
+    ways = [(need, there) for here, there in ((one, other), (other, one)) for need in needs.get(here, ())]
+    return any(there in _reached(need, needs) for need, there in ways if need not in (one, other))
+
+
+def _reached(start: str, needs: Mapping[str, Sequence[str]]) -> set[str]:
+    reached: set[str] = set()
+    todo = [start]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += needs.get(name, ())
+    return reached
 
 
 def _joined(one: Planned, other: Planned) -> Planned:
     creates = list(dict.fromkeys([*one.creates, *other.creates]))
-    needs = list(dict.fromkeys([*one.needs, *other.needs]))
     do = one.do if other.do in one.do else f"{one.do}\n{other.do}"
-    return one.model_copy(update={"creates": creates, "needs": needs, "do": do})
-
-
-def _renamed(one: Planned, became: dict[str, str]) -> list[str]:
-    needs = dict.fromkeys(became.get(need, need) for need in one.needs)
-    return [need for need in needs if need != one.id]
+    return one.model_copy(update={"creates": creates, "do": do})
 
 
 def _subtask(planned: Planned) -> Subtask:

@@ -1,6 +1,8 @@
 """How the planner's answer becomes a plan."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agents.briefing import Offer
 from agents.roles.planner import (
@@ -11,6 +13,8 @@ from agents.roles.planner import (
     with_named_files,
     without_impossible_files,
 )
+from bus.setup import Subtask
+from swarm.core.plan import find_cycle
 
 READER = Offer("researcher", "reads files", ("read_file", "list_files", "search_files"))
 FETCHER = Offer("scout", "reads pages", ("fetch_page", "read_file"))
@@ -43,6 +47,34 @@ def test_subtasks_that_would_write_one_file_become_one() -> None:
         ("d", ["z.py"], ["a"]),
     ]
     assert plan[0].do == "Do a.\nDo b."
+
+
+def test_what_mends_a_file_after_others_have_read_it_stays_apart() -> None:
+    plan = [planned("code", "a.py"), planned("audit", needs="code"), planned("fix", "a.py", "audit")]
+    assert one_a_file(plan) == plan
+    assert one_a_file([plan[2], plan[1], plan[0]]) == [plan[2], plan[1], plan[0]], "in whatever order they are told"
+
+
+def test_a_subtask_that_only_goes_on_with_a_file_is_one_with_what_it_needs() -> None:
+    plan = one_a_file([planned("a", "x.py"), planned("b", "x.py", "a"), planned("c", needs="b")])
+    assert [(one.id, one.needs) for one in plan] == [("a", []), ("c", ["a"])]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "x.py", "y.py", "x.py y.py"]), st.sets(st.integers(1, 7))), max_size=8))
+def test_joining_never_makes_a_circle(drawn: list[tuple[str, set[int]]]) -> None:
+    """Each needs some of those that many places before it."""
+    plan = [
+        planned(f"t{at}", creates, " ".join(f"t{at - back}" for back in sorted(needs) if back <= at))
+        for at, (creates, needs) in enumerate(drawn)
+    ]
+    joined = one_a_file(plan)
+    assert not find_cycle(Subtask(id=one.id, role=one.role, instruction=one.do, needs=(*one.needs,)) for one in joined)
+    assert {path for one in joined for path in one.creates} == {path for one in plan for path in one.creates}
+
+
+def test_subtasks_that_share_a_name_are_joined_by_their_files_alone() -> None:
+    plan = one_a_file([planned("k", "x.py"), planned("a", "y.py"), planned("a", "x.py"), planned("a", "y.py")])
+    assert [(one.id, one.creates) for one in plan] == [("k", ["x.py"]), ("a", ["y.py"])]
 
 
 def test_what_several_roles_write_into_a_file_in_turn_stays_apart() -> None:
