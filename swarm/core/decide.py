@@ -57,8 +57,8 @@ def _is_wanted(state: RunState, agent: str) -> bool:
 
 
 def _end(state: RunState) -> Decision | None:  # noqa: PLR0911 - each way to end
-    if state.ledger.beyond:
-        return _fail(state, "bill", state.ledger.beyond)
+    if (passed := state.ledger.passed) is not None:
+        return _fail(state, "bill", passed)
     if state.cancelled is not None:
         return _fail(state, "cancelled", state.cancelled)
     if state.call_refused:

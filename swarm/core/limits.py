@@ -80,7 +80,7 @@ class Ledger:
     queue: list[tuple[int, int, CallKey]] = field(default_factory=list)
     arrivals: int = 0
     beyond: str | None = None
-    """Set once an endpoint billed more than was reserved."""
+    """In words, what an endpoint billed last that was more than was reserved."""
 
     def ask(self, call: Call) -> None:
         """Reserve for a call, or let it wait."""
@@ -100,6 +100,19 @@ class Ledger:
         limits = self.limits
         left = limits.tokens - self.spent.tokens - self.reserved_tokens
         return call.tokens <= left and (limits.money is None or call.money <= self.money_left)
+
+    @property
+    def passed(self) -> str | None:
+        """Return in words which limit is passed: only what was billed beyond its reservation can pass one."""
+        if self.beyond is None:
+            return None
+        tokens, money = self.spent.tokens + self.reserved_tokens, self.spent.money + self.reserved_money
+        if tokens > self.limits.tokens:
+            return f"{self.beyond}: {tokens} tokens are spent or reserved, and limits.tokens is {self.limits.tokens}"
+        if self.limits.money is not None and money > self.limits.money:
+            most = self.limits.money / 1e12
+            return f"{self.beyond}: {money / 1e12:.4f} USD are spent or reserved, and limits.money is {most:.4f}"
+        return None
 
     @property
     def tokens_left(self) -> int:

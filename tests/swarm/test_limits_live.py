@@ -3,14 +3,15 @@
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from bus.events import CallRefused, FilesMerged, GoalFailed, ModelTryFailed
+from bus.events import CallRefused, FilesMerged, GoalFailed, ModelAsked, ModelTryFailed
 from swarm.outcome import PICO
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
-from tests.support.runs import layers, player, scenario, start, story
+from tests.support.runs import layers, player, resume, scenario, start, story, task
 
 PRICE = {"input": 0.25, "output": 2.0}
 """USD a million tokens."""
@@ -85,6 +86,49 @@ async def race(folder: Path, seed: int) -> str:
 @pytest.mark.parametrize("seed", range(4))
 async def test_no_limit_is_passed_and_what_was_accepted_is_handed_over(tmp_path: Path, seed: int) -> None:
     await race(tmp_path, seed)
+
+
+def billing(body: Body) -> Reply:
+    """The usual, for more tokens than were allowed for the answer."""
+    said = player([task("a")])(body)
+    answer = Answer(said) if isinstance(said, str) else said
+    return Answer(answer.text, answer.calls, usage={"prompt_tokens": 100, "completion_tokens": 401})
+
+
+def billed(endpoint: ChatEndpoint, tokens: int) -> dict[str, Any]:
+    roles = {name: {"max_tokens": 400} for name in ("planner", "coder")}
+    return scenario(endpoint, limits={"tokens": tokens}, accept=[{"file": "a.txt"}], roles=roles)
+
+
+async def test_a_bill_beyond_its_reservation_is_counted_and_the_run_goes_on_where_its_limits_hold(
+    tmp_path: Path,
+) -> None:
+    async with ChatEndpoint(billing) as endpoint:
+        outcome = await start(tmp_path, billed(endpoint, 100_000))
+        assert outcome.outcome == "accepted", outcome.reason
+        assert outcome.tokens.input + outcome.tokens.output == 501 * endpoint.count
+
+
+async def test_a_bill_that_passes_a_limit_ends_the_run_and_a_limit_that_holds_it_reopens_it(tmp_path: Path) -> None:
+    async with ChatEndpoint(billing, keep=20) as endpoint:
+        roomy = await start(tmp_path / "roomy", billed(endpoint, 100_000))
+        (bound, *_) = [event.input_bound for event in (await story(tmp_path / "roomy")).of(ModelAsked)]
+        assert roomy.outcome == "accepted"
+
+        def generous(body: Body) -> Reply:
+            answer = billing(body)
+            assert isinstance(answer, Answer)
+            return Answer(answer.text, answer.calls, usage={"prompt_tokens": bound, "completion_tokens": 401})
+
+    async with ChatEndpoint(generous, keep=20) as endpoint:
+        outcome = await start(tmp_path, billed(endpoint, bound + 400))
+        assert outcome.outcome == "failed"
+        assert f"{bound + 401} tokens are spent or reserved" in outcome.reason
+        for _ in range(2):
+            assert (await resume(tmp_path, tokens=bound + 400)).outcome == "failed", "it is passed still"
+        outcome = await resume(tmp_path, tokens=100_000)
+    assert outcome.outcome == "accepted", outcome.reason
+    assert [failed.kind for failed in (await story(tmp_path)).of(GoalFailed)] == ["bill"] * 3
 
 
 @pytest.mark.torture

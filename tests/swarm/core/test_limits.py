@@ -97,6 +97,24 @@ def test_what_is_billed_beyond_the_reservation_is_said(bound: int, most: int, se
     assert ledger.spent.tokens == sent + written
 
 
+@given(SMALL, SMALL, SMALL, st.integers(1, 12_000), st.integers(0, 10_000_000_000))
+def test_a_limit_is_passed_where_what_is_spent_and_reserved_is_more_than_it(
+    sent: int, written: int, other: int, tokens: int, money: int
+) -> None:
+    """The second call is under way while the first is billed beyond its reservation."""
+    ledger = Ledger(Limits(tokens=100_000, money=10**12))
+    for name, most in (("a", 1), ("b", other)):
+        ledger.ask(Call((name, 1, (0,), 1), 0, 0, most, PRICE))
+    ledger.settle(("a", 1, (0,), 1), Usage(input=sent, output=written))
+    assert ledger.passed is None
+    ledger.limits = Limits(tokens=tokens, money=money)
+    used = cost(Usage(input=sent, output=written + other), PRICE)
+    over = sent + written + other > tokens or used > money
+    assert (ledger.passed is not None) == (over and ledger.beyond is not None)
+    if ledger.passed:
+        assert ("limits.tokens" in ledger.passed) == (sent + written + other > tokens)
+
+
 @given(SMALL, SMALL, SMALL)
 def test_cached_tokens_are_part_of_the_input_at_their_own_price(sent: int, written: int, cached: int) -> None:
     paid = cost(Usage(input=sent, output=written, cached=cached), PRICE)
