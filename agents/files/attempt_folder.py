@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from agents.errors import ToolFailed
+from agents.files.names import SideBySide
 from agents.files.project_folder import ProjectFolder, Scan
 from agents.files.removal import remove_tree
 from bus.errors import Damaged, NotFound, StorageFailed
@@ -67,12 +68,14 @@ class AttemptFolder:
     async def changes(self) -> tuple[FileChange, ...]:
         """Store and return what changed since this was last asked.
 
-        Raises `ToolFailed` for a file that cannot be kept, such as one too large; it is among the changes next time.
+        Raises `ToolFailed` for a file that cannot be kept, such as one too large, or one that a program made beside
+        another where not every system can have both; it is among the changes next time.
         """
         if self._folder is None or self._scan is None:
             return ()
         now = await asyncio.to_thread(self._folder.scan)
         found = now.changes_since(self._scan)
+        _can_lie_side_by_side(now.files, made=now.files.keys() - self._scan.files.keys())
         await self._keep(found)
         self._scan = now
         return tuple(found)
@@ -143,6 +146,14 @@ class AttemptFolder:
                 stored = await self._store.put(await asyncio.to_thread(self._folder.read, change.path))
                 if stored != change.sha256:
                     raise ToolFailed(f"{change.path!r} was changed while it was read")
+
+
+def _can_lie_side_by_side(files: Iterable[str], made: set[str]) -> None:
+    """Raise `ToolFailed` where a file that was made could not be laid out beside the others."""
+    if not made:
+        return
+    for path, other in SideBySide(path for path in files if path not in made).add(sorted(made)).items():
+        raise ToolFailed(f"{path!r} cannot be kept beside {other!r} on every system: rename or delete one of them")
 
 
 def _make_empty(root: Path) -> None:

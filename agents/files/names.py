@@ -119,9 +119,15 @@ class SideBySide:
                 return other
         return None
 
-    def add(self, path: str) -> None:
-        """Add a file that can lie beside the others."""
-        self._there.update((folded(name).rstrip("/"), (name, path)) for name in _way(path))
+    def add(self, paths: Iterable[str]) -> dict[str, str]:
+        """Add files one by one, and return those that cannot lie beside what is there, each with a file in its way."""
+        found: dict[str, str] = {}
+        for path in paths:
+            if (other := self.in_the_way(path)) is not None:
+                found[path] = other
+            else:
+                self._there.update((folded(name).rstrip("/"), (name, path)) for name in _way(path))
+        return found
 
 
 def _way(path: str) -> Iterator[str]:

@@ -40,15 +40,7 @@ def in_the_way(tree: Mapping[str, FileRef], changes: Sequence[FileChange]) -> di
     if not made:
         return {}
     gone = {change.path for change in changes if change.sha256 is None}
-    there = SideBySide(path for path in tree if path not in gone)
-    found: dict[str, str] = {}
-    for path in made:
-        other = there.in_the_way(path)
-        if other is None:
-            there.add(path)
-        else:
-            found[path] = other
-    return found
+    return SideBySide(path for path in tree if path not in gone).add(made)
 
 
 # What an attempt works on

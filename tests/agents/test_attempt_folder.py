@@ -161,3 +161,18 @@ async def test_a_file_that_cannot_be_kept_is_told_until_it_is_gone(root: Path, s
     opened.delete("huge.bin")
     (change,) = await folder.changes()
     assert await store.get(change.sha256 or "") == b"s"
+
+
+async def test_files_that_cannot_lie_side_by_side_are_told_until_one_is_gone(
+    root: Path, store: MemoryFileStore
+) -> None:
+    start = await refs(store, {"README.md": b"a"})
+    folder = AttemptFolder(root, store, start, start)
+    await folder.open()
+    (root / "readme.md").write_text("b")
+    for _ in range(2):
+        with pytest.raises(ToolFailed, match=r"'readme.md' cannot be kept.*'README.md'"):
+            await folder.result()
+    (root / "README.md").unlink()
+    assert paths(await folder.changes()) == ["README.md", "readme.md"]
+    assert paths(await folder.result()) == ["README.md", "readme.md"]

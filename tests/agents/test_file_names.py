@@ -103,9 +103,9 @@ def test_a_file_lies_beside_others_where_no_name_on_its_way_is_another_files(pat
 
 
 def test_a_file_that_is_added_may_be_in_the_way_of_the_next() -> None:
-    there = file_names.SideBySide([])
-    there.add("config")
-    assert there.in_the_way("config/settings.ini") == "config"
+    there = file_names.SideBySide(["a.txt"])
+    assert there.add(["config", "config/settings.ini", "b.txt"]) == {"config/settings.ini": "config"}
+    assert there.in_the_way("B.txt") == "b.txt"
 
 
 @pytest.mark.parametrize(
