@@ -137,8 +137,8 @@ class Scenario:
     ) -> Self:
         if goal is not None:
             set_goal(draft, goal)
-        apply_settings(draft, settings)
         give_inputs(draft, inputs or {})
+        apply_settings(draft, settings)  # last: in a fork they change inputs that are recorded
         written_down = deepcopy(draft.data)
         draft.around.refuse(draft)
         refuse_what_is_not_there_yet(draft)

@@ -125,7 +125,7 @@ async def test_a_fork_of_a_run_that_hit_a_limit_goes_on_with_more(tmp_path: Path
     assert (await story(tmp_path)).state.limits.tokens == 200_000
 
 
-async def test_a_fork_has_the_inputs_that_its_past_was_given(tmp_path: Path) -> None:
+async def test_a_fork_has_the_inputs_that_its_past_was_given_unless_they_are_changed(tmp_path: Path) -> None:
     """They have no default: without what the person gave, the scenario could not be read again."""
     async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
         written = scenario(endpoint, accept=[{"file": "t1-0.txt"}], inputs={"who": {"description": "for whom"}})
@@ -139,6 +139,9 @@ async def test_a_fork_has_the_inputs_that_its_past_was_given(tmp_path: Path) -> 
     setup = (await story(tmp_path)).state.setup
     assert setup is not None
     assert (setup.goal, setup.limits.rounds) == ("For Ines.", 2)
+    async with finding.reading(settings(tmp_path)) as store:
+        past = await past_of(store, parent, 5)
+    assert past.scenario(Changes(settings=("who=Ada",))).goal == "For Ada."
 
 
 async def test_a_fork_of_an_ended_run_is_judged_by_what_it_wants(tmp_path: Path) -> None:
