@@ -1,13 +1,18 @@
-"""Another future of a run: the same past up to an event, and from there on another goal, model, limit or role."""
+"""Another future of a run: the same past up to an event, and from there on another goal, model, limit or role.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+What the past was given is recorded, and need not be where it was: the files of its workspace, the texts of its prompts,
+and what a hub brought and allowed. Code is looked for again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bus.events import RunForked
-from bus.setup import Limits, Setup
+from bus.events import GoalSubmitted, RunForked
+from bus.setup import Limits, Price, RoleSetup, Setup
 from bus.store import Store, open_store
 from swarm import finding, launch
+from swarm.core.state import RunState, Status
 from swarm.errors import UsageError
 from swarm.launch import OnEvent
 from swarm.outcome import Outcome
@@ -15,7 +20,8 @@ from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
 from swarm.preparing import Ready
 from swarm.runtime import fold
-from swarm.scenario.model import Scenario
+from swarm.scenario.draft import Surroundings, text_name
+from swarm.scenario.model import Scenario, ScenarioRole, prompt_files
 from swarm.scenario.trust import file_hashes, role_hashes
 from swarm.settings import Settings
 
@@ -52,18 +58,98 @@ class Past:
     at: int
     setup: Setup
     limits: Limits
+    submitted: bool = False
+    """Whether a hub ran it, which never saw its folder, and had a say in what it may."""
+    brought: Mapping[str, RoleSetup] = field(default_factory=dict)
+    """Roles whose code is with the agents that offered them."""
+    needed: frozenset[str] = frozenset()
+    """Roles that the scenario names, or that have something to do at this event."""
 
     def scenario(self, changes: Changes) -> Scenario:
         """Return the scenario that goes on from here. Raises `ScenarioError`, `UsageError`."""
         for path in changes.told():
             if (part := path.partition(".")[0]) in FIXED:
                 raise UsageError(f"--set {path}: a fork keeps the {part} of its past. Run it anew instead.")
-        return Scenario.from_dict(
-            {**self.setup.written, "name": self.setup.name},
-            folder=self.setup.folder,
+        scenario = self._scenario(changes)
+        elsewhere = self.needed & self.brought.keys() - scenario.roles.keys()
+        if elsewhere:
+            name = min(elsewhere)
+            raise UsageError(
+                f"the role {name!r} was brought by attached agents, and a fork has only what is here. Name code for it "
+                f"by --set roles.{name}.uses=./FILE.py:CLASS, or submit the scenario anew where those agents are."
+            )
+        return scenario
+
+    def as_it_was(self) -> Scenario:
+        """Return the scenario without changes, and without roles whose code is elsewhere: to be looked at, not run.
+
+        Of its files only code is looked for. Raises `ScenarioError`.
+        """
+        return self._scenario(Changes(), folder_here=False)
+
+    def _scenario(self, changes: Changes, *, folder_here: bool = True) -> Scenario:
+        setup = self.setup
+        own = {name: role for name, role in setup.roles.items() if role.uses}
+        around = Surroundings(
+            roles={name: frozenset(role.tools) for name, role in {**self.brought, **own}.items()},
+            tools=frozenset(tool for role in setup.roles.values() for tool in role.tools),
+            providers=frozenset(setup.endpoints),
+            texts=self._texts(changes),
+            folder_here=folder_here,
+            taken_in=True,
+        )
+        scenario = Scenario.from_dict(
+            {**setup.written, "name": setup.name},
+            folder=Path.cwd() if self.submitted else setup.folder,
             goal=changes.goal,
             settings=changes.settings,
-            inputs=self.setup.inputs,
+            inputs=setup.inputs,
+            around=around,
+        )
+        if self.submitted:
+            scenario = self._as_the_hub_had_it(scenario, changes)
+        here = {name: role for name, role in scenario.roles.items() if role.uses or name not in self.brought}
+        return replace(scenario, roles=here)
+
+    def _texts(self, changes: Changes) -> dict[str, str]:
+        """Return the recorded texts of prompts by the files they were in, without those that are named anew."""
+        files = prompt_files(self.setup.written, self.setup.inputs)
+        roles, told = self.setup.roles, changes.told()
+        known = {text_name(file): roles[name].prompt or "" for name, file in files.items() if name in roles}
+        anew = {text_name(file) for name, file in files.items() if f"roles.{name}.prompt" in told}
+        return {name: text for name, text in known.items() if name not in anew}
+
+    def _as_the_hub_had_it(self, scenario: Scenario, changes: Changes) -> Scenario:
+        """Return a scenario with what a hub brought to it, and within what it allowed, unless that is changed."""
+        setup = self.setup
+        prices: dict[str, Price] = {}
+        for role in setup.roles.values():
+            if role.price is not None and (provider := role.model.partition(":")[0]) in setup.endpoints:
+                prices[provider] = role.price
+        allowed = not any(path.partition(".")[0] == "permissions" for path in changes.told())
+        return replace(
+            scenario,
+            roles={name: self._as_recorded(name, role, scenario) for name, role in scenario.roles.items()},
+            permissions=setup.permissions if allowed else scenario.permissions,
+            endpoints={**setup.endpoints, **scenario.endpoints},
+            prices={**prices, **scenario.prices},
+        )
+
+    def _as_recorded(self, name: str, role: ScenarioRole, scenario: Scenario) -> ScenarioRole:
+        """Return a role as recorded in what nobody writes of it."""
+        roles = scenario.written.get("roles")
+        written = roles.get(name) if isinstance(roles, dict) else None
+        said = written if isinstance(written, dict) else {}
+        was = self.setup.roles.get(name)
+        if was is None or was.brought or "uses" in said:
+            return role
+        return replace(
+            role,
+            tools=role.tools if "tools" in said else was.tools,
+            max_tokens=role.max_tokens if "max_tokens" in said else was.max_tokens,
+            prompt=role.prompt if "prompt" in said else was.prompt,
+            uses=was.uses,
+            options=was.options,
         )
 
     def models(self, changes: Changes) -> tuple[str, ...]:
@@ -71,7 +157,8 @@ class Past:
         named = set(changes.told())
         if "model" in named:
             return changes.models
-        kept = [f"{name}={role.model}" for name, role in self.setup.roles.items() if f"roles.{name}.model" not in named]
+        here = [name for name in self.setup.roles if name not in self.brought or f"roles.{name}.uses" in named]
+        kept = [f"{name}={self.setup.roles[name].model}" for name in here if f"roles.{name}.model" not in named]
         return (*kept, *changes.models)
 
 
@@ -84,7 +171,25 @@ async def past_of(store: Store, name: str, at: int | None) -> Past:
     state = await fold(store.log, info.run, end=position)
     if state.setup is None:
         raise UsageError(f"{info.run} has no event yet: there is nothing to fork.")
-    return Past(info.run, position, state.setup, state.limits)
+    submitted = False
+    async for envelope in store.log.read(info.run, 1, 1):
+        submitted = isinstance(envelope.event, GoalSubmitted) and bool(envelope.event.client)
+    roles = {**state.brought, **state.setup.roles}
+    return Past(
+        info.run,
+        position,
+        state.setup,
+        state.limits,
+        submitted,
+        {name: role for name, role in roles.items() if role.brought},
+        _needed(state, state.setup),
+    )
+
+
+def _needed(state: RunState, setup: Setup) -> frozenset[str]:
+    written = setup.written.get("roles")
+    named = {subtask.role for subtask in setup.plan or ()} | {*(written if isinstance(written, dict) else ())}
+    return frozenset(named | {one.spec.role for one in state.subtasks.values() if one.status is not Status.ACCEPTED})
 
 
 async def fork(
@@ -98,7 +203,7 @@ async def fork(
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Begin another future of a run and carry it on to its end. Cancelling pauses it. Raises as `launch.start` does."""
-    before = past.scenario(Changes()).limits
+    before = past.as_it_was().limits
     setup = ready.setup.model_copy(update={"limits": _limits(past.limits, before, ready.setup.limits)})
     async with open_store(settings.place) as store, Parts(setup, settings, announce=announce) as parts:
         await parts.prepare()

@@ -4,6 +4,9 @@ Both runs share the past up to that event; nothing of it is paid for again, and 
 used. An attempt that was under way goes on over what it had done, as long as it asks for the same. Where its first
 different request stands, life begins: what it had done after that does not count for it any more. So a fork with
 another model may ask again what an attempt that is still open had been answered already.
+
+The files that the run began with, and its prompts, are as they were recorded: neither the scenario nor its folder needs
+to be there. A prompt's file is read again where --set roles.ROLE.prompt=./FILE names it. Code has to be there.
 """
 
 import argparse

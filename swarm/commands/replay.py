@@ -39,7 +39,7 @@ async def _replay(args: argparse.Namespace) -> int:
 
     from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
-    from swarm.fork import Changes, past_of  # noqa: PLC0415 - likewise
+    from swarm.fork import past_of  # noqa: PLC0415 - likewise
     from swarm.hubs.hub_config import HubConfig  # noqa: PLC0415 - likewise
     from swarm.replay import replay  # noqa: PLC0415 - likewise
     from swarm.runtime import fewer_collections  # noqa: PLC0415 - likewise
@@ -52,7 +52,7 @@ async def _replay(args: argparse.Namespace) -> int:
         if info.imported:
             past = await past_of(store, info.run, None)
             can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
-            await consent(past.scenario(Changes()), given=args.trust, can_ask=can_ask)
+            await consent(past.as_it_was(), given=args.trust, can_ask=can_ask)
         with tempfile.TemporaryDirectory(prefix="replay-") as place, fewer_collections():
             found = await replay(info.run, store.log.read(info.run), store.files, Path(place), tools=tools)
     if args.json:

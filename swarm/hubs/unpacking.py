@@ -61,6 +61,7 @@ def unpack(
         providers=frozenset(config.endpoints),
         waits=True,
         texts=submission.texts,
+        folder_here=False,
         refuse=refusing(config.permissions),
     )
     scenario = checked(submission, around, folder, most_subtasks=config.limits.get("subtasks"))

@@ -31,7 +31,7 @@ class Surroundings:
 
     A file that is run where it lies is held against nothing more than our tables (`Surroundings()`). One that is
     submitted is checked twice: by the submitter, who does not know what the hub knows, and by the hub, which sees no
-    folder of the submitter's.
+    folder of the submitter's. One that a run goes on from has been read before: what it was given then is recorded.
     """
 
     roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -44,14 +44,18 @@ class Surroundings:
     """Whether a role may be named that nobody knows: it is waited for."""
     elsewhere: bool = False
     """Whether somebody else says which tools and providers there are: here any well-formed name will do."""
-    texts: Mapping[str, str] | None = None
-    """The files that the scenario reads, by name, where there is no folder; None: they lie in its folder."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """By name, the files that the scenario reads and whose text is there already; the others lie in its folder."""
+    folder_here: bool = True
+    """Whether there is a folder of its own here."""
+    taken_in: bool = False
+    """Whether its workspace is with a run already, and not looked for."""
     refuse: Callable[["Draft"], None] = _nothing
     """Notes what may not stand in it, and puts something harmless there; called before and after inputs go in."""
 
     def text(self, name: str) -> str | None:
-        """Return a file's text, None where it was not brought along."""
-        return (self.texts or {}).get(text_name(name))
+        """Return a file's text, None where it is not there already."""
+        return self.texts.get(text_name(name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from swarm.scenario.file import PermissionsSection, PriceSection, RoleSection, S
 from swarm.scenario.inputs import insert_inputs
 from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, check_rules, prompt_file
 from swarm.scenario.source import Source
-from swarm.scenario.validation import validate
+from swarm.scenario.validation import good_roles, validate
 from swarm.scenario.yaml_source import read_source
 
-__all__ = ["Dialogue", "RoleModel", "Scenario", "ScenarioRole", "change_limits", "load", "schema"]
+__all__ = ["Dialogue", "RoleModel", "Scenario", "ScenarioRole", "change_limits", "load", "prompt_files", "schema"]
 
 _ALONE = Surroundings()
 Dialogue = Literal["native", "json"]
@@ -84,7 +84,7 @@ class Scenario:
     """Prices by endpoint, where the scenario gives them."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     workspace: tuple[str, ...] = ()
-    """Paths to copy in, as written: `.` means the folder's contents."""
+    """Paths that are still to be copied in, as written: `.` means the folder's contents."""
     outcome: tuple[str, ...] = ()
     sandbox: str | None = None
     python: str | None = None
@@ -175,7 +175,7 @@ class Scenario:
             endpoints={name: Endpoint(url=one.url, key=one.key) for name, one in file.endpoints.items()},
             prices={name: price_of(one.price) for name, one in file.endpoints.items() if one.price},
             inputs=dict(inputs),
-            workspace=tuple(file.workspace or ()),
+            workspace=() if around.taken_in else tuple(file.workspace or ()),
             outcome=tuple(file.outcome or ()),
             sandbox=file.sandbox.use,
             python=str(folder / python) if python and "/" in python else python,
@@ -249,6 +249,15 @@ class Scenario:
 load = Scenario.load
 
 
+def prompt_files(written: Mapping[str, object], inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that a scenario has prompts in, by role. Raises `ScenarioError` where there is nothing in it."""
+    draft = begin(written, Path())
+    give_inputs(draft, inputs)
+    insert_inputs(draft)
+    named = {name: prompt_file(role.prompt) for name, role in good_roles(draft).items() if role.prompt}
+    return {name: file for name, file in named.items() if file}
+
+
 def change_limits(settings: Sequence[str]) -> dict[str, int]:
     """Return the limits that `resume --set limits.X=V` names, as fields of `Limits`. Raises `ScenarioError`."""
     faults = [
@@ -277,8 +286,8 @@ def _name_of(path: Path | None) -> str:
 def _role(name: str, role: RoleSection, limits: Limits, draft: Draft) -> ScenarioRole:
     tools = BUILT_IN_TOOLS.get(name) if role.uses is None else None
     written = prompt_file(role.prompt) if role.prompt else None
-    file = draft.folder / written if written and draft.around.texts is None else None
-    sent = draft.around.text(written) if written else None
+    text = draft.around.text(written) if written else None
+    file = draft.folder / written if written and text is None and draft.around.folder_here else None
     return ScenarioRole(
         agents=role.agents or limits.parallel,
         deadline_ms=role.deadline or max(1, limits.time_ms // 3),
@@ -287,7 +296,7 @@ def _role(name: str, role: RoleSection, limits: Limits, draft: Draft) -> Scenari
         max_tokens=role.max_tokens or 4096,
         window=role.window,
         dialogue=role.dialogue,
-        prompt=file.read_text("utf-8") if file else sent or role.prompt,
+        prompt=file.read_text("utf-8") if file else text or role.prompt,
         prompt_file=file,
         uses=role.uses,
         options=role.options or {},

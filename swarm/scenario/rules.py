@@ -185,8 +185,9 @@ def _check_prompt(draft: Draft, path: FieldPath, prompt: str) -> None:
         if re.fullmatch(r"[\w.-]+\.(md|txt)", prompt.strip()):
             draft.warn(path, f"{quote(prompt)} is taken as the prompt's text; for the file write ./{prompt.strip()}")
         return
-    if draft.around.texts is not None:
-        if not (draft.around.text(name) or "").strip():
+    text = draft.around.text(name)
+    if text is not None or not draft.around.folder_here:
+        if not (text or "").strip():
             draft.fault("file", path, f"the text of {quote(name)} was not sent along, or is empty")
         return
     file = draft.folder / name
@@ -204,7 +205,7 @@ def _check_prompt(draft: Draft, path: FieldPath, prompt: str) -> None:
 def _check_rest(draft: Draft, file: ScenarioFile) -> None:
     if file.model is not None:
         check_model(draft, ("model",), file.model)
-    for path in file.workspace or ():
+    for path in () if draft.around.taken_in else file.workspace or ():
         _check_there(draft, ("workspace",), path)
     check_endpoints(draft, file.endpoints)
     if file.sandbox.python is not None and "/" in file.sandbox.python:
@@ -227,7 +228,7 @@ def check_endpoints(draft: Draft, endpoints: Mapping[str, EndpointSection]) -> N
 
 
 def _check_there(draft: Draft, path: FieldPath, name: str) -> None:
-    if draft.around.texts is not None:
+    if not draft.around.folder_here:
         return  # its folder is on another machine
     try:
         found = (draft.folder / name).exists()

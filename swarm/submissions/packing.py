@@ -39,7 +39,7 @@ def pack(
         client=client,
     )
     try:
-        checked(submission, replace(SUBMITTING, texts=submission.texts), scenario.folder)
+        checked(submission, replace(SUBMITTING, texts=submission.texts, folder_here=False), scenario.folder)
     except ScenarioError as error:
         file = str(scenario.file) if scenario.file else None
         raise ScenarioError([replace(fault, file=fault.file or file) for fault in error.faults]) from error

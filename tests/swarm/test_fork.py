@@ -1,22 +1,33 @@
 """Another future of a run: the same past, paid for once, and its own way from the first difference on."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bus.events import JournalCut, ModelAnswered, ModelAsked, RunForked
+from agents.briefing import Offer
+from bus.envelope import Stamp
+from bus.events import GoalSubmitted, JournalCut, ModelAnswered, ModelAsked, RunForked
+from bus.setup import Endpoint, Permissions, Price
 from bus.store import open_store
-from swarm import finding, launch, preparing
+from swarm import finding, launch, preparing, workspace
+from swarm.clock import utc_now
 from swarm.errors import UsageError
 from swarm.fork import Changes, fork, past_of
+from swarm.hubs.desk import NO_FOLDER
+from swarm.hubs.hub_config import HubConfig, HubRole
+from swarm.hubs.unpacking import unpack
 from swarm.outcome import Outcome
+from swarm.ownership import this_process
 from swarm.replay import replay
+from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
+from swarm.submissions.packing import SUBMITTING, pack
 from tests.support.command import clean_env, process, serving
 from tests.support.endpoint import ChatEndpoint
-from tests.support.runs import layers, player, scenario, settings, start, story
+from tests.support.runs import layers, player, scenario, settings, start, story, task
 
 PLAN = layers(2, 2)
 
@@ -171,6 +182,132 @@ async def test_what_the_past_has_settled_is_refused(tmp_path: Path, setting: str
             await forked(tmp_path, 5, of=parent, settings=(setting,))
         with pytest.raises(UsageError, match="there is no event 4000"):
             await forked(tmp_path, 4000, of=parent)
+
+
+async def test_a_fork_has_the_files_and_prompts_of_its_past_also_where_they_are_gone(tmp_path: Path) -> None:
+    (tmp_path / "material").mkdir()
+    (tmp_path / "material" / "notes.md").write_text("as it was")
+    (tmp_path / "fr.md").write_text("You write in French.")
+    written = {
+        "workspace": "./material",
+        "accept": [{"file": "material/notes.md"}],
+        "inputs": {"lang": {"default": "fr"}},
+        "roles": {"coder": {"prompt": "./${{ inputs.lang }}.md"}},
+    }
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        parent = (await start(tmp_path, scenario(endpoint, **written))).run
+        (tmp_path / "material").rename(tmp_path / "away")
+        (tmp_path / "fr.md").unlink()
+        outcome = await forked(tmp_path, 5, of=parent)
+        assert outcome.outcome == "accepted", outcome.reason
+        again = await forked(tmp_path, 8, of=outcome.run)
+        assert again.outcome == "accepted", again.reason
+        state = (await story(tmp_path)).state
+        assert state.tree["material/notes.md"].bytes == len("as it was")
+        assert state.setup is not None
+        assert state.setup.roles["coder"].prompt == "You write in French."
+        assert state.setup.written["workspace"] == "./material"
+
+
+async def test_a_prompt_s_file_is_read_again_where_a_fork_names_it(tmp_path: Path) -> None:
+    (tmp_path / "coder.md").write_text("You write.")
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        parent = (await start(tmp_path, scenario(endpoint, roles={"coder": {"prompt": "./coder.md"}}))).run
+        (tmp_path / "coder.md").write_text("You write well.")
+        async with finding.reading(settings(tmp_path)) as store:
+            past = await past_of(store, parent, None)
+    assert past.scenario(Changes()).roles["coder"].prompt == "You write."
+    named = Changes(settings=("roles.coder.prompt='./coder.md'",))
+    assert past.scenario(named).roles["coder"].prompt == "You write well."
+
+
+async def submitted(folder: Path, written: Mapping[str, Any], config: HubConfig, *offers: Offer) -> str:
+    """Record the first event of a run as a hub does that takes a scenario from elsewhere."""
+    client = folder / "client"
+    asked = Scenario.from_dict(
+        {"name": "storm", "goal": "Make all the files."} | written, folder=client, around=SUBMITTING
+    )
+    submission, _ = pack(asked, run="storm-1", client="ann/laptop", home=folder / "home")
+    unpacked = unpack(submission, config, folder=NO_FOLDER, offered={one.role: one for one in offers})
+    setup = await preparing.prepare_for_agents(
+        unpacked.scenario, settings(folder), models=submission.models, elsewhere=unpacked.elsewhere
+    )
+    async with open_store(folder / "home") as store:
+        files = await workspace.take_in(asked, store.files, home=folder / "home")
+        first = GoalSubmitted(setup=setup, workspace=files, client=submission.client)
+        epoch = await store.log.create("storm-1", this_process())
+        stamp = Stamp("/swarm/hub/lab", new_id, utc_now)
+        await store.log.append("storm-1", 0, epoch, [stamp("storm-1", first, sequence=1)])
+        await store.log.release("storm-1", epoch)
+    return "storm-1"
+
+
+async def test_a_run_of_a_hub_is_forked_with_what_the_hub_brought_and_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "client" / "material").mkdir(parents=True)
+    (tmp_path / "client" / "material" / "notes.md").write_text("as it was")
+    (tmp_path / "client" / "coder.md").write_text("You write for the client.")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "roles.py").write_text(
+        "import swarm\nfrom agents.roles.coder import Coder\nclass Tester(Coder): pass\n"
+    )
+    plan = [task("a"), task("b", ["a"], role="tester")]
+    async with ChatEndpoint(player(), keep=200) as endpoint:
+        config = HubConfig(
+            roles={
+                "tester": HubRole("tests", uses=f"{tmp_path / 'roles.py'}:Tester", tools=("write_file",)),
+                "critic": HubRole(prompt="You judge for the hub."),
+            },
+            endpoints={"lab": Endpoint(url=endpoint.url)},
+            prices={"lab": Price(input=1, output=2, cached=0)},
+            model="lab:test-model",
+            permissions=Permissions(fetch=("example.org",)),
+            limits={"tokens": 150_000},
+        )
+        written = {
+            "workspace": "./material",
+            "roles": {"coder": {"prompt": "./coder.md"}},
+            "plan": plan,
+            "accept": [{"file": "material/notes.md"}],
+            "limits": {"money": "1 USD"},
+        }
+        run = await submitted(tmp_path, written, config, Offer("painter", "paints", ("paint",)))
+        (tmp_path / "client").rename(tmp_path / "gone")
+        monkeypatch.chdir(tmp_path / "here")
+        outcome = await forked(tmp_path, 1, of=run, settings=("limits.rounds=2",))
+        assert outcome.outcome == "accepted", outcome.reason
+        again = await forked(tmp_path, 1, of=outcome.run, settings=("permissions.fetch=[example.com]",))
+        assert again.outcome == "accepted", again.reason
+    async with open_store(tmp_path / "home", read_only=True) as store:
+        setup = (await past_of(store, outcome.run, None)).setup
+    assert setup.permissions.fetch == ("example.org",)
+    assert (setup.limits.tokens, setup.limits.rounds) == (150_000, 2)
+    assert setup.folder == str(tmp_path / "here")
+    assert setup.roles["coder"].prompt == "You write for the client."
+    assert setup.roles["critic"].prompt == "You judge for the hub."
+    assert "painter" not in setup.roles, "nobody here can do its work"
+    changed = (await story(tmp_path)).state.setup
+    assert changed is not None
+    assert changed.permissions.fetch == ("example.com",)
+
+
+@pytest.mark.parametrize("role", ["summer", "painter"])
+async def test_a_role_that_agents_brought_is_named_by_a_fork_that_needs_it_and_may_be_given_code(
+    tmp_path: Path, role: str
+) -> None:
+    async with ChatEndpoint(player(), keep=200) as endpoint:
+        (tmp_path / "client").mkdir()
+        (tmp_path / "roles.py").write_text("from agents.roles.coder import Coder\nclass Mine(Coder): pass\n")
+        config = HubConfig(endpoints={"lab": Endpoint(url=endpoint.url)}, model="lab:test-model")
+        written = {"plan": [task("a", role=role)], "accept": [{"file": "a.txt"}]}
+        run = await submitted(tmp_path, written, config, Offer("summer", "sums", ("add",)))
+        with pytest.raises(UsageError, match=rf"role '{role}' was brought .* --set roles\.{role}\.uses="):
+            await forked(tmp_path, 1, of=run)
+        async with finding.reading(settings(tmp_path)) as store:
+            assert role not in (await past_of(store, run, 1)).as_it_was().roles
+        outcome = await forked(tmp_path, 1, of=run, settings=(f"roles.{role}.uses={tmp_path / 'roles.py'}:Mine",))
+    assert outcome.outcome == "accepted", outcome.reason
 
 
 def test_the_command_forks_and_tells_the_outcome(tmp_path: Path) -> None:

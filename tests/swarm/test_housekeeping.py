@@ -299,6 +299,27 @@ def test_an_imported_run_goes_on_only_as_a_fork(swarm: Swarm, elsewhere: Callabl
     assert swarm("import", "run.zip").status == 0
 
 
+def test_an_imported_run_is_gone_through_and_forked_without_the_folder_it_came_from(
+    swarm: Swarm, folder: Path, elsewhere: Callable[[], None]
+) -> None:
+    (folder / "there" / "material").mkdir(parents=True)
+    (folder / "there" / "material" / "notes.md").write_text("as it was")
+    (folder / "there" / "coder.md").write_text("You write.")
+    written = f"{SCENARIO}workspace: ./material\nroles: {{coder: {{prompt: ./coder.md}}}}\n"
+    (folder / "there" / "brief.yaml").write_text(written)
+    (folder / "there" / "answers.yaml").write_text(ANSWERS)
+    run = swarm("run", "there/brief.yaml", "--json").json["run"]
+    swarm("export", run, "run.zip")
+    (folder / "there").rename(folder / "gone")
+    elsewhere()
+    swarm("import", "run.zip")
+    assert swarm("replay", run).status == 0
+    told = swarm("fork", run, "--at", "1", "--set", f"model=scripted:{folder / 'answers.yaml'}", "--json")
+    assert (told.status, told.json.get("outcome")) == (0, "accepted"), told
+    assert swarm("show", told.json["run"], "--files", "tree").status == 0
+    assert (folder / "tree" / "material" / "notes.md").read_text() == "as it was"
+
+
 def test_a_run_imported_while_it_ran_says_how_to_go_on(swarm: Swarm, elsewhere: Callable[[], None]) -> None:
     run = begun(swarm)
 
