@@ -66,5 +66,4 @@ def _holds(target: Path, refs: list[FileRef]) -> bool:
     """Tell whether a folder holds exactly these files."""
     if target.is_symlink() or not target.is_dir():
         return False
-    found = ProjectFolder(target).scan().files
-    return {path: ref.sha256 for path, ref in found.items()} == {ref.path: ref.sha256 for ref in refs}
+    return ProjectFolder(target).holds(refs)

@@ -205,10 +205,10 @@ async def _release(store: Store, run: str, epoch: int) -> None:
 
 
 async def _finish(state: RunState, store: Store) -> Outcome:
-    """Hand the files of an ended run over and return its outcome."""
+    """Hand the files of an ended run over, if it has a folder for them, and return its outcome."""
     folder = None
-    if state.ended is not None:
-        folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(state.out_folder))
+    if state.ended is not None and (target := state.out_folder) is not None:
+        folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(target))
     return await with_head(outcome_of(state, folder=str(folder) if folder else None), store.log)
 
 

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +156,19 @@ class ProjectFolder:
             files[path] = FileRef(path=path, sha256=before.sha256, bytes=before.stamp[0])
         self._known = known
         return Scan(dict(sorted(files.items())), tuple(sorted(left_out)))
+
+    def holds(self, files: Iterable[FileRef]) -> bool:
+        """Tell whether these files are there, and no others; nothing is read unless their names and sizes are right."""
+        wanted = {ref.path: ref for ref in files}
+        found = set()
+        for path, info in self._walk((), []):
+            if path not in wanted or wanted[path].bytes != info.st_size:
+                return False
+            found.add(path)
+        try:
+            return found == wanted.keys() and all(self._hashed(path).sha256 == wanted[path].sha256 for path in found)
+        except ToolFailed:  # it was swapped or removed while we looked, or may not be read
+            return False
 
     def changed(self, before: Scan) -> list[str]:
         """Return the paths of the files that were changed, made or deleted since a scan."""

@@ -60,7 +60,8 @@ async def _show(args: argparse.Namespace, folder: Path | None) -> int:
             wanted = tuple(state.tree.values())
             made = await handover.hand_over(info.run, wanted, store.files, folder)
             outcome = outcome.model_copy(update={"files": wanted, "folder": str(made) if made else None})
-        elif state.ended is not None and not info.imported and await asyncio.to_thread(Path(state.out_folder).is_dir):
-            outcome = outcome.model_copy(update={"folder": state.out_folder})
+        elif state.ended is not None and not info.imported and (own := state.out_folder) is not None:
+            there = await asyncio.to_thread(Path(own).is_dir)
+            outcome = outcome.model_copy(update={"folder": own if there else None})
     report(outcome, as_json=args.json, imported=info.imported)
     return 0

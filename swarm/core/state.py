@@ -289,8 +289,13 @@ class RunState:
         return said is not None and (bool(said.about) or not said.brought)
 
     @property
-    def out_folder(self) -> str:
-        """The folder for the outcome's files: `out`, or beside it where an earlier end has used that."""
+    def out_folder(self) -> str | None:
+        """The folder for the outcome's files: `out`, or beside it where an earlier end has used that.
+
+        None where the run has none of its own: a hub's files are with the hub.
+        """
+        if not self.out:
+            return None
         return f"{self.out}-{self.handed_over + 1}" if self.handed_over else self.out
 
     @property

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.files.project_folder import ProjectFolder
 from bus.errors import NotFound
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef
@@ -73,6 +74,22 @@ async def test_what_is_there_is_never_overwritten(tmp_path: Path, store: MemoryF
     found = [path.name for path in target.iterdir()] if target.is_dir() else []
     assert found == {"other file": ["mine"], "changed file": ["report"]}.get(there, [])
     assert not any(name.startswith(".") for name in beside(target))
+
+
+@pytest.mark.parametrize("name", ["other", "report"])
+async def test_a_folder_of_something_else_is_known_by_names_and_sizes(
+    tmp_path: Path, store: MemoryFileStore, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def read(_: ProjectFolder, path: str) -> None:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr(ProjectFolder, "_hashed", read)
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "report").write_text("r")
+    (target / name).write_text("something else")
+    with pytest.raises(MissingPart, match="is there already"):
+        await hand_over("run", await refs(store, report=b"r"), store, target)
 
 
 async def test_a_file_that_is_lost_leaves_nothing_behind(tmp_path: Path, store: MemoryFileStore) -> None:

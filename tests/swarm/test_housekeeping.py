@@ -12,7 +12,7 @@ import pytest
 from bus.archive import export_run
 from bus.codec import decode
 from bus.event_log import Owner
-from bus.events import AgentLeft, AssignmentEnded, Event, GoalAccepted, GoalSubmitted, ResultSubmitted
+from bus.events import AgentLeft, AssignmentEnded, Event, GoalAccepted, GoalSubmitted, ResultSubmitted, RunResumed
 from bus.file_store import SMALL_BYTES
 from bus.references import files_of
 from bus.setup import FileRef, RoleSetup, Setup
@@ -336,6 +336,29 @@ def test_a_run_imported_while_it_ran_says_how_to_go_on(swarm: Swarm, elsewhere: 
     assert told["outcome"] == "running"
     assert f"swarm fork {run} --at 1" in told["reason"]
     assert "swarm resume" not in swarm("show", run).out
+
+
+@pytest.mark.parametrize("ends", [1, 2])
+def test_an_ended_run_of_a_hub_has_no_folder_and_says_how_to_get_its_files(
+    swarm: Swarm, folder: Path, ends: int
+) -> None:
+    async def run_of_a_hub(store: Store) -> None:
+        ref = FileRef(path="report.md", sha256=await store.files.put(b"done"), bytes=4)
+        end = GoalAccepted(reason="all is there", files=(ref,))
+        events: list[Event] = [GoalSubmitted(setup=SETUP, client="ann/laptop"), end]
+        events += [RunResumed(changes={}), end] * (ends - 1)
+        epoch = await store.log.create("storm-1", this_process())
+        await store.log.append("storm-1", 0, epoch, [record(n, e, run="storm-1") for n, e in enumerate(events, 1)])
+        await store.log.release("storm-1", epoch)
+
+    in_store(folder / ".swarm", run_of_a_hub)
+    before = sorted(path.name for path in folder.iterdir())
+    for command in ("resume", "show"):
+        told = swarm(command, "last")
+        assert told.status == 0, told
+        assert "swarm show storm-1 --files FOLDER" in told.out
+        assert swarm(command, "last", "--json").json["folder"] is None
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_nothing_is_overwritten_by_an_export(swarm: Swarm, folder: Path) -> None:
