@@ -27,6 +27,9 @@ _MOST_CHANGES = 256
 _MOST_BYTES = 1 << 20
 """One transaction takes no more than this, so that it does not hold the event loop."""
 _MOST_BYTES_HELD = 4 << 20
+"""Where more waits to ride along, a transaction begins for it, and `room` waits."""
+_MOST_BYTES_RIDING = 8 << 20
+"""More does not ride along with one transaction: other processes that write wait for it."""
 _RETRY_S = 0.004
 
 
@@ -86,7 +89,7 @@ class Database:
         """Nobody else has the folder open for writing: see `alone`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Change] = deque()
-        self._riders: list[_Rider] = []
+        self._riders: deque[_Rider] = deque()
         self._bytes_held = 0
         self._at_work = False
         self._version = -1
@@ -189,6 +192,11 @@ class Database:
         if self._bytes_held > _MOST_BYTES_HELD:
             self._begin(loop)
 
+    async def room(self) -> None:
+        """Wait while much is held that is to ride along. Raises `StorageFailed`."""
+        while self._bytes_held > _MOST_BYTES_HELD:
+            await self.write(lambda _: None)
+
     def check_writable(self) -> asyncio.AbstractEventLoop:
         """Raise `StorageFailed` where writing is over or was never asked for, `Damaged` where it would spoil more.
 
@@ -218,11 +226,16 @@ class Database:
             loop.call_soon(self._next, loop)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take what waits, at most a group, and commit it."""
-        riders, self._riders, self._bytes_held = self._riders, [], 0
+        """Take what waits, at most a group, and commit it: what rides along before what may name it."""
+        riders: list[_Rider] = []
+        room = _MOST_BYTES_RIDING
+        while self._riders and room >= 0:
+            riders.append(self._riders.popleft())
+            room -= riders[-1].bytes
+        self._bytes_held -= sum(rider.bytes for rider in riders)
         changes: list[_Change] = []
         room = _MOST_BYTES
-        while self._waiting and len(changes) < _MOST_CHANGES and room > 0:
+        while not self._riders and self._waiting and len(changes) < _MOST_CHANGES and room > 0:
             change = self._waiting.popleft()
             if not change.done.cancelled():
                 changes.append(change)
@@ -286,7 +299,7 @@ class Database:
                 change.done.set_result(outcome)
         for rider in group.riders:
             rider.written()
-        if self._waiting:
+        if self._waiting or self._bytes_held > _MOST_BYTES_HELD:
             loop.call_soon(self._next, loop)
         else:
             self._at_work = False

@@ -224,7 +224,8 @@ class FileStore(Files, Protocol):
     """The bytes of files by their SHA-256 (hex), written once.
 
     Small ones may be held back until the next `EventLog.append` of the same store, which writes them in its
-    transaction: before the event that names them is durable, nobody else can know of them.
+    transaction: before the event that names them is durable, nobody else can know of them. Where much is held back,
+    `put` waits until it is written.
     """
 
     async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:

@@ -88,6 +88,8 @@ class SqliteFileStore:
             return await asyncio.to_thread(_write, self._folder, data)
         sha256 = _sha256(data)
         if sha256 not in self._held:
+            await self._database.room()
+        if sha256 not in self._held:  # nor put by another meanwhile
             written = partial(self._held.pop, sha256, None)
             self._database.ride_along(partial(_insert, sha256, data), len(data), written)
             self._held[sha256] = data

@@ -94,6 +94,11 @@ class Riders:
     def __bool__(self) -> bool:
         return bool(self.files or self.marks)
 
+    @property
+    def bytes(self) -> int:
+        """How many bytes they have together."""
+        return sum(map(len, self.files.values())) + sum(len(mark.data) for mark in self.marks)
+
 
 @dataclass(slots=True)
 class _Plan:

@@ -38,7 +38,7 @@ class PostgresFileStore:
         writer = self.writable()
         digest = hashlib.sha256(data).digest()
         if len(data) <= SMALL_BYTES:
-            writer.hold_file(digest, data)
+            await writer.hold_file(digest, data)
             return digest.hex()
         if len(data) > MOST_BYTES:
             raise StorageFailed(

@@ -33,6 +33,9 @@ _PRESENT = 2
 _MOST_CHANGES = 256
 _MOST_BYTES = 1 << 20
 _MOST_BYTES_HELD = 4 << 20
+"""Where more is held, it is written without waiting for what it is to go with, and `hold_file` waits."""
+_MOST_BYTES_RIDING = 8 << 20
+"""More does not go along with one transaction."""
 _CLOSING_S = 5.0
 
 
@@ -101,9 +104,11 @@ class Writer:
         """Write what is held. Raises `StorageFailed`."""
         await self.transact(_reached)
 
-    def hold_file(self, digest: bytes, data: bytes) -> None:
-        """Write a file with whatever is written next."""
+    async def hold_file(self, digest: bytes, data: bytes) -> None:
+        """Write a file with whatever is written next; wait while much is held. Raises `StorageFailed`."""
         self.check_writable()
+        while digest not in self._files and self._bytes_held > _MOST_BYTES_HELD:
+            await self.flush()
         if digest not in self._files:
             self._files[digest] = data
             self._hold(len(data))
@@ -212,12 +217,31 @@ class Writer:
         return taken
 
     def _riders(self) -> Riders:
-        return Riders(dict(self._files), tuple(self._marks))
+        """Return what is held, the files first, as much as goes along with one transaction."""
+        files: dict[bytes, bytes] = {}
+        marks: list[Mark] = []
+        room = _MOST_BYTES_RIDING
+        for digest, data in self._files.items():
+            if room >= 0:
+                files[digest] = data
+                room -= len(data)
+        for mark in self._marks:
+            if room >= 0:
+                marks.append(mark)
+                room -= len(mark.data)
+        return Riders(files, marks)
 
     async def _write(self, changes: list[_Change]) -> None:
-        """Write what shares a transaction, and all that is held."""
+        """Write what shares a transaction, and all that is held: with it, and before it what is too much for one."""
+        while self._bytes_held > _MOST_BYTES_RIDING:
+            await self._append([])
+        await self._append([change for change in changes if isinstance(change.what, Batch)])
+        if changes and not isinstance(changes[0].what, Batch):
+            await self._transact(changes[0])
+
+    async def _append(self, changes: list[_Change]) -> None:
+        """Write batches in one transaction, and what goes along."""
         riders = self._riders()
-        self._bytes_held = 0
         batches = [change.what for change in changes if isinstance(change.what, Batch)]
 
         async def append(connection: Connection, again: Again) -> list[object]:
@@ -225,17 +249,17 @@ class Writer:
                 batch.uncertain |= again
             return list(await self.appends.write(connection, batches, riders))
 
-        if batches or riders:
-            outcomes = await self._again(append)
-            for digest in riders.files:
-                self._files.pop(digest, None)
-            del self._marks[: len(riders.marks)]
-            told = list(zip(changes if batches else [], outcomes, strict=True))
-            missed = [change for change, outcome in told if outcome == "missed"]
-            self._waiting.extendleft(reversed(missed))
-            _settle([(change, outcome) for change, outcome in told if outcome != "missed"])
-        if changes and not batches:
-            await self._transact(changes[0])
+        if not batches and not riders:
+            return
+        outcomes = await self._again(append)
+        for digest in riders.files:
+            del self._files[digest]
+        del self._marks[: len(riders.marks)]
+        self._bytes_held -= riders.bytes
+        told = list(zip(changes, outcomes, strict=True))
+        missed = [change for change, outcome in told if outcome == "missed"]
+        self._waiting.extendleft(reversed(missed))
+        _settle([(change, outcome) for change, outcome in told if outcome != "missed"])
 
     async def _transact(self, change: _Change) -> None:
         transaction = change.what

@@ -1,5 +1,6 @@
 """A run moves with its files, exactly; and of what is no archive of ours nothing is taken in."""
 
+import asyncio
 import hashlib
 import json
 import random
@@ -428,3 +429,28 @@ async def test_an_archive_that_is_swapped_after_it_was_checked_is_not_taken(tmp_
                 await import_run(store, found)
             assert await store.log.runs() == []
             assert not [line async for line in store.log.all_lines()]
+
+
+async def test_an_import_gives_way_to_others_after_each_file(tmp_path: Path) -> None:
+    data = [number.to_bytes(2) for number in range(100)]
+    async with memory_store() as store:
+        epoch = await store.log.create("run", OWNER)
+        for each in data:
+            await store.files.put(each)
+        workspace = tuple(ref(f"f{number}", each) for number, each in enumerate(data))
+        await store.log.append("run", 0, epoch, [record(1, GoalSubmitted(setup=SETUP, workspace=workspace))])
+        await export_run(store, "run", tmp_path / "run.zip")
+    contents = check_archive(tmp_path / "run.zip")
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with memory_store() as store:
+        other = asyncio.create_task(count())
+        await import_run(store, contents)
+        other.cancel()
+    assert turns >= len(data)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import presence
+from bus import database, presence
 from bus.errors import Conflict, Damaged, NotFound, StorageFailed
 from bus.event_log import FileStore
 from bus.event_logs.sqlite import SqliteEventLog
@@ -113,6 +113,18 @@ async def test_many_small_files_are_not_held_in_memory_for_ever(tmp_path: Path) 
         await log.create("run", OWNER)
         assert rows(tmp_path) == 100
         assert not log.files._held
+
+
+async def test_where_much_is_held_back_a_file_waits_until_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_MOST_BYTES_HELD", 1_000)
+    async with SqliteEventLog(tmp_path) as log:
+        for number in range(1, 51):
+            await log.files.put(number.to_bytes(100))
+            assert number - rows(tmp_path) <= 11
+        await asyncio.gather(*[log.files.put(number.to_bytes(100)) for number in range(151)])
+        assert 151 - rows(tmp_path) <= 11
 
 
 async def test_a_large_file_stands_under_its_hash_and_nothing_else_is_left(tmp_path: Path) -> None:

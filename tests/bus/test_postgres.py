@@ -16,7 +16,7 @@ from bus.errors import BusError, Conflict, Damaged, NotFound, StorageFailed, Too
 from bus.event_log import Mark, Owner
 from bus.event_logs.postgres import PostgresEventLog
 from bus.file_store import SMALL_BYTES
-from bus.postgres import schema, server
+from bus.postgres import schema, server, writer
 from bus.postgres.server import shown
 from bus.store import open_store
 from tests.support.events import OWNER, RIVAL, record, records
@@ -448,6 +448,39 @@ async def test_what_is_held_is_not_held_for_ever(postgres: Postgres) -> None:
         for number in range(100):
             await log.files.put(number.to_bytes(2, "big") * (SMALL_BYTES // 2))
         await until("SELECT count(*) > 60 FROM eventswarm.files", postgres)
+
+
+async def test_where_much_is_held_back_a_file_waits_until_it_is_written(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_MOST_BYTES_HELD", 1_000)
+    async with PostgresEventLog(postgres.url) as log:
+        for number in range(100):
+            await log.files.put(number.to_bytes(100))
+            assert len(log.files._held) <= 11
+        await asyncio.gather(*[log.files.put(number.to_bytes(100)) for number in range(300)])
+        assert len(log.files._held) <= 11
+        assert len(await log.files.sizes()) == 300
+
+
+async def test_what_goes_along_with_a_transaction_is_bounded_and_goes_before_what_may_name_it(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_MOST_BYTES_RIDING", 1_000)
+    lossy = Lossy(postgres.url)
+    async with PostgresEventLog(postgres.url, connect=lossy) as log:
+        epoch = await begun(log, "run", 1)
+        names = [await log.files.put(number.to_bytes(100)) for number in range(15)]
+        for number in range(10):
+            log.marks.keep(Mark("run", 1, "maker", number.to_bytes(100)))
+        lossy.statements.clear()
+        await log.append("run", 1, epoch, [record(2)])
+        kinds = ["mark" if "INTO marks" in it else "files" for it in lossy.statements if "INSERT" in it]
+        assert kinds == ["files", "files", *["mark"] * 7, "files", *["mark"] * 3]
+        assert await log.files.get(names[-1]) == (14).to_bytes(100)
+        newest = await log.marks.newest("run", "maker")
+        assert newest is not None
+        assert newest.data == (9).to_bytes(100)
 
 
 async def test_a_file_with_other_bytes_is_damaged(postgres: Postgres) -> None:

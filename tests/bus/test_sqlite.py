@@ -17,11 +17,13 @@ from typing import Any, Literal
 
 import pytest
 
+from bus import database
 from bus.chain import START, link
 from bus.codec import encode
 from bus.database_file import SCHEMA_VERSION
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound, StorageFailed, TooNew
+from bus.event_log import Mark
 from bus.event_logs import sqlite
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import CallGranted, ToolCalled
@@ -236,6 +238,29 @@ async def test_appends_that_arrive_together_share_a_transaction(tmp_path: Path) 
         assert commits == 1
         await asyncio.gather(*(log.append("0", n - 1, 1, records(n, n, run="0")) for n in range(2, 602)))
         assert 3 <= commits <= 5  # not all in one: the loop must have its turns
+
+
+async def test_what_rides_along_with_a_transaction_is_bounded_and_goes_before_what_may_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_MOST_BYTES_RIDING", 1_000)
+    async with SqliteEventLog(tmp_path) as log:
+        epoch = await log.create("run", OWNER)
+        await log.append("run", 0, epoch, records(1, 1))
+        transactions: list[list[str]] = [[]]
+
+        def count(statement: str) -> None:
+            if statement == "COMMIT":
+                transactions.append([])
+            elif statement.startswith("INSERT"):
+                transactions[-1].append(statement.partition(" (")[0].rpartition(" ")[2])
+
+        assert log._database._writer is not None
+        log._database._writer.set_trace_callback(count)
+        for _ in range(25):
+            log.marks.keep(Mark("run", 1, "maker", b"x" * 100))
+        await log.append("run", 1, epoch, [record(2)])
+        assert transactions == [["marks"] * 11, ["marks"] * 11, ["events"] + ["marks"] * 3, []]
 
 
 async def test_a_bug_in_a_write_reaches_its_caller_and_undoes_the_transaction(tmp_path: Path) -> None:
