@@ -43,6 +43,7 @@ MOST_RESTARTS = 16
 """How often a hub may say that it has less than it said before, of one file."""
 _QUEUED = 64
 _HASHED_HERE_BYTES = 1 << 20
+_SILENT = "no hub answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +169,8 @@ class Courier:
                     case Chunk() as chunk:
                         transfer.went_on(download.take(chunk))
                     case RefusedNote() if not transfer.is_of(hub):
-                        self.dropped["refused by a hub that the run has left"] += 1
-                        download.again()
+                        if transfer.pass_over(hub):
+                            download.again()
                     case RefusedNote(why=why):
                         raise NotFound(f"the hub does not give the file {sha256}: {why}")
                     case _:
@@ -193,8 +194,8 @@ class Courier:
                     case Stored():
                         return
                     case RefusedNote() if not transfer.is_of(hub):
-                        self.dropped["refused by a hub that the run has left"] += 1
-                        upload.again()
+                        if transfer.pass_over(hub):
+                            upload.again()
                     case RefusedNote(why=why, held=False):
                         raise NotHeld(f"the hub does not take the file {sha256}: {why}")
                     case RefusedNote(why=why):
@@ -265,9 +266,11 @@ class _Transfer:
         self._answers = answers
         self._under = under
         self._failed = failed
-        self._why = "no hub answered"
+        self._why = _SILENT
         self._asked: set[str] = set()
-        """Hubs that were asked."""
+        """Hubs that were asked, and that may still answer."""
+        self._passed_over = False
+        """A refusal was, since the last wait."""
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self._wait_s = courier.patience.first_s
@@ -291,6 +294,17 @@ class _Transfer:
         """
         return self._asked == {hub()}
 
+    def pass_over(self, hub: Callable[[], str]) -> bool:
+        """Pass over a refusal that may be of a hub that the run has left; tell whether to ask again at once.
+
+        That is so where the hub that the run is with now has not been asked. Else it is asked after a wait; by then the
+        others have said what they had to, and a refusal is its own.
+        """
+        self._courier.dropped["refused by a hub that the run may have left"] += 1
+        self._passed_over = True
+        self._wait_s = self._courier.patience.first_s
+        return hub() not in self._asked
+
     async def answer(self) -> Answer | None:
         """Return the next answer, or None after a wait. Raises `BusUnavailable` once that has been too long."""
         patience = self._courier.patience
@@ -305,10 +319,14 @@ class _Transfer:
                 return answer
         except TimeoutError:
             self._wait_s = min(2 * self._wait_s, patience.longest_s)
+            if self._passed_over:
+                self._passed_over = False
+                self._asked.clear()
             return None
 
     def went_on(self, news: bool) -> None:  # noqa: FBT001 - said of the answer just taken
         """Note whether an answer led on."""
+        self._why = _SILENT if news else "it went no further"
         if news:
             self._began = self._clock()
             self._wait_s = self._courier.patience.first_s

@@ -84,6 +84,8 @@ class Upload:
     restarts: int = 0
     """How often the hub had less than it had said before."""
     _has: int = 0
+    _heard: bool = False
+    """The hub has said what it has."""
     _sent: int = 0
     _asking: bool = False
     _asked: bool = False
@@ -112,15 +114,17 @@ class Upload:
         self._asking, self._asked = True, False
 
     def take(self, offset: int) -> bool:
-        """Take the hub's word that it has all up to an offset; tell whether that is news."""
+        """Take the hub's word that it has all up to an offset; tell whether that is news: not what it said before."""
         if not 0 <= offset <= self.size:
             return False
         if self._asking:
+            news = not self._heard or offset != self._has
             self.restarts += offset < self._has
             self._asking, self._asked = False, False
             self._has = self._sent = offset
-            return True
+            self._heard = True
+            return news
         if offset <= self._has:
             return False  # of before, or of a part behind one that was lost
-        self._has, self._sent = offset, max(self._sent, offset)
+        self._has, self._sent, self._heard = offset, max(self._sent, offset), True
         return True

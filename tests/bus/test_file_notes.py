@@ -172,6 +172,16 @@ def test_a_download_is_bounded_and_of_one_size_and_has_its_hash() -> None:
         download.whole()
 
 
+def test_a_hub_that_says_the_same_again_has_no_news() -> None:
+    upload = Upload(10 * CHUNK_BYTES)
+    said = []
+    for offset in (0, 0, CHUNK_BYTES, CHUNK_BYTES, 0, 0, CHUNK_BYTES):
+        upload.again()
+        upload.wanted()
+        said.append(upload.take(offset))
+    assert said == [True, False, True, False, True, False, True]
+
+
 def test_a_hub_that_lost_what_it_had_is_brought_it_anew_and_that_is_counted() -> None:
     upload = Upload(10 * CHUNK_BYTES)
     upload.wanted()

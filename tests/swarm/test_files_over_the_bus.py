@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -250,6 +250,52 @@ async def test_a_hub_that_the_run_has_left_refuses_nothing() -> None:
         said = {"lease": LEASE, "sha256": sha(b"mine"), "why": "you hold no such lease"}
         await at.bus.publish_note(topics.agent_files(AGENT), Note("refused", said))
         assert await bringing == sha(b"mine")
+
+
+@pytest.mark.parametrize(("how", "error"), [("get", NotFound), ("put", NotHeld)])
+async def test_where_the_hub_that_a_run_has_moved_to_refuses_it_is_asked_once_more_and_believed(
+    how: str, error: type[Exception]
+) -> None:
+    """Whose refusal the first is nobody knows: the hub that the run has left was asked too."""
+    async with place() as at:
+        where, data = ["left"], content(2 * CHUNK_BYTES)
+        courier = await at.courier(patience=Patience(0.05, 0.05, 10.0))
+        files = courier.files(lambda: where[0], LEASE)
+        async with at.bus.subscribe(topics.hub_files("left", AGENT), kinds=Note) as inbox:
+            under_way = asyncio.create_task(files.get(sha(data)) if how == "get" else files.put(data))
+            await inbox.get()
+        where[0] = "next"
+        calls = 0
+        said = {"lease": LEASE, "sha256": sha(data), "why": "you hold no such lease", "held": False}
+        async with at.bus.subscribe(topics.hub_files("next", AGENT), kinds=Note) as inbox:
+            while not under_way.done():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        (await inbox.get()).acknowledge()
+                    calls += 1
+                    await at.bus.publish_note(topics.agent_files(AGENT), Note("refused", said))
+        with pytest.raises(error, match="you hold no such lease"):
+            await under_way
+        assert calls == 2
+
+
+async def test_a_hub_that_is_asked_and_never_gets_the_parts_is_given_up() -> None:
+    async with place() as at:
+        courier = await at.courier(patience=Patience(0.01, 0.05, 0.3))
+        data = content(2 * CHUNK_BYTES)
+        said = {"lease": LEASE, "sha256": sha(data), "offset": 0}
+
+        async def answer_asks() -> None:
+            async with at.bus.subscribe(topics.hub_files("half", AGENT), kinds=Note) as inbox:
+                async for received in inbox:
+                    received.acknowledge()
+                    if not received.content.fields["chunk"]:
+                        await at.bus.publish_note(topics.agent_files(AGENT), Note("more", said))
+
+        at.group.create_task(answer_asks(), name="courier: hub that hears half")
+        async with asyncio.timeout(10):
+            with pytest.raises(BusUnavailable, match=r"was not brought: it went no further for 0\.3 s"):
+                await courier.files(lambda: "half", LEASE).put(data)
 
 
 async def test_files_by_hundreds_at_once_are_all_brought() -> None:
