@@ -7,6 +7,7 @@ and so waits for the disk once. Nothing here knows of events or files; they hand
 import asyncio
 import os
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,20 +102,22 @@ class Database:
         Raises `StorageFailed`, `Damaged`, `TooNew`; read-only also `NotFound`.
         """
         self._loop = asyncio.get_running_loop()
+        given_up = threading.Event()
+        opening = asyncio.create_task(asyncio.to_thread(self._open, given_up))
         try:
-            await asyncio.to_thread(self._open)
+            await asyncio.shield(opening)
         except BaseException:
-            await asyncio.to_thread(close, self._writer)
-            self._leave()
+            given_up.set()
+            await asyncio.shield(self._close(opening))
             raise
         return self
 
-    def _open(self) -> None:
+    def _open(self, given_up: threading.Event) -> None:
         damage.refuse_parted(self.folder)
         self.damage = damage.cut(self.folder, self._connect, write_back=not self._read_only)
         if not self._read_only and self.damage is None:
             self._writer = open_writer(self.folder, self._connect)
-            self._presence = presence.enter(self.folder)
+            self._presence = presence.enter(self.folder, given_up)
         try:
             self._reader = open_reader(self.folder, self._connect, damaged=self.damage is not None)
         except BusError as error:
@@ -127,17 +130,22 @@ class Database:
             if self._writer is not None and self._failure is None and (self._at_work or self._riders):
                 await self.write(lambda _: None)  # what is held goes, and what is under way ends
         finally:
-            reader, self._reader = self._reader, None
-            writer, self._writer = self._writer, None
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
-            await asyncio.to_thread(close, reader, writer)
-            self._leave()
+            await asyncio.shield(self._close())
 
-    def _leave(self) -> None:
-        descriptor, self._presence = self._presence, None
-        if descriptor is not None:
-            os.close(descriptor)
+    async def _close(self, opening: "asyncio.Task[None] | None" = None) -> None:
+        """Close what is open, and be present no more. `opening`: what may still open it, in a thread."""
+        if opening is not None:
+            await asyncio.gather(opening, return_exceptions=True)  # whoever opens has its own error by now
+        reader, self._reader = self._reader, None
+        writer, self._writer = self._writer, None
+        try:
+            await asyncio.to_thread(close, reader, writer)
+        finally:
+            descriptor, self._presence = self._presence, None
+            if descriptor is not None:
+                os.close(descriptor)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

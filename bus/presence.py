@@ -6,6 +6,7 @@ yet, be it a run that has not begun. `flock` on the folder needs no file, and is
 
 import fcntl
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +17,11 @@ _PATIENCE_S = 60.0
 _RETRY_S = 0.02
 
 
-def enter(folder: Path) -> int:
+def enter(folder: Path, given_up: threading.Event | None = None) -> int:
     """Be present in a folder until the descriptor returned is closed; wait some time for one that is alone there.
 
-    Where the file system has no such locks, nobody can be alone, and nothing is lost. Raises `StorageFailed`.
+    Where the file system has no such locks, nobody can be alone, and nothing is lost. `given_up`: set from another
+    thread, it ends the wait. Raises `StorageFailed`.
     """
     until = time.monotonic() + _PATIENCE_S
     try:
@@ -29,7 +31,7 @@ def enter(folder: Path) -> int:
     try:
         with suppress(OSError):
             while not _locked(descriptor, fcntl.LOCK_SH):
-                _wait(until, folder)
+                _wait(until, folder, given_up or threading.Event())
     except BaseException:
         os.close(descriptor)
         raise
@@ -54,10 +56,9 @@ def be_present(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
-def _wait(until: float, folder: Path) -> None:
-    if time.monotonic() > until:
+def _wait(until: float, folder: Path, given_up: threading.Event) -> None:
+    if given_up.wait(_RETRY_S) or time.monotonic() > until:
         raise StorageFailed(f"{folder} is being cleaned up (`swarm gc`); try again when that has ended.")
-    time.sleep(_RETRY_S)
 
 
 def _locked(descriptor: int, kind: int) -> bool:

@@ -4,8 +4,10 @@ import asyncio
 import errno
 import hashlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,6 +215,60 @@ async def test_who_opens_the_store_waits_for_one_that_is_alone(tmp_path: Path, m
             with pytest.raises(Conflict):
                 async with store.files.alone():
                     raise AssertionError("it is not alone")
+
+
+async def test_who_was_cancelled_as_it_opened_the_store_does_not_have_it_open(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        async with store.files.alone():
+            opening = asyncio.create_task(SqliteEventLog(tmp_path).__aenter__())
+            await asyncio.sleep(0.2)  # it waits by now
+            opening.cancel()
+            async with asyncio.timeout(10):
+                with pytest.raises(asyncio.CancelledError):
+                    await opening
+        await asyncio.sleep(0.2)  # nothing of it waits any more
+        async with store.files.alone():
+            pass
+    assert not (tmp_path / "log.db-wal").exists()
+
+
+async def test_who_was_cancelled_just_as_the_store_was_opened_does_not_have_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(tmp_path) as store:
+        enter, at_it, go_on = presence.enter, threading.Event(), threading.Event()
+
+        def slowly(*arguments: Any) -> int:
+            at_it.set()
+            assert go_on.wait(10)
+            return enter(*arguments)
+
+        monkeypatch.setattr(presence, "enter", slowly)
+        opening = asyncio.create_task(SqliteEventLog(tmp_path).__aenter__())
+        assert await asyncio.to_thread(at_it.wait, 10)
+        opening.cancel()
+        await asyncio.sleep(0.1)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await asyncio.sleep(0.2)
+        async with store.files.alone():
+            pass
+
+
+async def test_who_was_cancelled_as_it_closed_the_store_does_not_have_it_open(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        log = await SqliteEventLog(tmp_path).__aenter__()
+        closing = asyncio.create_task(log.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        async with asyncio.timeout(10):
+            while log._database._presence is not None:
+                await asyncio.sleep(0.01)
+        async with store.files.alone():
+            pass
 
 
 async def test_where_there_are_no_locks_runs_go_on_and_nothing_is_removed(
