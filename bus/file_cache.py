@@ -39,11 +39,15 @@ class FileCache:
 
     async def put(self, data: bytes) -> str:
         """Keep bytes for a while, and return their SHA-256; more than all there is room for are not kept."""
+        return await asyncio.shield(self._put(data))  # what a thread has begun to write is counted in any case
+
+    async def _put(self, data: bytes) -> str:
         async with self._writing:
             sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-            if sha256 in self._sizes:
+            if await asyncio.to_thread(self._is_there, sha256):
                 self._sizes.move_to_end(sha256)
             elif len(data) <= self._most:
+                self._forget(sha256)
                 await self._make_room(len(data))
                 await asyncio.to_thread(_write, self._folder, sha256, data)
                 self._sizes[sha256] = len(data)
@@ -55,16 +59,24 @@ class FileCache:
         if not _SHA256.fullmatch(sha256):
             raise _missing(sha256)
         data = await asyncio.to_thread(_read, self._folder / sha256)
-        if data is None or data[0] != sha256:
-            self._held -= self._sizes.pop(sha256, 0)
+        if data is None:
+            self._forget(sha256)
             raise _missing(sha256)
         if sha256 in self._sizes:
             self._sizes.move_to_end(sha256)
-        return data[1]
+        return data
 
     async def has(self, sha256s: Sequence[str]) -> Mapping[str, bool]:
         """Tell which are there."""
-        return {sha256: sha256 in self._sizes for sha256 in sha256s}
+        return await asyncio.to_thread(lambda: {sha256: self._is_there(sha256) for sha256 in sha256s})
+
+    def _is_there(self, sha256: str) -> bool:
+        """Tell whether a file is kept that no other process has taken."""
+        size = self._sizes.get(sha256)
+        return size is not None and _size(self._folder / sha256) == size
+
+    def _forget(self, sha256: str) -> None:
+        self._held -= self._sizes.pop(sha256, 0)
 
     async def _make_room(self, size: int) -> None:
         while self._sizes and self._held + size > self._most:
@@ -106,16 +118,29 @@ def _write(folder: Path, sha256: str, data: bytes) -> None:
         ) from error
 
 
-def _read(path: Path) -> tuple[str, bytes] | None:
-    """Return a file's hash and bytes; None where it is gone."""
+def _read(path: Path) -> bytes | None:
+    """Return a file's bytes; None where it is gone, or spoilt: then it goes."""
     try:
         data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != path.name:
+            path.unlink(missing_ok=True)
+            return None
         os.utime(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StorageFailed(f"{path} cannot be read: {error.strerror}.") from error
-    return hashlib.sha256(data).hexdigest(), data
+    return data
+
+
+def _size(path: Path) -> int | None:
+    """Return a file's size; None where it is gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _missing(sha256: str) -> NotFound:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -80,12 +80,16 @@ class SqliteFileStore:
         self._folder = database.folder / "files"
         self._held: dict[str, bytes] = {}
         """Small files that are not in the database yet."""
+        self._whole: set[str] = set()
+        """Large files whose bytes are known to be right."""
 
     async def put(self, data: bytes) -> str:
         """Store bytes and return their SHA-256. Raises `StorageFailed`."""
         if len(data) > SMALL_BYTES:
             self._database.check_writable()
-            return await asyncio.to_thread(_write, self._folder, data)
+            sha256 = await asyncio.to_thread(_write, self._folder, data, self._whole)
+            self._whole.add(sha256)
+            return sha256
         sha256 = _sha256(data)
         if sha256 not in self._held:
             await self._database.room()
@@ -105,6 +109,7 @@ class SqliteFileStore:
             row = connection.execute("SELECT data FROM files WHERE sha256 = ?", (bytes.fromhex(sha256),)).fetchone()
         data = bytes(row[0]) if row else await asyncio.to_thread(_read, self._path(sha256))
         if _sha256(data) != sha256:
+            self._whole.discard(sha256)
             raise Damaged(f"the stored file {sha256} has other bytes by now")
         return data
 
@@ -151,7 +156,11 @@ class SqliteFileStore:
 
 
 def _insert(sha256: str, data: bytes, connection: "sqlite3.Connection") -> None:
-    connection.execute("INSERT OR IGNORE INTO files (sha256, data) VALUES (?, ?)", (bytes.fromhex(sha256), data))
+    connection.execute(
+        "INSERT INTO files (sha256, data) VALUES (?, ?)"
+        " ON CONFLICT DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data",
+        (bytes.fromhex(sha256), data),
+    )
 
 
 def _delete(sha256s: Sequence[str], connection: "sqlite3.Connection") -> None:
@@ -179,13 +188,16 @@ def _unlink(folder: Path, paths: Sequence[Path]) -> None:
         raise StorageFailed(f"files could not be removed from {folder}: {error.strerror}") from error
 
 
-def _write(folder: Path, data: bytes) -> str:
-    """Write under another name, then rename: under its own name a file is always whole."""
+def _write(folder: Path, data: bytes, whole: Container[str]) -> str:
+    """Write under another name, then rename: under its own name a file is whole, unless the disk spoilt it.
+
+    One that is there and not among those known to be whole is looked at, and replaced where it is spoilt.
+    """
     sha256 = _sha256(data)
     place = folder / sha256[:2]
     path = place / sha256[2:]
     try:
-        if path.exists():
+        if _is_there(path, len(data), None if sha256 in whole else sha256):
             return sha256
         for needed in (folder, place):
             if not needed.is_dir():
@@ -204,6 +216,19 @@ def _write(folder: Path, data: bytes) -> str:
     except OSError as error:
         raise StorageFailed(f"a file of {len(data)} bytes could not be kept in {folder}: {error.strerror}") from error
     return sha256
+
+
+def _is_there(path: Path, size: int, sha256: str | None) -> bool:
+    """Tell whether a file has a size and, unless that is known, a hash."""
+    try:
+        if path.stat().st_size != size:
+            return False
+        if sha256 is None:
+            return True
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return False
 
 
 def _read(path: Path) -> bytes:

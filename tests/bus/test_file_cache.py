@@ -1,14 +1,18 @@
 """Copies that can be had again: bounded, checked, and gone when they are spoilt."""
 
+import asyncio
 import hashlib
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bus import file_cache
 from bus.errors import NotFound, StorageFailed
 from bus.file_cache import FileCache
 
@@ -51,6 +55,45 @@ async def test_what_is_spoilt_or_gone_is_not_there_and_can_be_put_again(tmp_path
         await cache.get(sha(b"abc"))
     await cache.put(b"abc")
     assert await cache.get(sha(b"abc")) == b"abc"
+
+
+async def test_what_another_process_took_is_not_there_and_is_kept_anew(tmp_path: Path) -> None:
+    cache = FileCache(tmp_path, most_bytes=10)
+    await cache.put(b"x" * 8)
+    await FileCache(tmp_path, most_bytes=10).put(b"y" * 8)
+    assert await cache.has([sha(b"x" * 8)]) == {sha(b"x" * 8): False}
+    await cache.put(b"x" * 8)
+    assert await cache.get(sha(b"x" * 8)) == b"x" * 8
+    assert cache._held == 8
+
+
+async def test_what_is_found_spoilt_takes_no_room(tmp_path: Path) -> None:
+    cache = FileCache(tmp_path, most_bytes=10)
+    await cache.put(b"x" * 8)
+    (tmp_path / sha(b"x" * 8)).write_bytes(b"z" * 8)
+    with pytest.raises(NotFound):
+        await cache.get(sha(b"x" * 8))
+    assert not list(tmp_path.iterdir())
+
+
+async def test_what_is_kept_by_one_who_was_cancelled_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, write = FileCache(tmp_path, most_bytes=10), file_cache._write
+    at_it, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> None:
+        at_it.set()
+        assert go_on.wait(10)
+        write(*arguments)
+
+    monkeypatch.setattr(file_cache, "_write", slowly)
+    putting = asyncio.create_task(cache.put(b"x" * 8))
+    assert await asyncio.to_thread(at_it.wait, 10)
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    go_on.set()
+    await cache.put(b"y" * 8)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == cache._held == 8
 
 
 async def test_what_a_crash_left_half_written_is_removed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,40 @@ async def test_a_file_with_other_bytes_is_damaged(tmp_path: Path, size: int) -> 
     async with open_store(tmp_path) as store:
         with pytest.raises(Damaged, match=name):
             await store.files.get(name)
+
+
+def spoil(folder: Path, name: str, data: bytes) -> None:
+    path = folder / "files" / name[:2] / name[2:]
+    if path.exists():
+        path.write_bytes(data)
+    else:
+        with closing(sqlite3.connect(folder / "log.db")) as connection, connection:
+            connection.execute("UPDATE files SET data = ?", (data,))
+
+
+@pytest.mark.parametrize("size", [10, SMALL_BYTES + 10])
+@pytest.mark.parametrize("spoilt", [b"", b"y"])
+async def test_a_spoilt_file_is_mended_by_putting_the_right_bytes(tmp_path: Path, size: int, spoilt: bytes) -> None:
+    data = b"x" * size
+    async with open_store(tmp_path) as store:
+        name = await store.files.put(data)
+    spoil(tmp_path, name, spoilt * size)
+    async with open_store(tmp_path) as store:
+        assert await store.files.put(data) == name
+    async with open_store(tmp_path) as store:
+        assert await store.files.get(name) == data
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"y"])
+async def test_a_large_file_that_was_right_and_is_found_spoilt_is_mended_too(tmp_path: Path, spoilt: bytes) -> None:
+    data = b"x" * (SMALL_BYTES + 1)
+    async with open_store(tmp_path) as store:
+        name = await store.files.put(data)
+        spoil(tmp_path, name, spoilt * len(data))
+        with pytest.raises(Damaged):
+            await store.files.get(name)
+        await store.files.put(data)
+        assert await store.files.get(name) == data
 
 
 async def test_a_large_file_that_cannot_be_kept_says_so_and_leaves_nothing(tmp_path: Path) -> None:
