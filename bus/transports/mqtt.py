@@ -274,7 +274,12 @@ class MqttTransport:
                 self._subscriptions[subscription] = capacity
                 self._catch_up(subscription, filters)
                 if new:
-                    await self._ask_for(new)
+                    try:
+                        await self._ask_for(new)
+                    except BaseException:  # before the next one's turn, who would take them for known to the broker
+                        gone, held = self._filters.let_go(held), []
+                        await asyncio.shield(self._take_back(gone))
+                        raise
             yield subscription
         finally:
             self._close(subscription)
@@ -303,14 +308,17 @@ class MqttTransport:
 
     async def _let_go(self, held: list[BrokerFilter]) -> None:
         async with self._changing:
-            gone = self._filters.let_go(held)
-            if gone:
-                self._words.forget_unwanted()
-            link = self._link
-            # A session that outlives the connection is to gather what comes while we are away.
-            if gone and link is not None and not self._options.session_expiry_s:
-                with suppress(BusUnavailable):
-                    await link.unsubscribe(gone)
+            await self._take_back(self._filters.let_go(held))
+
+    async def _take_back(self, gone: list[str]) -> None:
+        """Tell the broker of filters that nobody wants any more."""
+        if gone:
+            self._words.forget_unwanted()
+        link = self._link
+        # A session that outlives the connection is to gather what comes while we are away.
+        if gone and link is not None and not self._options.session_expiry_s:
+            with suppress(BusUnavailable):
+                await link.unsubscribe(gone)
 
     def _close(self, subscription: BrokerSubscription) -> None:
         self._subscriptions.pop(subscription, None)

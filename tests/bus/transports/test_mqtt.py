@@ -209,6 +209,44 @@ async def test_what_says_nothing_at_all_is_said_so(monkeypatch: pytest.MonkeyPat
         with pytest.raises(BusUnavailable, match=rf"{port}: something is there, but does not answer as an MQTT 5"):
             async with MqttTransport(f"mqtt://127.0.0.1:{port}"):
                 pass
+# Who waits while another one asks
+
+
+async def test_whose_filter_another_was_asking_for_when_it_was_cancelled_asks_itself(
+    running: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe, asking = BrokerLink.subscribe, asyncio.Event()
+
+    async def never(*_: object, **__: object) -> None:
+        asking.set()
+        await asyncio.Event().wait()
+
+    async def first(transport: MqttTransport) -> None:
+        async with transport.subscribe(f"{RAW}/+"):
+            raise AssertionError("it was asked for")
+
+    async with MqttTransport(running.url) as transport:
+        monkeypatch.setattr(BrokerLink, "subscribe", never)
+        cancelled = asyncio.create_task(first(transport))
+        await asking.wait()
+        monkeypatch.setattr(BrokerLink, "subscribe", subscribe)
+        heard: list[str | None] = []
+
+        async def listen() -> None:
+            async with transport.subscribe(f"{RAW}/+") as inbox:
+                heard.append("subscribed")
+                heard.extend(await take(inbox, 1))
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        await until(lambda: heard)
+        await transport.publish(f"{RAW}/x", word("for all"))
+        async with asyncio.timeout(10):
+            await listening
+        assert heard == ["subscribed", "for all"]
 
 
 # What is allowed
