@@ -61,11 +61,11 @@ class BrokerAddress:
         if password is not None and user is None:
             raise BadAddress(f"a password for {redacted(url)} is given, but no user; name one in {USER}")
         try:
-            port = parts.port or _PORTS[parts.scheme]
-        except ValueError:
-            raise BadAddress(
-                f"{redacted(url)}: the port is not one; write {_FORM}"
-            ) from None  # it may quote a password
+            port = _PORTS[parts.scheme] if parts.port is None else parts.port
+        except ValueError:  # it may quote a password
+            port = 0
+        if not port:
+            raise BadAddress(f"{redacted(url)}: the port is not one; write {_FORM}")
         return cls(parts.hostname or "", port, tls, user, password, **files)
 
     def __str__(self) -> str:
@@ -120,6 +120,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         host = parts.hostname
+        (host or "").encode("idna")  # as it is looked up
     except ValueError:  # its text may quote a password
         raise BadAddress(f"{redacted(url)!r} is no address of a broker; write {_FORM}") from None
     if parts.scheme not in _PORTS or not host or parts.path.strip("/") or parts.fragment:
