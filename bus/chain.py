@@ -54,6 +54,17 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[tuple[Envelope, bytes]]:
         yield envelope, line
 
 
+def is_text(name: str) -> bool:
+    """Tell whether a store can hold a name: no NUL, no half of a character. One that none can hold is of no run."""
+    return "\0" not in name and name.encode("utf-8", "replace").decode() == name
+
+
+def check_name(run: str) -> None:
+    """Raise `Conflict` for a name that no run can have."""
+    if not is_text(run):
+        raise Conflict(f"a run cannot be named {run!r}: no store can hold that text (NUL, or half of a character)")
+
+
 def check_head(run: str, head: str | None, seen: Container[str], length: int) -> None:
     """Raise `Damaged` unless a hash that was kept elsewhere is among those of a chain."""
     if head is not None and head not in seen:

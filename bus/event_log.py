@@ -88,7 +88,7 @@ class EventLog(Protocol):
     async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:
         """Begin a run (at a position of a parent's log, for a fork) and return its epoch, 1.
 
-        Raises `Conflict` if it exists, `NotFound` where the parent has no such position.
+        Raises `Conflict` if it exists or cannot be named so, `NotFound` where the parent has no such position.
         """
         ...
 
@@ -108,8 +108,8 @@ class EventLog(Protocol):
         """Take in a whole run from elsewhere, all or nothing, as exactly these lines; return its length and head.
 
         It is imported: read-only until it is forked. `lines` may be gone through more than once. Raises `Conflict` if
-        the run exists, `BadEnvelope` for a line that is no event at its position, `TooNew`, and what `lines` raises of
-        `BusError`.
+        the run exists or cannot be named so, `BadEnvelope` for a line that is no event at its position, `TooNew`, and
+        what `lines` raises of `BusError`.
         """
         ...
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bus.chain import is_text
 from bus.event_log import Mark
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS marks (number INTEGER PRIMARY KEY, run INTEGER NOT NULL, position INTEGER NOT NULL,"
     " hash BLOB NOT NULL, maker TEXT NOT NULL, data BLOB NOT NULL, UNIQUE (run, position)) STRICT"
 )
+_IS_THERE = "SELECT 1 FROM sqlite_master WHERE name = 'marks'"
 _TRIGGER = (
     "CREATE TRIGGER IF NOT EXISTS marks_go_with_their_run AFTER DELETE ON runs"
     " BEGIN DELETE FROM marks WHERE run = OLD.number; END"
@@ -83,7 +85,7 @@ class SqliteMarkStore:
     async def newest(self, run: str, maker: str, end: int | None = None) -> Mark | None:
         """Return the newest mark up to a position. See `MarkStore.newest`. Raises `StorageFailed`."""
         with self._database.reading() as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'marks'").fetchone():
+            if not is_text(run) or not connection.execute(_IS_THERE).fetchone():
                 return None
             origin = connection.execute(f"{_RUN} run = ?", (run,)).fetchone()
             last = _FOREVER if end is None else end
@@ -103,6 +105,8 @@ class SqliteMarkStore:
 
 def _insert(mark: Mark, connection: "sqlite3.Connection") -> None:
     """Write a mark beside the records it is of; nothing happens where they are gone."""
+    if not is_text(mark.run):
+        return
     connection.execute(_TABLE)
     connection.execute(_TRIGGER)
     origin = connection.execute(f"{_RUN} run = ?", (mark.run,)).fetchone()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from bus.chain import START, check_head, check_owner, check_turn, lines_after, link, read_lines, read_only
+from bus.chain import START, check_head, check_name, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, NotFound
 from bus.event_log import MarkStore, Owned, Owner, RunInfo
@@ -70,6 +70,7 @@ class MemoryEventLog:
 
     async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:
         """Begin a run. See `EventLog.create`."""
+        check_name(run)
         if run in self._runs:
             raise Conflict(f"run {run!r} exists already")
         origin, begins = (None, 0) if parent is None else (self._run(parent[0]), parent[1])
@@ -96,6 +97,7 @@ class MemoryEventLog:
 
     async def adopt(self, run: str, lines: Iterable[bytes]) -> tuple[int, str]:
         """Take in a whole run from elsewhere. See `EventLog.adopt`."""
+        check_name(run)
         if run in self._runs:
             raise Conflict(f"run {run!r} exists already")
         adopted = _Run(None, None, 0, imported=True)

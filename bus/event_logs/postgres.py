@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from bus.chain import START, check_head, check_owner, lines_after, link, read_lines, read_only
+from bus.chain import START, check_head, check_name, check_owner, is_text, lines_after, link, read_lines, read_only
 from bus.codec import decode
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, Conflict, Damaged, NotFound
 from bus.event_log import MarkStore, Owned, Owner, RunInfo
-from bus.postgres.appends import Batch, is_text, storable
+from bus.postgres.appends import Batch, storable
 from bus.postgres.files import PostgresFileStore
 from bus.postgres.marks import PostgresMarkStore
 from bus.postgres.reader import Reader
@@ -114,7 +114,7 @@ class PostgresEventLog:
 
     async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:
         """Begin a run. See `EventLog.create`; raises `NotFound` where the parent has no such position."""
-        _check_name(run)
+        check_name(run)
 
         async def insert(connection: Connection, again: Again) -> int:
             number, begins, digest = None, 0, START
@@ -170,7 +170,7 @@ class PostgresEventLog:
 
     async def adopt(self, run: str, lines: Iterable[bytes]) -> tuple[int, str]:
         """Take in a whole run from elsewhere. See `EventLog.adopt`."""
-        _check_name(run)
+        check_name(run)
 
         async def insert(connection: Connection, again: Again) -> tuple[int, str]:
             number = await connection.fetchval(
@@ -424,8 +424,3 @@ def _owner(row: Row) -> Owner | None:
 
 def _no_run(run: str) -> NotFound:
     return NotFound(f"there is no run {run!r}")
-
-
-def _check_name(run: str) -> None:
-    if not is_text(run):
-        raise Conflict(f"a run cannot be named {run!r}: PostgreSQL cannot hold that text")

@@ -12,7 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from bus.chain import START, check_head, check_owner, check_turn, lines_after, link, read_lines, read_only
+from bus.chain import (
+    START,
+    check_head,
+    check_name,
+    check_owner,
+    check_turn,
+    is_text,
+    lines_after,
+    link,
+    read_lines,
+    read_only,
+)
 from bus.codec import decode
 from bus.damage import unindexed
 from bus.database import Database
@@ -102,6 +113,7 @@ class SqliteEventLog:
 
     async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:
         """Begin a run. See `EventLog.create`; raises `NotFound` where the parent has no such position."""
+        check_name(run)
 
         def insert(connection: sqlite3.Connection) -> int:
             if connection.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).fetchone():
@@ -125,20 +137,16 @@ class SqliteEventLog:
         """Become the owner of a run. See `EventLog.take`."""
 
         def update(connection: sqlite3.Connection) -> int:
-            row = connection.execute(
-                "SELECT epoch, imported, host, pid, started FROM runs WHERE run = ? AND NOT removed", (run,)
-            ).fetchone()
-            if row is None:
-                raise NotFound(f"there is no run {run!r}")
-            if row[1]:
+            epoch, imported, *found = _row(connection, "epoch, imported, host, pid, started", run)
+            if imported:
                 raise read_only(run)
-            check_owner(run, _owner(*row[2:]), previous)
+            check_owner(run, _owner(*found), previous)
             self._heads.pop(run, None)
             connection.execute(
                 "UPDATE runs SET epoch = epoch + 1, host = ?, pid = ?, started = ? WHERE run = ?",
                 (owner.host, owner.pid, owner.started, run),
             )
-            return int(row[0]) + 1
+            return int(epoch) + 1
 
         return await self._database.write(update)
 
@@ -156,6 +164,7 @@ class SqliteEventLog:
 
     async def adopt(self, run: str, lines: Iterable[bytes]) -> tuple[int, str]:
         """Take in a whole run from elsewhere. See `EventLog.adopt`."""
+        check_name(run)
 
         def insert(connection: sqlite3.Connection) -> tuple[int, str]:
             if connection.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).fetchone():
@@ -179,16 +188,13 @@ class SqliteEventLog:
         """Remove a run. See `EventLog.remove`. What a crash in the middle leaves goes with the next."""
 
         def unlist(connection: sqlite3.Connection) -> None:
-            query = "SELECT number, host, pid, started FROM runs WHERE run = ? AND NOT removed"
-            row = connection.execute(query, (run,)).fetchone()
-            if row is None:
-                raise NotFound(f"there is no run {run!r}")
-            check_owner(run, _owner(*row[1:]), previous)
+            number, *found = _row(connection, "number, host, pid, started", run)
+            check_owner(run, _owner(*found), previous)
             self._heads.pop(run, None)
             connection.execute(  # under a name that no run can have, so that its own is free
                 "UPDATE runs SET removed = 1, run = '/removed/' || number, host = NULL, pid = NULL, started = NULL"
                 " WHERE number = ?",
-                row[:1],
+                (number,),
             )
 
         await self._database.write(unlist)
@@ -262,6 +268,8 @@ class SqliteEventLog:
         with self._database.reading() as connection:
             if self._database.damage is not None:
                 row = next((one for one in _readable_runs(connection) if one.run == run), None)
+            elif not is_text(run):
+                row = None
             else:
                 found = connection.execute(f"{_INFO} AND runs.run = ?", (run,)).fetchone()
                 row = found and _info(*found)
@@ -419,7 +427,7 @@ _RUNS = (
     "SELECT number, run, epoch, parent_position, created, imported, host, pid, started FROM runs"
     " WHERE NOT removed ORDER BY number DESC"
 )
-_ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE "
+_ORIGIN = "SELECT number, parent, parent_position FROM runs WHERE number = ?"
 
 
 def _info(  # noqa: PLR0917 - a row
@@ -447,13 +455,17 @@ def _readable_runs(connection: sqlite3.Connection) -> list[RunInfo]:
     return found
 
 
-def _head(connection: sqlite3.Connection, run: str) -> _Head:
-    row = connection.execute(
-        "SELECT number, epoch, host, parent_position FROM runs WHERE run = ? AND NOT removed", (run,)
-    ).fetchone()
+def _row(connection: sqlite3.Connection, columns: str, run: str) -> tuple[Any, ...]:
+    """Return what is kept of a run. Raises `NotFound`."""
+    query = f"SELECT {columns} FROM runs WHERE run = ? AND NOT removed"  # noqa: S608 - ours
+    row: tuple[Any, ...] | None = connection.execute(query, (run,)).fetchone() if is_text(run) else None
     if row is None:
         raise NotFound(f"there is no run {run!r}")
-    number, epoch, host, begins = row
+    return row
+
+
+def _head(connection: sqlite3.Connection, run: str) -> _Head:
+    number, epoch, host, begins = _row(connection, "number, epoch, host, parent_position", run)
     last = connection.execute(_LAST, (number,)).fetchone()
     position, digest, total = last or (begins, _hash_at(connection, run, begins), 0)
     return _Head(number, None if host is None else epoch, position, digest, total)
@@ -472,16 +484,14 @@ def _hash_at(connection: sqlite3.Connection, run: str, position: int) -> bytes:
 
 def _stretches(connection: sqlite3.Connection, run: str) -> list[_Stretch]:
     """Return where a run's records lie, from position 1 on: its forebears' first, its own last."""
-    row = connection.execute(f"{_ORIGIN} run = ? AND NOT removed", (run,)).fetchone()
-    if row is None:
-        raise NotFound(f"there is no run {run!r}")
+    row: tuple[Any, ...] | None = _row(connection, "number, parent, parent_position", run)
     stretches: list[_Stretch] = []
     end = _FOREVER
     while row is not None:
         number, parent, begins = row
         stretches.insert(0, _Stretch(number, begins + 1, end))
         end = min(end, begins)
-        row = connection.execute(f"{_ORIGIN} number = ?", (parent,)).fetchone()
+        row = connection.execute(_ORIGIN, (parent,)).fetchone()
     return stretches
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bus.chain import check_turn, link
+from bus.chain import check_turn, is_text, link
 from bus.errors import BusError, Conflict, NotFound
 from bus.event_log import Mark
 from bus.postgres.server import Connection
@@ -236,11 +236,6 @@ class Appends:
         files = list(riders.files.items())
         rows = await connection.fetch(_APPEND, *_columns(moves, 8), *_columns(plan.rows, 5), *_columns(files, 2))
         return {row[0] for row in rows}
-
-
-def is_text(value: str) -> bool:
-    """Tell whether PostgreSQL can hold a text: no NUL, no half of a character."""
-    return storable(value) == value
 
 
 def storable(value: str) -> str:

@@ -1,7 +1,7 @@
 """Marks in PostgreSQL. Contract: `MarkStore` in `bus/event_log.py`; a mark counts while its record is the same."""
 
+from bus.chain import is_text
 from bus.event_log import Mark
-from bus.postgres.appends import is_text
 from bus.postgres.reader import Reader
 from bus.postgres.writer import Writer
 

@@ -13,7 +13,7 @@ from bus.chain import START, link
 from bus.codec import encode
 from bus.envelope import Envelope
 from bus.errors import BadArchive, BadEnvelope, BusError, Conflict, Damaged, NotFound, TooNew
-from bus.event_log import EventLog, Heartbeats, Owned, Owner
+from bus.event_log import EventLog, Heartbeats, Mark, Owned, Owner
 from bus.event_logs import EVENT_LOGS
 from bus.event_logs.memory import MemoryEventLog
 from bus.event_logs.postgres import PostgresEventLog
@@ -189,6 +189,30 @@ async def test_a_run_that_is_not_there_is_not_found(log: EventLog) -> None:
         with pytest.raises(NotFound, match="none"):
             await attempt
     assert await log.runs() == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+async def test_names_that_a_store_cannot_hold_are_of_no_run(log: EventLog, name: str) -> None:
+    with pytest.raises(Conflict, match="cannot be named"):
+        await log.create(name, OWNER)
+    with pytest.raises(Conflict, match="cannot be named"):
+        await log.adopt(name, [])
+    for attempt in (
+        log.head(name),
+        log.info(name),
+        log.verify(name),
+        log.take(name, OWNER, previous=None),
+        log.release(name, 1),
+        log.remove(name, previous=None),
+        log.append(name, 0, 1, []),
+        log.create("fork", OWNER, parent=(name, 0)),
+        read(log, name),
+    ):
+        with pytest.raises(NotFound, match="there is no run"):
+            await attempt
+    assert await log.marks.newest(name, "us") is None
+    log.marks.keep(Mark(name, 1, "us", b"of nothing"))
+    await begun(log, "run", 1)
 
 
 async def test_the_head_is_the_hash_over_all_lines(log: EventLog) -> None:

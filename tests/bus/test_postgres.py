@@ -718,21 +718,6 @@ async def test_a_server_that_cannot_be_used_says_why(postgres: Postgres, change:
         await PostgresEventLog(postgres.url.replace(*change)).__aenter__()
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
-async def test_names_that_postgresql_cannot_hold_are_of_no_run(postgres: Postgres, name: str) -> None:
-    async with PostgresEventLog(postgres.url) as log:
-        with pytest.raises(Conflict, match="cannot be named"):
-            await log.create(name, OWNER)
-        with pytest.raises(Conflict, match="cannot be named"):
-            await log.adopt(name, [])
-        for attempt in (log.head(name), log.verify(name), log.take(name, OWNER, previous=None), read(log, name),
-                        log.append(name, 0, 1, []), log.create("fork", OWNER, parent=(name, 0))):  # fmt: skip
-            with pytest.raises(NotFound, match="there is no run"):
-                await attempt
-        assert await log.marks.newest(name, "us") is None
-        await begun(log, "run", 1)
-
-
 async def test_without_its_extra_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(StorageFailed, match=r"pip install 'eventswarm\[postgres\]'"):

@@ -209,6 +209,8 @@ async def test_what_says_nothing_at_all_is_said_so(monkeypatch: pytest.MonkeyPat
         with pytest.raises(BusUnavailable, match=rf"{port}: something is there, but does not answer as an MQTT 5"):
             async with MqttTransport(f"mqtt://127.0.0.1:{port}"):
                 pass
+
+
 # Who waits while another one asks
 
 
