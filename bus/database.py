@@ -94,7 +94,8 @@ class Database:
         self._bytes_held = 0
         self._at_work = False
         self._version = -1
-        self._failure: LogError | None = None
+        self.failure: LogError | None = None
+        """What ended writing."""
 
     async def __aenter__(self) -> Self:
         """Open the file, made if it is not there.
@@ -127,7 +128,7 @@ class Database:
 
     async def __aexit__(self, *exc: object) -> None:
         try:
-            if self._writer is not None and self._failure is None and (self._at_work or self._riders):
+            if self._writer is not None and self.failure is None and (self._at_work or self._riders):
                 await self.write(lambda _: None)  # what is held goes, and what is under way ends
         finally:
             if self._executor is not None:
@@ -210,8 +211,8 @@ class Database:
 
         Return the event loop.
         """
-        if self._failure is not None:
-            raise StorageFailed(f"nothing more is written after a failure; open the store again: {self._failure}")
+        if self.failure is not None:
+            raise StorageFailed(f"nothing more is written after a failure; open the store again: {self.failure}")
         if self._read_only:
             raise StorageFailed(f"{self.folder} is open for reading only")
         if self.damage is not None:
@@ -286,7 +287,7 @@ class Database:
                 connection.execute("ROLLBACK")
             if isinstance(error, Exception):  # nobody may be left waiting, also not by a bug in a `write`
                 return error
-            self._failure = StorageFailed("interrupted")
+            self.failure = StorageFailed("interrupted")
             raise
         return outcomes
 
@@ -313,12 +314,12 @@ class Database:
             self._at_work = False
 
     def _fail(self, group: _Group, error: Exception) -> None:
-        self._failure = translated(error, self.folder)
+        self.failure = translated(error, self.folder)
         self._at_work = False
         waiting = [*group.changes, *self._waiting]
         self._waiting.clear()
         for change in waiting:
             if not change.done.done():
-                failure = type(self._failure)(str(self._failure))
+                failure = type(self.failure)(str(self.failure))
                 failure.__cause__ = error
                 change.done.set_exception(failure)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
 from bus.envelope import Envelope
+from bus.errors import LogError
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,14 @@ class EventLog(Protocol):
     """A store of runs. Opened and closed by `async with`. Any number of readers; one writer a run."""
 
     marks: MarkStore
+
+    @property
+    def failure(self) -> LogError | None:
+        """What ended writing, for good: whatever is to be written is refused until the store is opened again.
+
+        None as long as trying again may help.
+        """
+        ...
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...

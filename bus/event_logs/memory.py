@@ -7,7 +7,7 @@ from typing import Self
 
 from bus.chain import START, check_head, check_name, check_owner, check_turn, lines_after, link, read_lines, read_only
 from bus.envelope import Envelope
-from bus.errors import Conflict, Damaged, NotFound
+from bus.errors import Conflict, Damaged, LogError, NotFound
 from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.mark_store import MemoryMarkStore
 
@@ -61,6 +61,7 @@ class MemoryEventLog:
         self._runs: dict[str, _Run] = {}
         self._seen: dict[Owner, float] = {}
         self.marks: MarkStore = MemoryMarkStore(self._hash_at)
+        self.failure: LogError | None = None
 
     async def __aenter__(self) -> Self:
         return self

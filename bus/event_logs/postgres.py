@@ -11,7 +11,7 @@ from typing import Self
 from bus.chain import START, check_head, check_name, check_owner, is_text, lines_after, link, read_lines, read_only
 from bus.codec import decode
 from bus.envelope import Envelope
-from bus.errors import BadEnvelope, Conflict, Damaged, NotFound
+from bus.errors import BadEnvelope, Conflict, Damaged, LogError, NotFound
 from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.postgres.appends import Batch, storable
 from bus.postgres.files import PostgresFileStore
@@ -111,6 +111,11 @@ class PostgresEventLog:
     async def _look(self, connection: Connection) -> None:
         if self._writer is None:
             await check_readable(connection, self._server.name)
+
+    @property
+    def failure(self) -> LogError | None:
+        """What ended writing. See `EventLog.failure`."""
+        return self._writer.failure if self._writer is not None else None
 
     async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:
         """Begin a run. See `EventLog.create`; raises `NotFound` where the parent has no such position."""

@@ -29,7 +29,7 @@ from bus.damage import unindexed
 from bus.database import Database
 from bus.database_file import NAME, RECOVER, Connect, connect
 from bus.envelope import Envelope
-from bus.errors import BadEnvelope, BusError, Conflict, Damaged, NotFound
+from bus.errors import BadEnvelope, BusError, Conflict, Damaged, LogError, NotFound
 from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.file_store import SqliteFileStore
 from bus.mark_store import SqliteMarkStore
@@ -110,6 +110,11 @@ class SqliteEventLog:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._database.__aexit__(*exc)
+
+    @property
+    def failure(self) -> LogError | None:
+        """What ended writing. See `EventLog.failure`."""
+        return self._database.failure
 
     async def create(self, run: str, owner: Owner, *, parent: tuple[str, int] | None = None) -> int:
         """Begin a run. See `EventLog.create`; raises `NotFound` where the parent has no such position."""

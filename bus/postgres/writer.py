@@ -65,7 +65,8 @@ class Writer:
         self._wanted = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
-        self._failure: LogError | None = None
+        self.failure: LogError | None = None
+        """What ended writing."""
         self._cleanings: int | None = None
         self._alone: Connection | None = None
 
@@ -126,8 +127,8 @@ class Writer:
 
     def check_writable(self) -> None:
         """Raise `StorageFailed` where writing is over."""
-        if self._failure is not None:
-            raise StorageFailed(f"nothing more is written after a failure; open the store again: {self._failure}")
+        if self.failure is not None:
+            raise StorageFailed(f"nothing more is written after a failure; open the store again: {self.failure}")
         if self._task is None or self._closing:
             raise RuntimeError("the store is not open: use it inside `async with`")
 
@@ -148,7 +149,7 @@ class Writer:
             yield
         finally:
             connection, self._alone = self._alone, None
-            if connection is self._connection and self._failure is None:
+            if connection is self._connection and self.failure is None:
                 await self.transact(_unlock)
 
     def check_alone(self) -> None:
@@ -184,18 +185,18 @@ class Writer:
                     await self._write([])
                     return
         except BaseException as error:
-            self._failure = StorageFailed(str(self._server.translated(error)))
+            self.failure = StorageFailed(str(self._server.translated(error)))
             self._fail([*changes, *self._waiting], error)
             self._waiting.clear()
             if not isinstance(error, Exception):
                 raise
             if self._closing and self._riders():
-                raise self._failure from error
+                raise self.failure from error
 
     def _fail(self, changes: Sequence[_Change], error: BaseException) -> None:
         for change in changes:
             if not change.done.done():
-                failure = StorageFailed(str(self._failure))
+                failure = StorageFailed(str(self.failure))
                 failure.__cause__ = error
                 change.done.set_exception(failure)
 

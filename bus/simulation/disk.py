@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from bus.envelope import Envelope
-from bus.errors import StorageFailed
+from bus.errors import LogError, StorageFailed
 from bus.event_log import MarkStore, Owned, Owner, RunInfo
 from bus.event_logs.memory import MemoryEventLog
 from bus.simulation.loop import NOBODY
@@ -62,6 +62,7 @@ class DiskOfOne:
         self._disk = disk
         self._gone = False
         self.marks: MarkStore = disk.log.marks
+        self.failure: LogError | None = None
 
     async def __aenter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from bus.pubsub import Bus, Note, Received
 from bus.store import Store
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
+from swarm.errors import MissingPart
 from swarm.files.rights import Rights
 from swarm.hubs.switchboard import Switchboard
 from swarm.latest import keep
@@ -97,6 +98,8 @@ class Hub:
 
     async def run(self, *listening: asyncio.Event) -> None:
         """Carry runs on until cancelled; what is open then is for another hub, or for this one's next start.
+
+        Raises `MissingPart` where the store takes nothing more until it is opened again.
 
         `listening`: set by the hub's other parts, once they hear those who see its card.
         """
@@ -253,6 +256,7 @@ class Hub:
     async def _retake(self, run: str, begins: int, begun: asyncio.Event) -> Orchestrator | None:
         """Own a run anew once the store is back; None where another hub has it by then, or it has ended.
 
+        A store that does not come back ends the hub: see `_look`.
         `begins`: the position at which this hub began: as long as it stands there, it is still to go on.
         """
         delay_s = 0.5
@@ -275,9 +279,17 @@ class Hub:
     # Other hubs
 
     async def _look(self) -> None:
-        """Say that this hub is alive, and take over what belongs to hubs that are not."""
+        """Say that this hub is alive, and take over what belongs to hubs that are not.
+
+        Raises `MissingPart` where nothing can be written any more.
+        """
         await asyncio.sleep(min(1.0, self.terms.rejoin_s))  # the cards of agents come first
         while True:
+            if self.store.log.failure is not None:  # else it would be in the way of those who can go on
+                raise MissingPart(
+                    f"hub {self.name} ends, since its store takes nothing more: {self.store.log.failure}",
+                    "Start it again once that is mended; its runs go on then, or with another hub.",
+                )
             try:
                 await self._beat()
                 for info in await self._orphans():

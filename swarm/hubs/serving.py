@@ -107,7 +107,8 @@ async def serve(
 ) -> None:
     """Be a hub until cancelled. `place`: the folder or URL of its store.
 
-    Raises `BusUnavailable`, `StorageFailed` …, and `UsageError` where its home has a hub at work already.
+    Raises `BusUnavailable`, `StorageFailed` …, `UsageError` where its home has a hub at work already, and `MissingPart`
+    where its store takes nothing more.
     """
     terms = Terms()
     async with only_hub(settings.home, name) as who, open_store(place) as store:

@@ -56,6 +56,7 @@ async def test_what_was_appended_is_read_in_order(log: EventLog) -> None:
     epoch = await log.create("run", OWNER)
     assert epoch == 1
     assert await read(log, "run") == []
+    assert log.failure is None
     await log.append("run", 0, epoch, records(1, 2))
     await log.append("run", 2, epoch, [])
     await log.append("run", 2, epoch, records(3, 3))

@@ -375,6 +375,7 @@ async def test_a_server_that_is_gone_fails_all_that_wait_and_says_what_to_do(dur
         durable.start()
         with pytest.raises(StorageFailed, match="open the store again"):
             await log.append("run", 1, epoch, [record(2)])
+        assert "look whether the server runs" in str(log.failure), "it says so for good"
         assert await log.verify("run") == 1
     async with PostgresEventLog(durable.url) as log:
         await log.append("run", 1, epoch, [record(2)])

@@ -193,6 +193,7 @@ async def test_a_full_disk_fails_the_append_and_the_handle(tmp_path: Path, commi
             await log.append("run", 1, epoch, large[1:2])
         with pytest.raises(StorageFailed, match="open the store again"):
             await log.files.put(b"small")
+        assert "disk is full" in str(log.failure), "it says so for good"
         assert await read(log, "run") == large[:1]
     async with SqliteEventLog(tmp_path) as log:
         assert await log.verify("run") == 1

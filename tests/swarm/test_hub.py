@@ -14,6 +14,7 @@ import pytest
 from bus import topics
 from bus.envelope import Envelope, Stamp
 from bus.errors import NotFound
+from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import (
     AgentJoined,
     AssignmentEnded,
@@ -27,12 +28,13 @@ from bus.events import (
     WorkFailed,
 )
 from bus.pubsub import Bus, Inbox, Note
-from bus.store import open_store
+from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
 from swarm import launch
 from swarm.attached.attaching import attach, bring
 from swarm.attached.worker_caps import worker_caps
 from swarm.clock import utc_now
+from swarm.commands.failures import MISSING, failure_of
 from swarm.commands.following import sender
 from swarm.core.apply import apply
 from swarm.core.state import RunState
@@ -597,6 +599,37 @@ async def test_a_submission_too_large_for_one_message_arrives(tmp_path: Path) ->
         await client.submit(submission, sender(client, places))
         log = await ended(client, submission.run, 90)
         assert isinstance(log[-1].event, GoalAccepted)
+
+
+async def test_a_hub_whose_store_takes_nothing_more_ends_and_says_that_it_may_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: list[SqliteEventLog] = []
+
+    @asynccontextmanager
+    async def opened(place: Path) -> AsyncIterator[Store]:
+        async with SqliteEventLog(place) as log:
+            stores.append(log)
+            yield Store(log, log.files)
+
+    monkeypatch.setattr("swarm.hubs.serving.open_store", opened)
+    async with ChatEndpoint(player(layers(1, 1))) as endpoint, broker() as there:
+        serving = asyncio.create_task(hub(there.url, tmp_path / "hub", endpoint))
+        async with client_on(there.url, announce=print) as client:
+            await submitted(client, tmp_path)
+            assert stores[0]._database._writer is not None
+            stores[0]._database._writer.execute("PRAGMA max_page_count = 1")  # the disk is full
+            with suppress(UsageError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await submitted(client, tmp_path)
+            await asyncio.wait([serving], timeout=15)
+            assert serving.done(), "nobody would start it again"
+    error = serving.exception()
+    assert error is not None
+    failure = failure_of(error)
+    assert failure.status == MISSING
+    assert "disk is full" in failure.text
+    assert "Start it again" in failure.text
 
 
 async def test_a_hub_without_a_model_still_judges_by_checks_and_says_what_it_lacks_where_one_is_asked(
