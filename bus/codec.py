@@ -33,6 +33,8 @@ _MAX_INTEGER = 10**18
 # What the JSON reader bounds (nesting, digits of an integer), and what its writer makes of a lone surrogate in a key.
 _MAX_BRACKETS = 150
 _MAX_DIGITS = 4_300
+_MOST_FAULTS = 1_000
+"""In one line, of which it is told what they are."""
 _REPLACED = "\ufffd".encode() * 3
 
 
@@ -91,8 +93,11 @@ def decode(line: bytes | bytearray) -> Envelope:
     """
     try:
         return _any_line().validate_json(line, strict=True)  # type: ignore[no-any-return]
-    except ValidationError:
-        return _decode_with_care(line)
+    except ValidationError as error:
+        faults = error.error_count()
+    if faults > _MOST_FAULTS:  # each costs more than the value that it is about, and again if all are looked for again
+        raise BadEnvelope(f"not an event of ours: {faults:,} things are wrong in it")
+    return _decode_with_care(line)
 
 
 def _decode_with_care(line: bytes | bytearray) -> Envelope:

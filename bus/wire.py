@@ -23,11 +23,16 @@ from bus.transport import Message
 CONTENT_TYPE = "application/cloudevents+json"
 MOST_BYTES = 1 << 20
 """The largest payload by default; larger ones go by claim (`bus/parcels.py`)."""
+MOST_VALUES = 250_000
+"""Values in a larger payload, those in texts not counted: ten thousand files have some fifty thousand. Few bytes become
+many objects, and reading them must not take as long as the broker waits to hear of us."""
 ATTACHMENTS = "attachments"
 """Where attachments stand in an event's `data`; no event has a field of this name."""
 NOTE_VERSION = 1
 
 _NOTE = re.compile(r"swarm\.note\.([a-z_]{1,64})\.v([1-9][0-9]{0,5})")
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""One that does not end goes to the end: none is looked for within another."""
 _KIND = re.compile(r"[a-z_]{1,64}")
 _NOTE_MARK = b"swarm.note."
 _ATTACHMENTS_MARK = b'"attachments"'
@@ -59,19 +64,21 @@ def encode(message: Message, *, source: str, note_id: str, most: int = MOST_BYTE
             payload = _with_attachments(payload, message)
     if len(payload) > most:
         raise TooLarge(f"a message of {len(payload):,} bytes is too large for the bus, which carries {most:,}")
+    _check_values(payload)
     return payload
 
 
 def decode(payload: bytes | bytearray, *, most: int = MOST_BYTES) -> Message:
     """Return the message that a payload holds.
 
-    Raises `BadEnvelope` with what is wrong, `TooLarge` for more than `most` bytes, `TooNew` for an event or a note of
-    a newer version.
+    Raises `BadEnvelope` with what is wrong, also for too many values, `TooLarge` for more than `most` bytes, `TooNew`
+    for an event or a note of a newer version.
     """
     if not payload:
         return Message(None)
     if len(payload) > most:
         raise TooLarge(f"a message of {len(payload):,} bytes came in; {most:,} is the most that is read")
+    _check_values(payload)
     if _ATTACHMENTS_MARK not in payload and _NOTE_MARK not in payload:
         return Message(codec.decode(payload))
     try:
@@ -90,6 +97,21 @@ def decode(payload: bytes | bytearray, *, most: int = MOST_BYTES) -> Message:
     if not isinstance(attachments, dict):
         raise BadEnvelope(f"bad {str(stated)[:80]!r}: data.attachments: a JSON object is wanted")
     return Message(codec.decode(to_json(event)), attachments)
+
+
+def _check_values(payload: bytes | bytearray) -> None:
+    """Raise `BadEnvelope` where reading a large payload would make too many objects of it. It is not read for that."""
+    if len(payload) <= MOST_BYTES or _values(payload) <= MOST_VALUES:
+        return
+    texts = payload.count(b'"') - payload.count(b'\\"')  # about two each; a value has one, and one as its key
+    if texts > 4 * MOST_VALUES or _values(_TEXT.sub(b"", payload)) > MOST_VALUES:
+        raise BadEnvelope(
+            f"a message of {len(payload):,} bytes holds more than {MOST_VALUES:,} values: too many to read"
+        )
+
+
+def _values(payload: bytes | bytearray) -> int:
+    return payload.count(b",") + payload.count(b"[") + payload.count(b"{")
 
 
 def _with_attachments(line: bytes, message: Message) -> bytes:

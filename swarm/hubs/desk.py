@@ -39,7 +39,7 @@ from swarm.runtime import fold
 from swarm.scenario.file import LARGEST_LIMITS
 from swarm.scenario.trust import role_hashes
 from swarm.settings import Settings
-from swarm.submissions.submission import Submission
+from swarm.submissions.submission import MOST_FAULTS, Submission
 from swarm.version import VERSION
 
 PAGE_BYTES = 48 * 1024
@@ -190,7 +190,7 @@ class Desk:
         try:
             kind, answer = await call(self, client, note.fields)
         except ScenarioError as error:
-            kind, answer = "refused", {"errors": [dict(fault.as_dict()) for fault in error.faults[:50]]}
+            kind, answer = "refused", {"errors": [dict(fault.as_dict()) for fault in error.faults[:MOST_FAULTS]]}
         except (SwarmError, AgentsError, BusError) as error:
             kind, answer = "refused", _refusal(str(error))
         except Exception:  # a client may ask again, and its broker keeps it for the next hub: each would end by it

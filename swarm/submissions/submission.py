@@ -14,6 +14,10 @@ MOST_BYTES = 6 * 1_048_576
 """Of a whole submission as JSON: a scenario, its texts, and ten thousand names of files with their hashes."""
 
 
+MOST_FAULTS = 50
+"""So many are told of one submission: each costs more than the value that it is about."""
+
+
 class Submission(Value):
     """A scenario with all that a hub needs to run it; a value of JSON."""
 
@@ -37,7 +41,7 @@ class Submission(Value):
 
     @classmethod
     def read(cls, value: object) -> Self:
-        """Return what a parsed JSON object holds. Raises `ScenarioError` with each fault of its shape."""
+        """Return what a parsed JSON object holds. Raises `ScenarioError` with the first faults of its shape."""
         if isinstance(value, cls):
             return value
         try:
@@ -47,7 +51,9 @@ class Submission(Value):
             return cls.model_validate_json(written, strict=True)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
-            raise ScenarioError([Fault("type", one["msg"], field=_field(one["loc"])) for one in found]) from error
+            raise ScenarioError(
+                [Fault("type", one["msg"], field=_field(one["loc"])) for one in found[:MOST_FAULTS]]
+            ) from error
         except (PydanticSerializationError, ValueError) as error:  # nested too deeply, half a surrogate pair
             raise ScenarioError([Fault("value", f"this is no submission: {error}")]) from error
 

@@ -210,6 +210,40 @@ def test_hostile_payloads_are_refused(payload: bytes) -> None:
         wire.decode(payload)
 
 
+@pytest.mark.parametrize("item", [b"[],", b"{},", b'"a",', b'"\\\\",', b"1,", b'{"a":1},', b'{"a":"b"},'])
+def test_a_large_payload_of_many_values_is_refused_before_it_is_read(
+    item: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, tail = b'{"type":"swarm.note.submit.v1","specversion":"1.0","id":"1","source":"x","data":{"x":[', b"0]}}"
+    payload = head + item * (4 * wire.MOST_VALUES) + tail
+    monkeypatch.setattr("bus.wire.from_json", None)
+    with pytest.raises(BadEnvelope, match="too many to read"):
+        wire.decode(payload, most=len(payload))
+
+
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_large_text_that_does_not_end_is_refused_without_going_through_it_again_and_again(end: bytes) -> None:
+    payload = b"," * (wire.MOST_VALUES + 1) + b'"' + b'\\"' * (4 << 20) + end
+    with pytest.raises(BadEnvelope, match="too many to read"):
+        wire.decode(payload, most=len(payload))
+
+
+def test_what_stands_in_texts_is_no_value_of_a_large_payload() -> None:
+    most = 16 * wire.MOST_BYTES
+    note = Message(None, {"note": "submit", "table": '1,2,{"a": [3]},\\\n' * wire.MOST_VALUES})
+    assert wire.decode(encode(note, most), most=most) == note
+    with pytest.raises(BadEnvelope, match="too many to read"):
+        encode(Message(None, {"note": "submit", "table": [[]] * (2 * wire.MOST_VALUES)}), most)
+
+
+def test_of_an_event_with_many_faults_it_is_told_only_how_many() -> None:
+    head = (
+        b'{"specversion":"1.0","id":"1","source":"/a","type":"swarm.ResultSubmitted.v1","correlationid":"r","time":"t",'
+    )
+    with pytest.raises(BadEnvelope, match=r"[0-9,]{7} things are wrong in it"):
+        wire.decode(head + b'"data":{"files":[' + b"{}," * 100_000 + b"{}]}}")
+
+
 def test_of_a_key_that_comes_twice_one_counts() -> None:
     payload = encode(pause(a=1)).replace(b'"data":{', b'"data":{"attachments":{"b":2},')
     assert wire.decode(payload).attachments in ({"a": 1}, {"b": 2})

@@ -24,7 +24,7 @@ from swarm.hubs.hub_config import HubConfig, HubRole
 from swarm.hubs.unpacking import unpack
 from swarm.scenario.model import RoleModel, Scenario
 from swarm.submissions.packing import SUBMITTING, pack
-from swarm.submissions.submission import Submission
+from swarm.submissions.submission import MOST_FAULTS, Submission
 from tests.support.events import JSON, TEXTS
 
 GOOD = """
@@ -340,6 +340,13 @@ def test_what_is_too_large_is_refused():
     assert "texts" in faults_of(sent().model_copy(update={"texts": {"a": "x" * (1 << 20)}}))
     with pytest.raises(ScenarioError, match="at most 6,291,456 bytes"):
         Submission.read({"run": "x" * (7 << 20)})
+
+
+def test_of_a_submission_with_many_faults_the_first_are_told() -> None:
+    with pytest.raises(ScenarioError) as caught:
+        Submission.read({"run": "r", "written": {}, "files": [{}] * 1_000})
+    assert len(caught.value.faults) == MOST_FAULTS
+    assert caught.value.faults[0].field == "files.0.path"
 
 
 def test_who_is_not_named_may_not_submit():

@@ -659,6 +659,22 @@ async def test_a_claim_for_a_claim_is_none(running: Broker) -> None:
         assert transport.dropped == {"claim_malformed": 1}
 
 
+async def test_a_claim_of_too_many_values_is_dropped_and_does_not_come_again(running: Broker) -> None:
+    store = Store()
+    head = b'{"type":"swarm.note.submit.v1","specversion":"1.0","id":"1","source":"x","data":{"x":['
+    claim = await store.put("a", head + b"[]," * (4 << 20) + b"0]}}")
+    kept = {"client_id": "stays", "session_expiry_s": 60, "clean_start": False, "parcels": store}
+    async with MqttTransport(running.url, **kept) as transport, transport.subscribe("a") as it:
+        await transport.publish("a", Message(None, {"note": "claim", **claim}))
+        await transport.publish("a", word("after it"))
+        assert await take(it, 1) == ["after it"]
+        assert transport.dropped == {"claim_malformed": 1}
+    async with MqttTransport(running.url, **kept) as transport, transport.subscribe("a") as it:
+        await transport.publish("a", word("then"))
+        assert await take(it, 1) == ["then"]
+        assert not transport.dropped
+
+
 @pytest.mark.parametrize("topic", [topics.agent_files("ada/1"), topics.hub_files("hub-1", "ada/1")])
 async def test_files_never_go_by_claim(running: Broker, topic: str) -> None:
     store = Store()
