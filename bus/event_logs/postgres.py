@@ -24,6 +24,8 @@ from bus.postgres.writer import Again, Writer
 _PAGE = 256
 _PAGE_BYTES = 1 << 20
 _FOREVER = 1 << 62
+_BEAT_S = 2.0
+"""A heartbeat that takes longer is tried over another connection: others wait for a few seconds only."""
 _SWEPT = 2_000
 """Records removed in one transaction: others that write wait for no more."""
 
@@ -305,7 +307,7 @@ class PostgresEventLog:
     async def beat(self, owner: Owner) -> None:
         """Say that an owner is alive. See `Heartbeats.beat`; raises `StorageFailed`."""
         self._writable()
-        await self._reader.fetch(_BEAT, owner.host, owner.pid, owner.started)
+        await self._reader.fetch(_BEAT, owner.host, owner.pid, owner.started, timeout=_BEAT_S)
 
     async def silent(self, run_owners: Iterable[Owner], after_s: float) -> set[Owner]:
         """Return those that were not heard for some time. See `Heartbeats.silent`; raises `StorageFailed`."""

@@ -12,7 +12,7 @@ from typing import Literal
 from bus.chain import check_turn, is_text, link
 from bus.errors import BusError, Conflict, NotFound
 from bus.event_log import Mark
-from bus.postgres.server import Connection
+from bus.postgres.server import Connection, time_for
 
 _HEADS = (
     "SELECT run, number, CASE WHEN host IS NULL THEN NULL ELSE epoch END, length, head, total FROM runs"
@@ -86,7 +86,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Riders:
-    """What goes along with the next transaction, whatever that is: files by their SHA-256, and marks."""
+    """What goes along with the next transaction, whatever that is: files by their SHA-256, and after it marks."""
 
     files: Mapping[bytes, bytes] = field(default_factory=dict)
     marks: Sequence[Mark] = ()
@@ -131,14 +131,11 @@ class Appends:
         """
         found = await self._found(connection, batches)
         plan = await self._planned(connection, batches, found)
-        if not riders.marks:
-            moved = await self._send(connection, plan, riders)
-        else:
-            async with connection.transaction():
-                moved = await self._send(connection, plan, riders)
-                for mark in riders.marks:
-                    if is_text(mark.run):
-                        await connection.execute(_MARK, mark.run, mark.position, mark.maker, mark.data)
+        moved = await self._send(connection, plan, riders)
+        for mark in riders.marks:  # not in one transaction, which the server ends while a slow line brings a large one
+            if is_text(mark.run):
+                size = len(mark.data)
+                await connection.execute(_MARK, mark.run, mark.position, mark.maker, mark.data, timeout=time_for(size))
         for run, head in plan.after.items():
             if head.number in moved:
                 self._heads[run] = head
@@ -234,7 +231,9 @@ class Appends:
         if not moves and not riders.files:
             return ()
         files = list(riders.files.items())
-        rows = await connection.fetch(_APPEND, *_columns(moves, 8), *_columns(plan.rows, 5), *_columns(files, 2))
+        size = sum(len(row[-1]) for row in plan.rows) + sum(len(data) for _, data in files)
+        columns = *_columns(moves, 8), *_columns(plan.rows, 5), *_columns(files, 2)
+        rows = await connection.fetch(_APPEND, *columns, timeout=time_for(size))
         return {row[0] for row in rows}
 
 

@@ -12,13 +12,16 @@ from contextlib import asynccontextmanager
 from bus.errors import Damaged, NotFound, StorageFailed
 from bus.file_store import SMALL_BYTES
 from bus.postgres.reader import Reader
-from bus.postgres.server import Connection, Server
+from bus.postgres.server import Connection, Server, time_for
 from bus.postgres.writer import Again, Writer
 
 MOST_BYTES = 512 << 20
 """The largest file: a value of PostgreSQL has at most 1 GiB, and both sides hold it twice on its way."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_GET = "SELECT octet_length(data), CASE WHEN octet_length(data) <= $2 THEN data END FROM files WHERE sha256 = $1"
+_AT_ONCE = 1 << 20
+"""Of a larger file the size is asked first: it says how long the bytes may take."""
 _REMOVED = 1_000
 """Files removed in one transaction: others that write wait for no more."""
 _COMPACTING_S = 3600.0
@@ -46,7 +49,7 @@ class PostgresFileStore:
             )
         if not await self._reader.fetch("SELECT 1 FROM files WHERE sha256 = $1", digest):
             insert = "INSERT INTO files (sha256, data) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-            await self._reader.fetch(insert, digest, data)
+            await self._reader.fetch(insert, digest, data, timeout=time_for(len(data)))
         return digest.hex()
 
     async def get(self, sha256: str) -> bytes:
@@ -56,10 +59,12 @@ class PostgresFileStore:
         digest = bytes.fromhex(sha256)
         if digest in self._held:
             return self._held[digest]
-        rows = await self._reader.fetch("SELECT data FROM files WHERE sha256 = $1", digest)
+        rows = await self._reader.fetch(_GET, digest, _AT_ONCE)
+        if rows and rows[0][1] is None:
+            rows = await self._reader.fetch(_GET, digest, MOST_BYTES, timeout=time_for(rows[0][0]))
         if not rows:
             raise _missing(sha256)
-        data: bytes = rows[0][0]
+        data: bytes = rows[0][1]
         if hashlib.sha256(data).digest() != digest:
             raise Damaged(f"the stored file {sha256} has other bytes by now")
         return data

@@ -51,12 +51,11 @@ class Reader:
     async def close(self) -> None:
         """Close what is open."""
         self._open = False
-        while self._idle:
-            self._idle.pop().terminate()  # they have nothing under way
+        self._drop_idle()
 
-    async def fetch(self, query: str, *args: object) -> list[Row]:
-        """Return rows. Raises `StorageFailed`."""
-        return await self.ask(lambda connection: connection.fetch(query, *args))
+    async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Row]:  # noqa: ASYNC109
+        """Return rows. `timeout`: in seconds, after which the connection counts as lost. Raises `StorageFailed`."""
+        return await self.ask(lambda connection: connection.fetch(query, *args, timeout=timeout))
 
     async def ask(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
         """Do what may be done twice. Raises `StorageFailed`, and what `ask` raises of `BusError`."""
@@ -71,10 +70,17 @@ class Reader:
             except BusError:
                 raise
             except Exception as error:
-                if not self._server.is_lost(error) or loop.time() + pause_s > until:
+                lost = self._server.is_lost(error)
+                if lost:  # whatever took it has mostly taken those that were idle beside it too
+                    self._drop_idle()
+                if not lost or loop.time() + pause_s > until:
                     raise self._server.translated(error) from error
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MOST_RETRY_S)
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().terminate()  # they have nothing under way
 
     @asynccontextmanager
     async def _one(self) -> AsyncIterator[Connection]:

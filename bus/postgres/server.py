@@ -5,6 +5,7 @@ PostgreSQL. A password may stand in a URL, so no message shows one: of a server 
 """
 
 import importlib.util
+import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -65,13 +66,23 @@ class Connect(Protocol):
 
 _CONNECTING_S = 10
 _STATEMENT_S = 20.0
-"""A statement that takes longer than this is taken for lost, with its connection: nothing of ours comes near."""
+"""A statement that takes longer than this is taken for lost, with its connection: nothing of ours comes near, but for
+what carries much (`time_for`)."""
+_SLOWEST = 256 * 1024
+"""Bytes a second that a line to the server carries at least."""
+_SOCKET = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 10_000}
+"""What tells within some twenty seconds that nobody is at the other end any more; systems lack some of these."""
 _SETTINGS = {
     "application_name": "eventswarm",
     "search_path": SCHEMA,
     "default_transaction_isolation": "read committed",  # an append that waits for `take` must then see the new epoch
     "idle_in_transaction_session_timeout": "5000",  # a stopped process holds up nobody for longer
 }
+
+
+def time_for(size: int) -> float:
+    """Return how many seconds a statement that carries so many bytes may take."""
+    return _STATEMENT_S + size / _SLOWEST
 
 
 class Server:
@@ -99,6 +110,7 @@ class Server:
             )
         except (asyncpg.ClientConfigurationError, ValueError):  # their texts may quote a part of the password
             raise _unreadable() from None
+        _watch(connection._transport.get_extra_info("socket"))  # type: ignore[attr-defined] # noqa: SLF001 - no other way
         return connection
 
     def is_lost(self, error: BaseException) -> bool:
@@ -127,6 +139,16 @@ class Server:
         remedy = _REMEDIES.get(state) or _REMEDIES.get(state[:2]) or _remedy(error)
         told = str(error).strip() or type(error).__name__
         return StorageFailed(f"{self.name}: {told.rstrip('.')}" + (f"; {remedy}." if remedy else "."))
+
+
+def _watch(connected: socket.socket) -> None:
+    """Have the system look whether the other end is there: firewalls forget connections without a word."""
+    if connected.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _SOCKET.items():
+        if hasattr(socket, name):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def is_passing(error: BaseException) -> bool:

@@ -4,9 +4,13 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ from bus.event_log import Mark, Owner
 from bus.event_logs.postgres import PostgresEventLog
 from bus.file_store import SMALL_BYTES
 from bus.postgres import schema, server, writer
-from bus.postgres.server import shown
+from bus.postgres.server import Server, shown
 from bus.store import open_store
 from tests.support.events import OWNER, RIVAL, record, records
 from tests.support.lossy import Fate, Lossy
@@ -394,6 +398,82 @@ async def test_a_server_that_hangs_is_waited_for(postgres: Postgres, monkeypatch
         postgres.go_on()
         await append
         assert await log.verify("run") == 2
+
+
+@asynccontextmanager
+async def line_to(postgres: Postgres, *, rate: float = inf) -> AsyncIterator[tuple[str, set[int]]]:
+    """Give the URL of a way to the server, of so many bytes a second towards it, and the connections that are silent.
+
+    Those that are not lead both ways, numbered from 0; bytes over the others are lost without a word.
+    """
+    numbers, silent, handlers = count(), set[int](), set[asyncio.Task[None]]()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, rate: float) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                if number not in silent:
+                    writer.write(data)
+                    await writer.drain()
+                    await asyncio.sleep(len(data) / rate)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = next(numbers)
+        back, there = await asyncio.open_connection("127.0.0.1", postgres.port)
+        await asyncio.gather(carry(reader, there, number, rate), carry(back, writer, number, inf))
+
+    def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.create_task(serve(reader, writer)))
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0, limit=1 << 16) as line:
+        port = line.sockets[0].getsockname()[1]
+        try:
+            yield f"postgresql://swarm@127.0.0.1:{port}/postgres", silent
+        finally:
+            for handler in handlers:
+                handler.cancel()
+            await asyncio.gather(*handlers, return_exceptions=True)
+
+
+async def test_of_connections_that_fell_silent_together_a_heartbeat_waits_for_one_and_not_for_long(
+    postgres: Postgres,
+) -> None:
+    async with line_to(postgres) as (url, silent), PostgresEventLog(url) as log:
+        await begun(log, "run", 1)
+        await asyncio.gather(*(log._reader.fetch("SELECT pg_sleep(0.2)") for _ in range(4)))
+        assert len(log._reader._idle) == 4
+        silent.update(range(1, 5))  # all but the writer
+        async with asyncio.timeout(5):
+            await log.beat(OWNER)
+            assert await log.silent([OWNER], 5.0) == set()
+            assert (await log.info("run")).length == 1
+
+
+@pytest.mark.parametrize("marked", [False, True])
+async def test_what_carries_much_may_take_as_long_as_a_slow_line_needs_for_it(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch, *, marked: bool
+) -> None:
+    monkeypatch.setattr(server, "_STATEMENT_S", 1.0)
+    large, small = os.urandom(3 << 20), [os.urandom(SMALL_BYTES) for _ in range(50)]
+    async with line_to(postgres, rate=1 << 19) as (url, _), PostgresEventLog(url, patience_s=0.5) as log:
+        name = await log.files.put(large)
+        epoch = await log.create("run", OWNER)
+        names = [await log.files.put(data) for data in small]
+        if marked:
+            log.marks.keep(Mark("run", 1, "maker", os.urandom(1 << 20)))
+        await log.append("run", 0, epoch, [record(1)])
+        assert [await log.files.get(one) for one in [name, *names]] == [large, *small]
+
+
+async def test_the_system_looks_whether_the_server_is_still_there(postgres: Postgres) -> None:
+    connection = await Server(postgres.url).connect(read_only=True)
+    connected = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+    await connection.close()
 
 
 async def test_a_statement_that_the_server_ends_is_named_with_what_to_do(postgres: Postgres) -> None:
