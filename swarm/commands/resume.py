@@ -107,14 +107,14 @@ async def _asked(run: str, settings: "Settings", *, goes_on: bool) -> "dict[tupl
         state = await fold(store.log, run)
     if state.ended is not None and not goes_on:
         return {}
-    answers: dict[str, Verdict] = {"r": "retry", "s": "skip", "f": "fail"}
+    verdicts: tuple[Verdict, ...] = ("retry", "skip", "fail")
     found: dict[tuple[str, str], Verdict] = {}
     for doubt in doubts(state, leases_end=True):
         note(shown(told([doubt])))
         said = (await answer("[r]etry, [s]kip or [f]ail? ")).lower()
-        verdict = next((verdict for letter, verdict in answers.items() if said in {letter, verdict}), None)
-        if verdict is not None:
-            found[doubt.request, doubt.call.digest] = verdict
+        for verdict in verdicts:
+            if said in {verdict, verdict[0]}:
+                found[doubt.request, doubt.call.digest] = verdict
     return found
 
 
