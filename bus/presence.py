@@ -1,7 +1,8 @@
 """Who has a store's folder open for writing: a shared lock on the folder itself, which the kernel drops with its owner.
 
 SQLite keeps writers of one row apart; this keeps `gc` apart from whoever may have stored a file that no event names
-yet, be it a run that has not begun. `flock` on the folder needs no file, and is not the lock that SQLite uses.
+yet, be it a run that has not begun. `flock` on the folder needs no file, and is not the lock that SQLite uses. Who else
+wants to be the only one somewhere takes the same lock there.
 """
 
 import fcntl
@@ -38,10 +39,18 @@ def enter(folder: Path, given_up: threading.Event | None = None) -> int:
     return descriptor
 
 
+def take(descriptor: int) -> bool:
+    """Be the only one that holds what is open here, until it is closed; False where somebody else does.
+
+    Raises `OSError` where the file system has no such locks.
+    """
+    return _locked(descriptor, fcntl.LOCK_EX)
+
+
 def be_alone(descriptor: int, folder: Path) -> None:
     """Be the only one present, until `be_present`. Raises `Conflict` where somebody else is, `StorageFailed`."""
     try:
-        alone = _locked(descriptor, fcntl.LOCK_EX)
+        alone = take(descriptor)
     except OSError as error:
         raise StorageFailed(
             f"{folder} cannot be locked ({error.strerror}), so nobody knows who else uses it; move it to a local disk."

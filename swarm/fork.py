@@ -137,10 +137,7 @@ class Past:
 
     def _as_recorded(self, name: str, role: ScenarioRole, scenario: Scenario) -> ScenarioRole:
         """Return a role as recorded in what nobody writes of it."""
-        roles = scenario.written.get("roles")
-        written = roles.get(name) if isinstance(roles, dict) else None
-        said = written if isinstance(written, dict) else {}
-        was = self.setup.roles.get(name)
+        said, was = scenario.said_of(name), self.setup.roles.get(name)
         if was is None or was.brought or "uses" in said:
             return role
         return replace(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agents.files.removal import remove_tree
 from bus import presence
-from bus.errors import Conflict, StorageFailed
+from bus.errors import StorageFailed
 from bus.private_folder import make_private_folder
 
 
@@ -61,13 +61,13 @@ def _is_left(folder: Path, *, remove: bool) -> bool:
 def _leave(descriptor: int, folder: Path, *, remove: bool = True) -> bool:
     """Remove the folder unless somebody else is present in it; tell whether nobody is."""
     try:
-        presence.be_alone(descriptor, folder)
-        if remove:
+        left = presence.take(descriptor)
+        if left and remove:
             remove_tree(folder)
-    except (Conflict, StorageFailed, OSError):
-        return False  # one is at work, or nobody can tell, or it is somebody else's: it stays for who may remove it
+    except OSError:
+        return False  # nobody can tell, or it is somebody else's: it stays for who may remove it
     else:
-        return True
+        return left
     finally:
         os.close(descriptor)
 

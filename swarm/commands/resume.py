@@ -100,6 +100,7 @@ async def _asked(run: str, settings: "Settings", *, goes_on: bool) -> "dict[tupl
     from swarm import finding  # noqa: PLC0415 - loads only where it is used
     from swarm.commands.asking import answer  # noqa: PLC0415 - likewise
     from swarm.core.doubts import doubts, told  # noqa: PLC0415 - likewise
+    from swarm.core.state import VERDICTS  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
 
     async with finding.reading(settings) as store:
@@ -107,12 +108,11 @@ async def _asked(run: str, settings: "Settings", *, goes_on: bool) -> "dict[tupl
         state = await fold(store.log, run)
     if state.ended is not None and not goes_on:
         return {}
-    verdicts: tuple[Verdict, ...] = ("retry", "skip", "fail")
     found: dict[tuple[str, str], Verdict] = {}
     for doubt in doubts(state, leases_end=True):
         note(shown(told([doubt])))
         said = (await answer("[r]etry, [s]kip or [f]ail? ")).lower()
-        for verdict in verdicts:
+        for verdict in VERDICTS:
             if said in {verdict, verdict[0]}:
                 found[doubt.request, doubt.call.digest] = verdict
     return found

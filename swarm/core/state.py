@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 from agents.briefing import Deed, Finding
 from bus.events import (
@@ -31,6 +31,7 @@ REST_MS, MOST_DOUBLED = 15_000, 6
 
 WorkKind = Literal["plan", "review", "subtask"]
 Verdict = Literal["retry", "skip", "fail"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 class Status(StrEnum):

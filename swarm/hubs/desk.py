@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 from pydantic import JsonValue, ValidationError
@@ -25,7 +25,7 @@ from bus.events import CancelAsked, Event, GoalSubmitted, RunPaused, RunResumed
 from bus.pubsub import Note, Received
 from bus.setup import Limits
 from swarm.core.doubts import doubts
-from swarm.core.state import Verdict
+from swarm.core.state import VERDICTS
 from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
 from swarm.files.rights import Rights
 from swarm.files.service import SWEPT_S
@@ -56,7 +56,6 @@ REMEMBERED = 65_536
 """Runs of which is kept who submitted them."""
 LAST_POSITION = 2**53 - 1
 """The largest number that every reader of JSON has exactly."""
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 NO_FOLDER = Path("/nowhere")
 """What a submitted run calls its scenario's folder: there is none here."""
 

@@ -1,7 +1,6 @@
 """The composition root of a hub: puts its parts together over a broker and a store, and owns their lifetimes."""
 
 import asyncio
-import fcntl
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bus import topics
+from bus import presence, topics
 from bus.envelope import Envelope
 from bus.file_cache import FileCache
 from bus.private_folder import make_private_folder
@@ -83,14 +82,14 @@ async def only_hub(home: Path, name: str | None = None) -> AsyncIterator[Identit
         return
     with (home / KEPT_IN).open("rb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            alone = presence.take(file.fileno())
+        except OSError:
+            alone = True  # as ever there: who starts two has two
+        if not alone:
             raise UsageError(
                 f"hub {who.name} of {home} is at work already, and two would throw one another off the broker. "
                 "Stop that one, or name another folder in SWARM_HOME."
-            ) from error
-        except OSError:
-            pass  # as ever there: who starts two has two
+            )
         yield who
 
 

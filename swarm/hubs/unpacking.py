@@ -81,7 +81,7 @@ def _as_run_here(scenario: Scenario, config: HubConfig, offers: Mapping[str, Off
     if permissions.fetch != scenario.permissions.fetch:
         told.append("permissions.fetch: this hub allows less of it")
     roles = {
-        name: _role(role, _said(scenario, name), config.roles.get(name, HubRole()), offers.get(name), limits)
+        name: _role(role, scenario.said_of(name), config.roles.get(name, HubRole()), offers.get(name), limits)
         for name, role in scenario.roles.items()
     }
     return replace(
@@ -119,13 +119,6 @@ def _role(
         options=hub.options,
         about=hub.about or (offer.about if offer else ""),
     )
-
-
-def _said(scenario: Scenario, role: str) -> Mapping[str, JsonValue]:
-    """Return what a submission itself writes of a role."""
-    roles = scenario.written.get("roles")
-    said = roles.get(role) if isinstance(roles, dict) else None
-    return said if isinstance(said, dict) else {}
 
 
 def _sound(offered: Mapping[str, Offer]) -> dict[str, Offer]:

@@ -183,6 +183,12 @@ class Scenario:
             places=draft.places,
         )
 
+    def said_of(self, role: str) -> Mapping[str, JsonValue]:
+        """Return what is written of a role; nothing where it has no entry."""
+        roles = self.written.get("roles")
+        said = roles.get(role) if isinstance(roles, dict) else None
+        return said if isinstance(said, dict) else {}
+
     def resolve(
         self,
         models: Mapping[str, RoleModel],
