@@ -1,4 +1,4 @@
-"""Whether the code and the servers that a scenario brings may act for this person: asked once per content hash."""
+"""Whether a scenario may act for this person with the code, servers and files that it names: asked once a hash."""
 
 from swarm.commands.asking import says_yes
 from swarm.commands.granted import said
@@ -8,6 +8,8 @@ from swarm.scenario.may import may
 from swarm.scenario.model import Scenario
 from swarm.scenario.trust import content_hash, is_trusted, trust
 from swarm.views.terminal import note
+
+_WHY = "brings code or servers of its own, or reads files from outside of its folder"
 
 
 async def consent(scenario: Scenario, *, given: bool, can_ask: bool) -> None:
@@ -20,10 +22,10 @@ async def consent(scenario: Scenario, *, given: bool, can_ask: bool) -> None:
         return
     if not can_ask:
         raise UsageError(
-            f"{scenario.name} brings code or servers of its own, and nobody is here to ask whether they are trusted. "
-            "Look at them (`swarm check` shows what it may do), then run it with --trust."
+            f"{scenario.name} {_WHY}, and nobody is here to ask whether that is trusted. "
+            "Look at it (`swarm check` shows what it may do), then say it again with --trust."
         )
-    note(f"{scenario.name} brings code or servers of its own. It may:")
+    note(f"{scenario.name} {_WHY}. It may:")
     for line in said(may(scenario)):
         note(f"  {line}")
     if not await says_yes("Trust exactly this, now and later?"):

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="[ROLE=]MODEL", action="append", default=[], help="provider:name, for all roles or for one"
     )
     parser.add_argument("--out", metavar="DIR", help="folder for the files; by default ./RUN")
-    parser.add_argument("--trust", action="store_true", help="do not ask about code and servers of the scenario")
+    parser.add_argument("--trust", action="store_true", help="do not ask about the scenario's code, servers and files")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
     parser.add_argument("--quiet", action="store_true", help="show no progress, only the outcome")
 

@@ -18,6 +18,7 @@ def said(may: Mapping[str, JsonValue]) -> Iterator[str]:
         "act outward with": may["outward_tools"],
         "read the environment's": may["environment"],
         "read": may["reads"],
+        "read, outside of its folder,": may["reads_outside"],
         "reach the private hosts": may["private_hosts"],
     }
     for what, names in told.items():

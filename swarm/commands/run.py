@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="folder for the files; by default ./RUN")
     parser.add_argument("--dry-run", action="store_true", help="say what would be used and allowed; start nothing")
-    parser.add_argument("--trust", action="store_true", help="do not ask about code and servers of the scenario")
+    parser.add_argument("--trust", action="store_true", help="do not ask about the scenario's code, servers and files")
     parser.add_argument(
         "--bus",
         metavar="URL",

@@ -1,5 +1,6 @@
 """What a scenario may do, before it does anything: for `check`, `--dry-run`, and the question whether to trust it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ def may(scenario: Scenario) -> dict[str, JsonValue]:
         "commands": [str(entry["run"]) for entry in criteria if "run" in entry],
         "sandbox": {"use": scenario.sandbox, "python": scenario.python},
         "reads": [str(path) for path in read_files(scenario)],
+        "reads_outside": [str(path) for path in outside_files(scenario)],
     }
 
 
@@ -52,12 +54,14 @@ def references(scenario: Scenario) -> Iterator[str]:
 
 
 def code_files(scenario: Scenario) -> tuple[Path, ...]:
-    """Return all files of code that the scenario brings, with those they import from beside them."""
+    """Return all files of code that the scenario brings, with those they import from beside them.
+
+    An interpreter that it names by a path is one, wherever that leads: it is run outside of the sandbox once.
+    """
     found = {own_code.find(reference, scenario.folder)[0] for reference in references(scenario)}
     brought = own_code.brought_with(found)
-    python = Path(scenario.python) if scenario.python else None
-    if python and python.is_relative_to(scenario.folder):
-        brought = (*brought, python)
+    if scenario.python and "/" in scenario.python:
+        brought = (*brought, Path(scenario.python))
     return tuple(sorted(set(brought)))
 
 
@@ -65,6 +69,13 @@ def read_files(scenario: Scenario) -> Iterator[Path]:
     """Yield the files and folders that are read from outside of the code: workspace and prompts."""
     yield from (scenario.folder / path for path in scenario.workspace)
     yield from (role.prompt_file for role in scenario.roles.values() if role.prompt_file)
+
+
+def outside_files(scenario: Scenario) -> list[Path]:
+    """Return those of `read_files` that lie outside of the scenario's folder, links followed."""
+    folder = scenario.folder.resolve()
+    places = [Path(os.path.realpath(path)) for path in read_files(scenario)]
+    return [place for place in places if not place.is_relative_to(folder)]
 
 
 def _is_file(reference: str) -> bool:

@@ -5,6 +5,7 @@ what a scenario brings.
 """
 
 import importlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ _NO_TOOLS_YET = frozenset({"search_web"})
 _OUR_TOOLS = frozenset(BUILT_IN_TOOLS["coder"]) | GRANTED_ONLY
 _OUR_MODELS = frozenset({"openai", "local", "recorded", "scripted"})
 _FILE_MODELS = frozenset({"recorded", "scripted"})
+_OF_THE_SYSTEM = frozenset(("/", name) for name in ("proc", "sys", "dev"))
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _INPUT_OF_A_CALL = 2_000
 """Tokens that an ordinary request reserves beside its `max_tokens`."""
@@ -199,7 +201,7 @@ def _check_prompt(draft: Draft, path: FieldPath, prompt: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         draft.fault("file", path, f"{quote(name)} cannot be read: {reason}", f"It is looked for in {draft.folder}.")
-    _warn_of_outside(draft, path, file)
+    _check_place(draft, path, file)
 
 
 def _check_rest(draft: Draft, file: ScenarioFile) -> None:
@@ -237,11 +239,14 @@ def _check_there(draft: Draft, path: FieldPath, name: str) -> None:
     if not found:
         draft.fault("file", path, f"there is no {quote(name)}", f"It is looked for in {draft.folder}.")
     elif path != ("sandbox", "python"):
-        _warn_of_outside(draft, path, draft.folder / name)
+        _check_place(draft, path, draft.folder / name)
 
 
-def _warn_of_outside(draft: Draft, path: FieldPath, file: Path) -> None:
-    if not file.resolve().is_relative_to(draft.folder.resolve()):
+def _check_place(draft: Draft, path: FieldPath, file: Path) -> None:
+    place = Path(os.path.realpath(file))
+    if place.parts[:2] in _OF_THE_SYSTEM:
+        draft.fault("value", path, f"{quote(str(file))} is no file, but a view of the machine and of this very process")
+    elif not place.is_relative_to(draft.folder.resolve()):
         draft.warn(path, f"{quote(str(file))} lies outside of the scenario's folder")
 
 

@@ -1,7 +1,7 @@
-"""Whether a person has said that this very code, and these very servers, may act for them.
+"""Whether a person has said that this very code, these very servers and these files of theirs may be used.
 
-A scenario that brings code or endpoints is hashed with all of it; a hash said yes to is kept in the user's
-configuration. Asking is the command line's.
+A scenario that brings code or endpoints, or reads files from outside of its folder, is hashed with all of it; a hash
+said yes to is kept in the user's configuration. Asking is the command line's.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from agents.roles import ROLES
-from swarm.scenario.may import code_files
+from swarm.scenario.may import code_files, outside_files
 from swarm.scenario.model import Scenario
 
 OURS = "eventswarm:"
@@ -23,10 +23,11 @@ OURS = "eventswarm:"
 
 
 def content_hash(scenario: Scenario) -> str | None:
-    """Return the SHA-256 of all that the scenario brings and that could act; None where that is nothing.
+    """Return the SHA-256 of all that the scenario brings and that could act or take; None where that is nothing.
 
     Code counts by content and place beside the scenario, endpoints by address and by the variable their key is in. An
-    endpoint on this very machine is no stranger's: nothing leaves by it.
+    endpoint on this very machine is no stranger's: nothing leaves by it. Files from outside of the scenario's folder
+    count by their place: a scenario of a stranger may not help itself to what it did not bring.
     """
     code = [[_place(path, scenario.folder), file_hash(path)] for path in code_files(scenario)]
     servers = [
@@ -34,9 +35,10 @@ def content_hash(scenario: Scenario) -> str | None:
         for name, endpoint in sorted(scenario.endpoints.items())
         if not _is_here(endpoint.url)
     ]
-    if not code and not servers:
+    outside = sorted(map(str, outside_files(scenario)))
+    if not code and not servers and not outside:
         return None
-    return hashlib.sha256(json.dumps([code, servers]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([code, servers, outside]).encode()).hexdigest()
 
 
 def file_hashes(scenario: Scenario) -> dict[str, str]:

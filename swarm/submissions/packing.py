@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from swarm import workspace
-from swarm.errors import Fault, ScenarioError
+from swarm.errors import Fault, ScenarioError, listed
 from swarm.scenario.draft import Surroundings, text_name
+from swarm.scenario.may import outside_files
 from swarm.scenario.model import Scenario
 from swarm.submissions.refusals import refusing
 from swarm.submissions.submission import Submission
@@ -24,6 +25,11 @@ def pack(
     `home`: where state lives, which is never part of a workspace. Raises `ScenarioError` with each thing that no hub
     would take.
     """
+    if outside := outside_files(scenario):  # by a link: the words were looked at as it was loaded
+        message = f"{listed(map(str, outside))} lies outside of the scenario's folder, which is all that is sent"
+        raise ScenarioError(
+            [Fault("refused", message, str(scenario.file or "") or None, hint="Put the files beside the scenario.")]
+        )
     files, places = workspace.look_through(scenario, home=home)
     submission = Submission(
         run=run,

@@ -21,7 +21,7 @@ from agents.errors import SandboxUnavailable
 from agents.sandbox import Bounds, Ended, Sandbox
 from agents.sandboxes import SANDBOXES, bubblewrap
 from agents.sandboxes.bubblewrap import BubblewrapSandbox
-from agents.sandboxes.parts import usage
+from agents.sandboxes.parts import interpreter, usage
 from tests.support import escape_suite
 
 ROOT = Path(__file__).parents[2]
@@ -377,6 +377,18 @@ async def test_the_system_s_interpreter_is_python_inside_too(folder: Path) -> No
         ("sh", "-c", "python -c 'import sys; print(sys.prefix)'"), folder=folder, timeout_s=20
     )
     assert completed.output == "/usr\n"
+
+
+async def test_an_interpreter_is_looked_at_without_our_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAB_KEY", "secret")
+    named = tmp_path / "python"
+    named.write_text(f'#!/bin/sh\nenv > "{tmp_path}/seen"\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    named.chmod(0o700)
+    await interpreter.find(str(named))
+    assert "PATH=" in (tmp_path / "seen").read_text("utf-8")
+    assert "LAB_KEY" not in (tmp_path / "seen").read_text("utf-8")
 
 
 async def test_what_is_no_interpreter_is_refused_with_a_remedy() -> None:

@@ -55,6 +55,10 @@ BAD_FILES = {
     ),
     "a check outside of the folder": ("goal: x\naccept: [{file: ../x}]\n", "accept.0.file", "criterion"),
     "a workspace that is not there": ("goal: x\nworkspace: ./material\n", "workspace", "file"),
+    "a workspace of our own environment": ("goal: x\nworkspace: /proc/self/environ\n", "workspace", "value"),
+    "a prompt of our own environment": (
+        "goal: x\nroles: {coder: {prompt: /proc/self/environ}}\n", "roles.coder.prompt", "value"
+    ),
     "a check that nobody knows": ("goal: x\naccept: [{fiel: x}]\n", "accept.0.fiel", "criterion"),
     "a check that is no regex": ("goal: x\naccept: [{text: a, contains: 're:('}]\n", "accept.0.contains", "criterion"),
     "zero": ("goal: x\nlimits: {tokens: 0}\n", "limits.tokens", "value"),

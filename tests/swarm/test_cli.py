@@ -202,6 +202,16 @@ def test_code_of_a_scenario_runs_only_once_it_is_trusted(swarm: Swarm, folder: P
     assert swarm("run", "own.yaml", "--json").status == 2, "--trust is for one run"
 
 
+def test_files_from_outside_of_its_folder_are_a_scenario_s_only_once_it_is_trusted(swarm: Swarm, folder: Path) -> None:
+    inner = folder / "inner"
+    inner.mkdir()
+    (folder / "diary.md").write_text("secret", encoding="utf-8")
+    (inner / "own.yaml").write_text("goal: Read.\nworkspace: ../diary.md\n", encoding="utf-8")
+    ended = swarm("run", "inner/own.yaml", "--json")
+    assert (ended.status, "from outside of its folder" in ended.json["error"]["message"]) == (2, True)
+    assert str(folder / "diary.md") in swarm("check", "inner/own.yaml", "--json").json["may"]["reads_outside"]
+
+
 def test_what_with_says_and_a_class_does_not_take_is_said_with_its_line_before_anything_is_made(
     swarm: Swarm, folder: Path
 ) -> None:

@@ -249,6 +249,16 @@ def test_what_is_refused_is_named_with_its_reason(changes, field, told):
     assert told in found[field].message, found
 
 
+def test_what_lies_outside_by_a_link_is_not_sent(tmp_path):
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    (tmp_path / "private").mkdir()
+    (folder / "material").symlink_to(tmp_path / "private")
+    scenario = Scenario.from_dict({"goal": "x", "workspace": "./material"}, folder=folder, around=SUBMITTING)
+    with pytest.raises(ScenarioError, match="outside of the scenario's folder"):
+        pack(scenario, run="brief-1", client="alice/laptop", home=folder / ".swarm")
+
+
 def test_an_input_does_not_become_what_is_refused():
     found = faults_of(
         Submission(

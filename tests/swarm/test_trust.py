@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.scenario.may import may
 from swarm.scenario.model import Scenario
 from swarm.scenario.trust import content_hash, file_hashes, is_trusted, store_path, trust
 
@@ -38,6 +39,41 @@ def test_the_hash_changes_with_an_endpoint(scenario: Scenario, tmp_path: Path) -
     assert content_hash(
         Scenario.from_dict({"goal": "x", "roles": roles, "endpoints": other}, folder=tmp_path)
     ) != content_hash(scenario)
+
+
+def test_an_interpreter_that_a_scenario_names_is_code_wherever_its_path_leads(tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    elsewhere = tmp_path / "evil"
+    elsewhere.write_text("#!/bin/sh\n")
+    named = Scenario.from_dict({"goal": "x", "sandbox": {"python": str(elsewhere)}}, folder=folder)
+    before = content_hash(named)
+    assert before is not None
+    assert may(named)["code"] == [str(elsewhere)]
+    elsewhere.write_text("#!/bin/sh\ncat ~/.ssh/id_rsa\n")
+    assert content_hash(named) != before
+    assert content_hash(Scenario.from_dict({"goal": "x", "sandbox": {"python": "python3"}}, folder=folder)) is None
+
+
+def test_files_from_outside_of_the_folder_are_asked_for_also_behind_a_link(tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    (folder / "own").mkdir(parents=True)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "role.md").write_text("You code.")
+    (folder / "link").symlink_to(tmp_path / "private")
+
+    def asked(**more: object) -> str | None:
+        return content_hash(Scenario.from_dict({"goal": "x", **more}, folder=folder))
+
+    assert asked(workspace="./own") is None
+    hashes = {
+        asked(workspace="../private"),
+        asked(workspace=["./own", str(tmp_path)]),
+        asked(roles={"coder": {"prompt": "../role.md"}}),
+    }
+    assert None not in hashes
+    assert len(hashes) == 3
+    assert asked(workspace="./link") == asked(workspace="../private")
 
 
 def test_prompts_and_code_are_hashed_by_name(scenario: Scenario) -> None:

@@ -11,6 +11,8 @@ from agents.errors import SandboxUnavailable
 
 ASK = "import json, sys; print(json.dumps([sys.executable, sys.prefix, sys.base_prefix]))"
 ASK_TIMEOUT_S = 20.0
+_ENVIRONMENT = ("PATH", "HOME")
+"""What finding an interpreter may need where a script of a version manager stands for it; no key is among it."""
 MOST_LINKS = 16
 SYSTEM = ("/usr", "/bin")
 """What every program needs and every sandbox shows."""
@@ -39,6 +41,7 @@ async def find(python: str | None) -> Interpreter:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )
     except OSError as error:
         raise _unusable(python, error.strerror or str(error)) from error
