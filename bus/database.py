@@ -1,6 +1,6 @@
 """One SQLite file, `log.db`, that event log and file store share: opening it, and writing to it in groups.
 
-All that is to be written within one turn of the event loop, or while a commit is under way, goes into one transaction
+All that is to be written within one turn of the event loop, or while another process writes, goes into one transaction
 and so waits for the disk once. Nothing here knows of events or files; they hand in functions over the connection.
 """
 
@@ -10,11 +10,10 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
 from bus import damage, presence
 from bus.database_file import Connect, close, compact, connect, is_busy, open_reader, open_writer, translated
@@ -60,16 +59,15 @@ class _Group:
 class Database:
     """One folder's `log.db`, opened and closed by `async with`.
 
-    `commit`: "inline" commits in the event loop (the least delay on a fast disk), "thread" beside it. `patience_s`: how
-    long another process may hold the write lock before `StorageFailed`. `connect`: opens its connections. After a
-    failed commit nothing more is written. A file that was cut can be read as far as it goes, and is not written.
+    It commits in the event loop: to hand that to a thread takes as long as a fast disk does. `patience_s`: how long
+    another process may hold the write lock before `StorageFailed`. `connect`: opens its connections. After a failed
+    commit nothing more is written. A file that was cut can be read as far as it goes, and is not written.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        commit: Literal["inline", "thread"] = "inline",
         read_only: bool = False,
         patience_s: float = 30.0,
         connect: Connect = connect,
@@ -82,7 +80,6 @@ class Database:
         self._read_only = read_only
         self._patience_s = patience_s
         self._connect = connect
-        self._executor = ThreadPoolExecutor(1, "log-commit") if commit == "thread" else None
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._presence: int | None = None
@@ -131,8 +128,6 @@ class Database:
             if self._writer is not None and self.failure is None and (self._at_work or self._riders):
                 await self.write(lambda _: None)  # what is held goes, and what is under way ends
         finally:
-            if self._executor is not None:
-                self._executor.shutdown(wait=False)
             await asyncio.shield(self._close())
 
     async def _close(self, opening: "asyncio.Task[None] | None" = None) -> None:
@@ -255,11 +250,7 @@ class Database:
             self._at_work = False
 
     def _commit(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
-        if self._executor is None:
-            self._settle(loop, group, self._transact(group))
-        else:
-            job = loop.run_in_executor(self._executor, self._transact, group)
-            job.add_done_callback(lambda job: self._settle(loop, group, job.result()))
+        self._settle(loop, group, self._transact(group))
 
     def _transact(self, group: _Group) -> list[object] | Exception:
         """Write a group in one transaction; return each change's outcome, or what ended the transaction."""

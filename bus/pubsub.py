@@ -95,14 +95,6 @@ class Inbox(Generic[C]):
                 return received
         return None
 
-    async def batches(self, most: int = 256) -> AsyncIterator[list[Received[C]]]:
-        """Yield all that came meanwhile, again and again: at least one, `most` at most."""
-        async for first in self:
-            batch = [first]
-            while len(batch) < most and (more := self.get_nowait()) is not None:
-                batch.append(more)
-            yield batch
-
     def _open(self, delivery: Delivery) -> Received[C] | None:
         envelope = delivery.message.envelope
         content = envelope.event if envelope is not None else _read_note(delivery.message.attachments)

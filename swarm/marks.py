@@ -22,7 +22,17 @@ BYTES_A_RECORD = 64
 
 That is a tenth of it, or less; and making them stays in proportion to the records, however large the state grows.
 """
-_MEANING = ("swarm.core", "agents.checks", "agents.checking", "agents.briefing", "bus.events", "bus.setup", "bus.codec")
+_MEANING = (
+    "swarm.core",
+    "agents.briefing",
+    "agents.checking",
+    "agents.checks",
+    "agents.files.names",
+    "bus.codec",
+    "bus.envelope",
+    "bus.events",
+    "bus.setup",
+)
 """The packages and modules whose code says what a log adds up to."""
 
 

@@ -34,7 +34,6 @@ class Settings:
     openai_key: str | None = field(default=None, repr=False)
     openai_url: str | None = None
     """`OPENAI_BASE_URL`; None is OpenAI's own."""
-    no_color: bool = False
     cache: Path | None = None
     """The user's cache, where `XDG_CACHE_HOME` moves it."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -64,7 +63,6 @@ def read_settings(environ: Mapping[str, str], folder: Path | None = None) -> Set
         store=store,
         openai_key=env.get("OPENAI_API_KEY") or None,
         openai_url=env.get("OPENAI_BASE_URL") or None,
-        no_color=bool(env.get("NO_COLOR")),
         cache=Path(cache) / "eventswarm" if cache else None,
         env=MappingProxyType(env),
         unread=unread,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from agents.conversation.structured import dumps
 from bus.events import Message
 
+_NAMES = ("recorded", "now")
 LINES = 14
 """Lines of a diff that are shown; what follows the first difference follows from it."""
 _WIDTH = 100
@@ -19,29 +20,29 @@ def common(one: Sequence[Message], other: Sequence[Message]) -> int:
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def difference(before: Sequence[Message], now: Sequence[Message], names: tuple[str, str] = ("recorded", "now")) -> str:
-    """Say at which message two requests part, and how; empty where they are the same. `names`: of the two."""
+def difference(before: Sequence[Message], now: Sequence[Message]) -> str:
+    """Say at which message two requests part, and how; empty where they are the same."""
     at = common(before, now)
     if at == len(before) == len(now):
         return ""
     one, other = (messages[at] if at < len(messages) else None for messages in (before, now))
     role = (other or one or {}).get("role")
     if one is None or other is None:
-        only = names[1] if one is None else names[0]
+        only = _NAMES[1] if one is None else _NAMES[0]
         told = f"the first {at} messages are the same, then {only} goes on with one of the {role}:"
     else:
         more = max(len(before), len(now)) - at - 1
         told = f"message {at + 1} of {len(now)}, of the {role}, differs{' first' if more else ''}:"
-    return f"{told}\n{text_difference(as_text(one), as_text(other), names)}"
+    return f"{told}\n{text_difference(as_text(one), as_text(other))}"
 
 
-def text_difference(before: str, now: str, names: tuple[str, str] = ("recorded", "now")) -> str:
+def text_difference(before: str, now: str) -> str:
     """Return the difference of two texts as a unified diff, cut to `LINES`."""
     one, other = [*_lines(before)], [*_lines(now)]
     same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     begin = max(same - 3, 0)
     shown = difflib.unified_diff(
-        one[begin : begin + _COMPARED], other[begin : begin + _COMPARED], *names, lineterm="", n=3
+        one[begin : begin + _COMPARED], other[begin : begin + _COMPARED], *_NAMES, lineterm="", n=3
     )
     lines = [line for line in shown if not line.startswith("@@")]
     if len(lines) > LINES:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from bus.chain import (
     START,
@@ -83,14 +83,11 @@ class SqliteEventLog:
         self,
         folder: Path | str,
         *,
-        commit: Literal["inline", "thread"] = "inline",
         read_only: bool = False,
         patience_s: float = 30.0,
         connect: Connect = connect,
     ) -> None:
-        self._database = Database(
-            Path(folder), commit=commit, read_only=read_only, patience_s=patience_s, connect=connect
-        )
+        self._database = Database(Path(folder), read_only=read_only, patience_s=patience_s, connect=connect)
         self._heads: dict[str, _Head] = {}
         self._database.forget = self._heads.clear
         self.files = SqliteFileStore(self._database)

@@ -18,7 +18,7 @@ from agents.sandbox import Sandbox
 from agents.sandboxes import SANDBOXES
 from bus import lookup
 from bus.errors import BusError
-from bus.setup import Endpoint, RoleSetup
+from bus.setup import Endpoint, Limits, RoleSetup
 from swarm.attached.worker_caps import WorkerCaps, by_itself, capped, refusal
 from swarm.errors import MissingPart, SwarmError
 from swarm.open_models import OpenModels
@@ -64,15 +64,12 @@ class OwnWorkshop(OpenModels):
         *,
         folder: Path,
         endpoints: Mapping[str, Endpoint] | None = None,
-        calls: int = 64,
-        sandbox: str | None = None,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(endpoints or {}, settings, calls=calls, folder=folder, announce=announce)
+        super().__init__(endpoints or {}, settings, calls=Limits().calls, folder=folder, announce=announce)
         self._crafts = crafts
         self._caps = caps
         self._tools_from = folder
-        self._sandbox_name = sandbox
         self._means: dict[tuple[object, ...], Means] = {}
         self._sandbox: Sandbox | None = None
 
@@ -133,8 +130,7 @@ class OwnWorkshop(OpenModels):
     def sandbox(self) -> Sandbox:
         """The sandbox to use; whether it works is found when it is first used."""
         if self._sandbox is None:
-            name = self._sandbox_name or next(iter(SANDBOXES))
-            self._sandbox = cast("Sandbox", cast("Any", lookup.load(name, SANDBOXES))(python=None))
+            self._sandbox = cast("Sandbox", cast("Any", lookup.load(next(iter(SANDBOXES)), SANDBOXES))(python=None))
         return self._sandbox
 
     def model(self, name: str) -> Model:

@@ -25,7 +25,6 @@ from tests.support.postgres import clean_url
 LOGS: dict[str, Callable[[Path], EventLog]] = {
     "memory": lambda _: MemoryEventLog(),
     "sqlite": SqliteEventLog,
-    "sqlite in a thread": lambda folder: SqliteEventLog(folder, commit="thread"),
     "postgres": lambda _: PostgresEventLog(clean_url()),
 }
 PARAMS = [pytest.param(name, marks=pytest.mark.services) if name == "postgres" else name for name in LOGS]

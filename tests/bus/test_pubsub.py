@@ -9,7 +9,7 @@ import pytest
 from bus import topics
 from bus.envelope import Envelope
 from bus.events import Fact, GoalAccepted, RunPaused, TimePassed
-from bus.pubsub import Bus, Inbox, Note, Received
+from bus.pubsub import Bus, Note, Received
 from bus.transport import Message
 from bus.transports.memory import MemoryTransport
 
@@ -120,27 +120,6 @@ async def test_what_is_not_acknowledged_holds_up_the_publisher(bus: Bus) -> None
         assert not second.done()
         received.acknowledge()
         await second
-
-
-async def test_a_batch_is_all_that_came_meanwhile(bus: Bus) -> None:
-    sizes = []
-
-    async def collect(inbox: Inbox[TimePassed]) -> None:
-        async for batch in inbox.batches(most=3):
-            sizes.append(len(batch))
-            for received in batch:
-                received.acknowledge()
-
-    async with asyncio.TaskGroup() as tasks, bus.subscribe("a", kinds=TimePassed) as inbox:
-        for _ in range(4):
-            await bus.publish("a", wrap(TimePassed()))
-        await bus.publish_note("a", Note("grant"))
-        tasks.create_task(collect(inbox))
-        await asyncio.sleep(0)
-        assert sizes == [3, 1]
-        await bus.publish("a", wrap(TimePassed()))
-    assert sizes == [3, 1, 1]
-    assert inbox.dropped == 1
 
 
 async def test_iteration_ends_when_the_subscription_closes(bus: Bus) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -32,7 +32,6 @@ from bus.store import open_store
 from tests.support.events import OWNER, RIVAL, record, records
 
 ROOT = Path(__file__).parent.parent.parent
-COMMITS: list[Literal["inline", "thread"]] = ["inline", "thread"]
 
 
 async def start_writer(folder: Path, run: str, first: int, last: int = 1_000_000) -> Process:
@@ -97,9 +96,8 @@ async def test_two_processes_append_to_two_runs_at_once(tmp_path: Path) -> None:
             assert await read(log, run) == records(1, length, run=run)
 
 
-@pytest.mark.parametrize("commit", COMMITS)
-async def test_of_two_owners_the_first_is_fenced(tmp_path: Path, commit: Literal["inline", "thread"]) -> None:
-    async with SqliteEventLog(tmp_path, commit=commit) as first, SqliteEventLog(tmp_path, commit=commit) as second:
+async def test_of_two_owners_the_first_is_fenced(tmp_path: Path) -> None:
+    async with SqliteEventLog(tmp_path) as first, SqliteEventLog(tmp_path) as second:
         old = await first.create("run", OWNER)
         await first.append("run", 0, old, records(1, 2))
         new = await second.take("run", RIVAL, previous=OWNER)
@@ -114,14 +112,13 @@ async def test_of_two_owners_the_first_is_fenced(tmp_path: Path, commit: Literal
         assert await read(second, "run") == records(1, 4)
 
 
-@pytest.mark.parametrize("commit", COMMITS)
-async def test_writers_of_one_file_wait_for_each_other(tmp_path: Path, commit: Literal["inline", "thread"]) -> None:
+async def test_writers_of_one_file_wait_for_each_other(tmp_path: Path) -> None:
     async def write(log: SqliteEventLog, run: str) -> None:
         epoch = await log.create(run, OWNER)
         for each in records(1, 30, run=run):
             await log.append(run, each.sequence - 1, epoch, [each])
 
-    async with SqliteEventLog(tmp_path, commit=commit) as one, SqliteEventLog(tmp_path, commit=commit) as two:
+    async with SqliteEventLog(tmp_path) as one, SqliteEventLog(tmp_path) as two:
         with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             async with asyncio.TaskGroup() as group:
@@ -136,9 +133,8 @@ async def test_writers_of_one_file_wait_for_each_other(tmp_path: Path, commit: L
         assert [await one.verify(f"run-{n}") for n in range(4)] == [30] * 4
 
 
-@pytest.mark.parametrize("commit", COMMITS)
-async def test_a_lock_held_for_too_long_is_a_failure(tmp_path: Path, commit: Literal["inline", "thread"]) -> None:
-    async with SqliteEventLog(tmp_path, commit=commit, patience_s=0.05) as log:
+async def test_a_lock_held_for_too_long_is_a_failure(tmp_path: Path) -> None:
+    async with SqliteEventLog(tmp_path, patience_s=0.05) as log:
         with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StorageFailed, match="another process"):
@@ -172,13 +168,12 @@ async def test_where_a_run_stands_and_its_records_are_read_as_of_one_moment(
         assert not await read(log, "run")
 
 
-@pytest.mark.parametrize("commit", COMMITS)
-async def test_a_full_disk_fails_the_append_and_the_handle(tmp_path: Path, commit: Literal["inline", "thread"]) -> None:
+async def test_a_full_disk_fails_the_append_and_the_handle(tmp_path: Path) -> None:
     large = [
         record(n, ToolCalled(attempt=1, path=(n,), digest="d", tool="t", arguments={"text": "x" * 60_000}))
         for n in range(1, 30)
     ]
-    async with SqliteEventLog(tmp_path, commit=commit) as log:
+    async with SqliteEventLog(tmp_path) as log:
         epoch = await log.create("run", OWNER)
         await log.append("run", 0, epoch, large[:1])
         assert log._database._writer is not None

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -215,3 +217,18 @@ def folded(log: tuple[Envelope, ...]) -> RunState:
     for envelope in log:
         apply(state, envelope)
     return state
+
+
+WITHOUT_MEANING = {
+    *("agents", "agents.check", "agents.errors", "agents.files", "agents.sandbox", "bus", "bus.errors", "swarm"),
+    *("agents.files.beneath", "agents.files.plain_file", "agents.files.project_folder"),
+}
+"""What the rules load, but no state hangs on: contracts, errors, and how checks reach files."""
+
+
+def test_a_mark_is_passed_over_as_soon_as_any_code_that_a_state_hangs_on_is_another() -> None:
+    loads = "import sys, swarm.core.apply, swarm.core.decide, swarm.core.admit; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True).stdout.split()
+    ours = {name for name in loaded if name.partition(".")[0] in {"agents", "bus", "swarm"}}
+    counts = {name for name in ours if any(name == one or name.startswith(f"{one}.") for one in marks._MEANING)}
+    assert ours - counts == WITHOUT_MEANING

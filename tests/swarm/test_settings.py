@@ -14,9 +14,8 @@ def beside(folder: Path, text: str) -> Path:
 
 
 def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
-    settings = read_settings({"SWARM_HOME": "/state", "OPENAI_API_KEY": "sk-1", "NO_COLOR": "1"}, tmp_path)
+    settings = read_settings({"SWARM_HOME": "/state", "OPENAI_API_KEY": "sk-1"}, tmp_path)
     assert (settings.home, settings.openai_key, settings.openai_url) == (Path("/state"), "sk-1", None)
-    assert settings.no_color
     assert read_settings({}).home == Path(".swarm")
 
 
