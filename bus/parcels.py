@@ -1,7 +1,7 @@
 """Contract: where payloads lie that are too large to travel inside a message (the claim check).
 
 Instead of such a payload a note `claim` travels, with the fields that `put` returned; whoever receives it gets the
-payload by them. Both sides may reach the same file store, or fetch and bring over the files topics.
+payload by them, over the files topics, or from beside it where both share a connection.
 """
 
 import hashlib

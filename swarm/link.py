@@ -42,7 +42,7 @@ class Link:
     rights: Rights | None = None
     backed: Callable[[str, str, Fact], bool] = lambda *_: True
     again: "list[Callable[[], Awaitable[None]]]" = field(default_factory=list)
-    """Called after each reconnection: what agents of this process have to say again."""
+    """Called after each reconnection: what this process has to say again of its roster and its agents."""
 
     @property
     def elsewhere(self) -> bool:

@@ -1,4 +1,4 @@
-"""Edge of one role: requests in, effects and a reply out, each attempt in a folder of its own."""
+"""Edge of one agent: requests for its roles in, effects and replies out, each attempt in a folder of its own."""
 
 import asyncio
 import logging

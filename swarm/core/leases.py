@@ -151,7 +151,10 @@ def take_back(state: RunState, work: Work) -> None:
 
 
 def agent_joined(state: RunState, _: Envelope, event: AgentJoined) -> None:
-    """Take in an agent, or what it says of itself anew: what it declined or lost before does not count any more."""
+    """Take in an agent, or what it says of itself anew: what it declined before does not count any more.
+
+    What it lost does, until it gives a reply or leaves: saying its card again cuts no rest short.
+    """
     known = state.agents.get(event.agent)
     found = AgentState(event.agent, event.roles, event.slots, versions=dict(event.versions))
     if known is not None:

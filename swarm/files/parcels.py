@@ -15,7 +15,7 @@ from swarm.files.shelf import Shelf
 class HubParcels:
     """Meets `bus.parcels.Parcels`, over the shelves by which agents and clients fetch and bring.
 
-    A hub's own agents share its connection: what is theirs is kept and found here, without a way over the bus.
+    Agents that share its connection, as those of `swarm run --bus` do, have theirs here, without a way over the bus.
     """
 
     hub: str

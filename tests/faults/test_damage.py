@@ -130,6 +130,7 @@ async def test_a_log_cut_anywhere_says_where(whole: Path, tmp_path: Path) -> Non
     with seeded() as chance:
         found = await truncated(whole, tmp_path / "cut", [chance.randrange(size) for _ in range(200)])
         print(f"200 cuts of {size:,} bytes: {dict(found)}")
+        assert found["named"] > 500
 
 
 async def test_the_command_says_where_a_cut_log_ends(whole: Path, tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_a_run_whose_first_event_the_disk_refuses_is_begun_all_the_same(tmp_path
     for seed in range(8):
         one = simulate(seed, faults=faults, place=tmp_path, hubs=1)
         assert not one.broken, one.told()
+        assert one.counts["refused"], one.told()
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,7 @@ def test_one_kind_of_strike_alone_never_leaves_a_run_standing(strike: str, tmp_p
     for seed in range(4):
         one = simulate(seed, faults=faults, place=tmp_path, agents=1, hubs=2)
         assert not one.broken, one.told()
+        assert one.counts[strike], one.told()
 
 
 def test_an_agent_whose_forerunner_is_noticed_late_is_still_there(tmp_path: Path) -> None:
