@@ -19,14 +19,12 @@ from urllib.parse import urlsplit
 from agents.completions.endpoint import shared_endpoint
 from agents.errors import ModelUnavailable
 from agents.model import Model, ModelPlace, TryFailed
-from agents.models import MODELS
+from agents.models import LOCAL_SERVERS, MODELS
 from bus.setup import Endpoint
 from swarm.settings import Settings
 
 OPENAI_MODEL = "gpt-5-mini"
 LOCAL_MODEL = "qwen2.5-coder-1.5b"
-LOCAL_SERVERS = {"ollama": "http://127.0.0.1:11434", "llamacpp": "http://127.0.0.1:8080"}
-"""Servers that are looked for, and that `ollama:NAME` and `llamacpp:NAME` speak with."""
 
 _OPENAI_HOST = "api.openai.com"
 _PROBE_TIMEOUT_S = 0.5

@@ -6,3 +6,5 @@ MODELS = {
     "scripted": "agents.models.scripted:Scripted",
     "local": "agents.models.local:Local",
 }
+LOCAL_SERVERS = {"ollama": "http://127.0.0.1:11434", "llamacpp": "http://127.0.0.1:8080"}
+"""Servers that are looked for on this machine, and that `ollama:NAME` and `llamacpp:NAME` speak with."""

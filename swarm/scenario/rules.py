@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
+from agents.models import LOCAL_SERVERS
 from swarm.errors import listed, nearest, quote
 from swarm.scenario import own_code
 from swarm.scenario.draft import Draft, Surroundings
@@ -170,7 +171,7 @@ def check_model(draft: Draft, path: FieldPath, model: str) -> None:
     provider, _, name = model.partition(":")
     endpoints = draft.data.get("endpoints")
     own = set(endpoints if isinstance(endpoints, dict) else ())
-    known = _OUR_MODELS | _table("models") | draft.around.providers | own
+    known = _OUR_MODELS | _table("models") | set(LOCAL_SERVERS) | draft.around.providers | own
     if not name:
         hint = f"Such as openai:{'NAME' if model.endswith(':') else model}."
         draft.fault("value", path, f"{quote(model)} is no model; write provider:name", hint)

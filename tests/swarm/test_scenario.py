@@ -204,6 +204,17 @@ def test_a_mapping_s_faults_have_fields_and_no_lines() -> None:
         assert field is None or fault.field == field
 
 
+@pytest.mark.parametrize("model", ["openai:x", "local:x", "ollama:qwen3:8b", "llamacpp:x"])
+def test_a_file_may_name_whatever_model_the_command_line_may(model: str, folder: Path) -> None:
+    scenario = Scenario.from_dict({"goal": "x", "model": model, "roles": {"coder": {"model": model}}}, folder=folder)
+    assert (scenario.model, scenario.roles["coder"].model) == (model, model)
+
+
+def test_an_endpoint_may_bear_the_name_of_a_server_that_is_looked_for(folder: Path) -> None:
+    elsewhere = {"ollama": {"url": "https://lab.example/v1"}}
+    assert Scenario.from_dict({"goal": "x", "endpoints": elsewhere}, folder=folder).endpoints["ollama"].url
+
+
 # Faults
 
 
