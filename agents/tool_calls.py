@@ -25,6 +25,7 @@ from agents.tool import Tool, ToolContext
 from agents.web.flow import check_flow
 from bus.errors import StorageFailed
 from bus.events import Path, ToolCalled, ToolReturned
+from bus.raised_at import raised_at
 from bus.setup import FileChange
 
 log = logging.getLogger("swarm.agents")
@@ -153,5 +154,7 @@ async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: T
     except (AgentsError, StorageFailed):
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the run goes on; the reason is in its log
-        log.warning("tool raised", extra={"tool": tool.name, "where": "".join(traceback.format_exception(error))})
-        return f"{tool.name} broke: {type(error).__name__}: {error}", True
+        reason = f"{type(error).__name__}: {error}{raised_at(error)}"
+        where = "".join(traceback.format_exception(error))
+        log.warning("tool raised", extra={"tool": tool.name, "error": reason, "where": where})
+        return f"{tool.name} broke: {reason}", True

@@ -22,5 +22,5 @@ store.py       an event log with its files: file_store.py, and marks: mark_store
 simulation/    a broker, a disk and the time under one seed
 archive.py     a run with its files as one archive: archive_file.py
 lookup.py      short name or "module:Class" -> the class
-errors.py      what can go wrong
+errors.py      what can go wrong · raised_at.py where in a person's own code
 """

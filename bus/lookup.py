@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bus.errors import NotFound
+from bus.raised_at import raised_at
 
 
 def load(name: str, table: Mapping[str, str], base: Path | None = None) -> object:
@@ -111,4 +112,4 @@ class _Source(SourceLoader):
 
 
 def _failed(target: str, error: BaseException) -> NotFound:
-    return NotFound(f"{target!r} raised {type(error).__name__} when imported: {error}")
+    return NotFound(f"{target!r} raised {type(error).__name__} when imported: {error}{raised_at(error)}")

@@ -38,6 +38,7 @@ from bus.events import (
     SubtaskAssigned,
     WorkFailed,
 )
+from bus.raised_at import raised_at
 from swarm.errors import MissingPart
 
 REPLIES: dict[type[Fact], type[Fact]] = {
@@ -47,6 +48,7 @@ REPLIES: dict[type[Fact], type[Fact]] = {
 }
 LONGEST_TEXT = 65_536
 """Characters of a result's text; longer ones belong into a file."""
+_LONGEST_REASON = 4_000
 
 log = logging.getLogger("swarm.worker")
 
@@ -143,11 +145,12 @@ def leaves(error: Exception | SystemExit) -> list[Exception | SystemExit]:
 def failure(error: Exception | SystemExit, effects: int) -> WorkFailed:
     """Return what a role's exception means for its attempt."""
     kind = next((name for base, name in KINDS.items() if isinstance(error, base)), "error")
-    reason = str(error) or type(error).__name__
+    reason = (str(error) or type(error).__name__)[:_LONGEST_REASON]
     if kind == "error":
-        reason = f"{type(error).__name__}: {reason}"
+        place = raised_at(error)
+        reason = f"{type(error).__name__}: {reason}"[: _LONGEST_REASON - len(place)] + place
         log.warning("role raised", extra={"error": reason, "where": "".join(traceback.format_exception(error))})
     retryable = getattr(error, "retryable", not isinstance(error, NOT_RETRYABLE))
     if isinstance(error, AnswerUnusable) and error.kind == "refused":
         retryable = False  # not repeated as it was: the planner is told
-    return WorkFailed(reason=reason[:4000], kind=cast("Any", kind), retryable=retryable, effects=effects)
+    return WorkFailed(reason=reason, kind=cast("Any", kind), retryable=retryable, effects=effects)

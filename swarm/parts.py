@@ -14,6 +14,7 @@ from agents.sandboxes import SANDBOXES
 from agents.tool import Tool
 from agents.tools import TOOLS
 from bus import lookup
+from bus.raised_at import raised_at
 from bus.setup import RoleSetup, Setup
 from swarm.errors import MissingPart
 from swarm.open_models import OpenModels
@@ -52,7 +53,9 @@ class Parts(OpenModels):
         try:
             return made(**spec.options)
         except TypeError as error:
-            raise MissingPart(f"role {name!r} cannot be made with {sorted(spec.options)}: {error}") from error
+            raise MissingPart(
+                f"role {name!r} cannot be made with {sorted(spec.options)}: {error}{raised_at(error)}"
+            ) from error
 
     def narrowed(self, name: str, briefing: Briefing) -> Briefing:  # noqa: ARG002 - `Workshop` has it
         """Return a briefing as it is: a scenario that is run here grants what it says."""

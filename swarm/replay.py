@@ -40,6 +40,7 @@ from bus.events import (
     SubtaskAssigned,
     WorkFailed,
 )
+from bus.raised_at import without_place
 from bus.setup import RoleSetup
 from swarm.attempt import answer, context_of, ending, leaves, without_parts
 from swarm.core.admit import Admission, admit
@@ -258,9 +259,14 @@ def _compared(attempt: _Attempt, reply: Fact | Parted, effects: Effects) -> Diff
         begun = shown(effects.begun) if effects.begun else ""
         return Difference(written.sequence, "the role goes on beyond its log", shown(written.event), begun)
     now = reply.model_copy(update={"effects": effects.count})
-    if now == written.event:
+    if _as_compared(now) == _as_compared(written.event):
         return None
     return Difference(written.sequence, "the role ends otherwise", shown(written.event), shown(now))
+
+
+def _as_compared(reply: Fact) -> Fact:
+    """Return a reply without where in its file the role's code raised: a comment more above that changes nothing."""
+    return reply.model_copy(update={"reason": without_place(reply.reason)}) if isinstance(reply, WorkFailed) else reply
 
 
 class _Parts(NamedTuple):

@@ -168,6 +168,13 @@ def test_an_error_on_import_is_the_cause_and_leaves_nothing_behind(
     assert load("bad.py:Role", {}, tmp_path) == 1
 
 
+def test_an_error_on_import_names_the_line_of_the_file_that_raised_it(tmp_path: Path) -> None:
+    source = "import json\n\ndef helper():\n    return json.loads('no')\n\nX = helper()\n"
+    write(tmp_path / "bad.py", source)
+    with pytest.raises(NotFound, match=r"when imported: Expecting value: .* \(bad\.py:4 in helper\)$"):
+        load("bad.py:X", {}, tmp_path)
+
+
 def test_a_module_that_misses_a_dependency_is_not_called_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

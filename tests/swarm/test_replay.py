@@ -130,6 +130,20 @@ async def test_one_word_changed_in_a_role_is_caught_at_the_first_request_that_ha
     assert "+Piece 0." in lines(found)
 
 
+async def test_a_line_more_above_what_a_role_raises_is_no_difference(tmp_path: Path) -> None:
+    raising = EDITOR.replace(
+        "        return ", "        if request.attempt == 1:\n            raise KeyError('x')\n        return "
+    )
+    (tmp_path / "editor.py").write_text(raising)
+    async with ChatEndpoint(lambda _: "said") as endpoint:
+        await start(tmp_path, scenario(endpoint, plan=ONE, roles=OWN, accept=[{"file": "it.txt"}]))
+    failed = (await story(tmp_path)).of(WorkFailed)
+    assert [one.reason.partition(" (editor.py:")[0] for one in failed] == ["KeyError: 'x'"]
+    (tmp_path / "editor.py").write_text(f"# more\n{raising}")
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
+
+
 async def test_a_role_that_ends_otherwise_or_does_more_is_caught(tmp_path: Path) -> None:
     (tmp_path / "editor.py").write_text(EDITOR)
     async with ChatEndpoint(lambda _: "said") as endpoint:

@@ -120,6 +120,11 @@ class NotARole:
 '''
 
 
+def line_of(text: str) -> str:
+    """Return the number of the first line of the roles' file that has a text."""
+    return str(next(number for number, line in enumerate(ROLES.splitlines(), 1) if text in line))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "odd.py").write_text(ROLES)
@@ -141,9 +146,10 @@ async def test_a_role_that_raises_gets_other_attempts(folder: Path) -> None:
     outcome = await start(folder, one("Raises", **CHECKED))
     assert outcome.outcome == "accepted"
     told = await story(folder)
-    assert [f"{e.kind}: {e.reason}" for e in told.of(WorkFailed)] == ["error: ZeroDivisionError: by nothing"] * 2
+    said = f"ZeroDivisionError: by nothing (odd.py:{line_of('by nothing')} in Raises.handle)"
+    assert [f"{e.kind}: {e.reason}" for e in told.of(WorkFailed)] == [f"error: {said}"] * 2
     assert [e.attempt for e in told.of(SubtaskAssigned)] == [1, 2, 3]
-    assert told.of(SubtaskAssigned)[2].feedback == ("ZeroDivisionError: by nothing",) * 2
+    assert told.of(SubtaskAssigned)[2].feedback == (said,) * 2
 
 
 async def test_a_role_that_always_raises_ends_the_run_with_its_reason(folder: Path) -> None:
@@ -165,13 +171,14 @@ async def test_a_role_past_its_deadline_is_stopped_and_tried_again(folder: Path)
     ("role", "kind", "reason"),
     [
         ("Nonsense", "tool", "role 'odd' answered str where ResultSubmitted is wanted"),
-        ("InGroup", "error", "ValueError: part 1 is broken"),
-        ("Exits", "error", "SystemExit: 3"),
+        ("InGroup", "error", "ValueError: part 1 is broken (odd.py:LINE in InGroup.handle.<locals>.part)"),
+        ("Exits", "error", "SystemExit: 3 (odd.py:LINE in Exits.handle)"),
     ],
 )
 async def test_what_a_role_does_wrong_is_said(folder: Path, role: str, kind: str, reason: str) -> None:
     outcome = await start(folder, one(role, **CHECKED))
     assert outcome.outcome == "accepted"
+    reason = reason.replace("LINE", line_of("SystemExit(3)" if role == "Exits" else "part 1 is broken"))
     assert [(e.kind, e.reason) for e in (await story(folder)).of(WorkFailed)] == [(kind, reason)]
 
 
@@ -255,7 +262,7 @@ def calls(name: str, arguments: dict[str, Any]) -> Play:
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("breaks", {"what": "glass"}, "Error: breaks broke: KeyError: 'glass'"),
+        ("breaks", {"what": "glass"}, "Error: breaks broke: KeyError: 'glass' (odd.py:LINE in breaks)"),
         ("half", {"path": "a"}, "Error: half broke: PydanticSerializationError"),
     ],
 )
@@ -266,6 +273,7 @@ async def test_a_tool_that_breaks_is_told_to_the_model(folder: Path, name: str, 
         outcome = await start(folder, scenario(endpoint, plan=plan, roles=roles, **CHECKED))
     assert outcome.outcome == "accepted"
     told = await story(folder)
+    said = said.replace("LINE", line_of("raise KeyError(what)"))
     assert told.of(ResultSubmitted)[0].text.startswith(f"it said: {said}")
     assert [e.error for e in told.of(ToolReturned)] == [True]
 
