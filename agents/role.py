@@ -33,8 +33,13 @@ class Role(ABC, Generic[RequestT, ReplyT]):
 
     @classmethod
     def about(cls) -> str:
-        """Return in one line what the role is for: the first line of its docstring."""
-        return (inspect.getdoc(cls) or cls.__name__).partition("\n")[0]
+        """Return in one line what the role is for: the first line of its docstring, or of a class it is derived from.
+
+        Without one it is the class's name: what this class here says of roles is nothing that tells one from another.
+        """
+        derived = cls.__mro__[: cls.__mro__.index(Role)]
+        told = next((doc for one in derived if (doc := inspect.cleandoc(one.__doc__ or ""))), cls.__name__)
+        return told.partition("\n")[0]
 
 
 @functools.cache  # read once, not once a request: reading blocks the event loop

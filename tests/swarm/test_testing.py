@@ -52,3 +52,14 @@ async def test_a_tool_of_ones_own_is_tried_through_a_role():
     assert not any(isinstance(effect, ModelAnswered) for effect in tried.effects)
     with pytest.raises(ToolFailed, match=r"no file 'notes\.md'"):
         await try_role(Counter(), "Count.", tools=[count_words])
+
+
+def test_a_role_is_told_of_by_its_own_docstring_or_its_base_s_and_never_by_ours():
+    class Quick(Writer):
+        pass
+
+    class Silent(Role[SubtaskAssigned, ResultSubmitted]):
+        async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+            return ctx.result(request.subtask.id)
+
+    assert [one.about() for one in (Writer, Quick, Silent)] == ["Writes what it is told."] * 2 + ["Silent"]
