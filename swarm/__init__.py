@@ -34,21 +34,38 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors see; at run time a name is loaded when it is first used
     from agents.context import Context
-    from agents.errors import ToolFailed
+    from agents.errors import CheckBroken, ToolFailed
     from agents.role import Role
     from agents.tool import ToolContext, tool
-    from bus.events import ResultSubmitted, SubtaskAssigned
+    from bus.events import (
+        PlanProposed,
+        PlanRequested,
+        Redo,
+        ResultSubmitted,
+        ReviewGiven,
+        ReviewRequested,
+        SubtaskAssigned,
+    )
+    from bus.setup import Criterion, Subtask
     from swarm.api import open_log, resume, run
     from swarm.errors import SwarmError
     from swarm.outcome import Outcome
     from swarm.scenario.model import Scenario
 
 __all__ = [
+    "CheckBroken",
     "Context",
+    "Criterion",
     "Outcome",
+    "PlanProposed",
+    "PlanRequested",
+    "Redo",
     "ResultSubmitted",
+    "ReviewGiven",
+    "ReviewRequested",
     "Role",
     "Scenario",
+    "Subtask",
     "SubtaskAssigned",
     "SwarmError",
     "ToolContext",
@@ -71,8 +88,16 @@ _PUBLIC = {
     "tool": "agents.tool",
     "ToolContext": "agents.tool",
     "ToolFailed": "agents.errors",
+    "CheckBroken": "agents.errors",
     "SubtaskAssigned": "bus.events",
     "ResultSubmitted": "bus.events",
+    "PlanRequested": "bus.events",
+    "PlanProposed": "bus.events",
+    "ReviewRequested": "bus.events",
+    "ReviewGiven": "bus.events",
+    "Redo": "bus.events",
+    "Subtask": "bus.setup",
+    "Criterion": "bus.setup",
 }
 
 

@@ -1,5 +1,6 @@
 """The pages that are made from the code are up to date, and what they add to the code is true."""
 
+import json
 import re
 from collections import defaultdict
 from itertools import pairwise
@@ -16,6 +17,7 @@ from bus.setup import Limits, Subtask
 from swarm.scenario.model import Scenario
 from tests.support import reference
 from tests.support.class_source import class_nodes, doc_of, fields_of
+from tests.support.command import in_this_process
 from tests.support.distributions import closure
 from tests.support.simulation import Simulation, setup_of
 from tests.support.third_party import EXTRAS
@@ -104,6 +106,32 @@ def test_links_between_pages_lead_somewhere(page):
     for target in LINKED.findall(page.read_text()):
         if "://" not in target and not target.startswith("#"):
             assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_planner_and_the_critic_of_the_page_on_roles_do_a_run(tmp_path, monkeypatch, capsys):
+    blocks = re.findall(r"^```\w+ (\S+)\n(.*?)^```$", (ROOT / "docs/roles.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "notes").mkdir()
+    for name, text in [*blocks, ("notes/a.md", "The T-12."), ("notes/b.md", "12 weeks.")]:
+        (tmp_path / name).write_text(text)
+    found = {"findings": [{"claim": "T-12", "source": "a.md"}], "open_questions": []}
+    drafts = [("report.md", "TODO"), ("report.md", "The T-12, in 12 weeks.")]
+    answers = [
+        *[{"role": "researcher", "json": found} for _ in range(2)],
+        *[
+            one
+            for path, content in drafts
+            for one in (
+                {"role": "coder", "call": {"tool": "write_file", "arguments": {"path": path, "content": content}}},
+                {"role": "coder", "reply": "It is written."},
+            )
+        ],
+    ]
+    (tmp_path / "answers.yaml").write_text(json.dumps(answers))
+    swarm = in_this_process(tmp_path, monkeypatch, capsys)
+    ended = swarm("run", "digest.yaml", "--trust", "--quiet", "--model", "scripted:answers.yaml", "--json")
+    assert ended.json["outcome"] == "accepted", ended.err
+    assert "report.md has a TODO" in swarm("log", "last", "--type", "ReviewGiven").out
+    assert swarm("replay", "last").status == 0
 
 
 def test_files_that_the_architecture_names_are_there():

@@ -179,6 +179,7 @@ def roles_page() -> str:
     for module, name in ((agents.briefing, "Finding"), (agents.context, "Reply"), (agents.check, "Verdict")):
         node = class_nodes(module)[name]
         parts.append(f"`{name}`: {_flowing(doc_of(node))}\n\n{_table(fields_of(node), doc_of(node))}")
+    parts.append(_PLANNERS_AND_CRITICS)
     parts.append(_EFFECTS_HEAD)
     by_kind: dict[str, list[str]] = {}
     for event, kind in KINDS.items():
@@ -253,9 +254,88 @@ It keeps nothing between requests: what it must know comes with the request and 
 `handle(request, ctx)`. For a role that works on subtasks the request is a `SubtaskAssigned`
 ([its fields](events.md#subtaskassigned)): `request.subtask.instruction` says what to do, `request.feedback` why
 earlier attempts were not accepted. It returns `ctx.result(...)`. A planner is given `PlanRequested` and returns
-`PlanProposed`, a critic is given `ReviewRequested` and returns `ReviewGiven`.
+`PlanProposed`, a critic is given `ReviewRequested` and returns `ReviewGiven`:
+[below](#a-planner-and-a-critic-of-your-own).
 
 `ctx` has `role`, `request` (its id), `attempt` (from 1), `feedback`, and:
+"""
+
+_PLANNERS_AND_CRITICS = """\
+## A planner and a critic of your own
+
+Under `roles:` the names `planner` and `critic` may have a class of yours, too. All that they take and give comes with
+`import swarm`; the fields are in [events.md](events.md): [PlanRequested](events.md#planrequested),
+[PlanProposed](events.md#planproposed), [ReviewRequested](events.md#reviewrequested),
+[ReviewGiven](events.md#reviewgiven).
+
+```yaml digest.yaml
+goal: Write report.md, which sums up the notes.
+workspace: ./notes
+roles:
+  planner: {uses: "./mine.py:FileByFile"}
+  critic: {uses: "./mine.py:Strict"}
+accept:
+  - file: report.md
+```
+
+```python mine.py
+from swarm import (
+    CheckBroken,
+    Context,
+    PlanProposed,
+    PlanRequested,
+    ReviewGiven,
+    ReviewRequested,
+    Role,
+    Subtask,
+)
+
+
+class FileByFile(Role[PlanRequested, PlanProposed]):
+    \"""Has each file read by an agent of its own.\"""
+
+    name = "planner"
+    handles = PlanRequested
+
+    async def handle(self, request: PlanRequested, ctx: Context) -> PlanProposed:
+        read = [
+            Subtask(id=f"read-{number}", role="researcher", instruction=f"Sum up {path}.")
+            for number, path in enumerate(ctx.files)
+        ]
+        report = Subtask(
+            id="report",
+            role="coder",
+            instruction="Write report.md from what was found.",
+            needs=tuple(one.id for one in read),
+            accept=({"file": "report.md"},),  # a `Criterion`: an entry as under `accept:` in a scenario
+        )
+        return PlanProposed(subtasks=(*read, report))
+
+
+class Strict(Role[ReviewRequested, ReviewGiven]):
+    \"""Takes nothing that is left open.\"""
+
+    name = "critic"
+    handles = ReviewRequested
+    tools = ("read_file",)
+
+    async def handle(self, request: ReviewRequested, ctx: Context) -> ReviewGiven:
+        wrong = []
+        for criterion in request.accept:  # of the result of `request.subtask`; where that is None, of the outcome
+            verdict = await ctx.check(criterion)  # all but `ask`, which is for you to judge
+            if verdict.verdict == "broken":
+                raise CheckBroken(verdict.shows)
+            if verdict.verdict == "fails":
+                wrong.append(verdict.shows)
+        for path in ctx.files:
+            if "TODO" in await ctx.call_tool("read_file", path=path):
+                wrong.append(f"{path} has a TODO")
+        return ReviewGiven(accepted=not wrong, feedback="; ".join(wrong) or "All holds, and nothing is left open.")
+```
+
+`ctx.briefing.offers` has the roles that a planner may give work to, each with `role`, `about` and `tools`;
+`request.feedback` says why another plan is needed. A result without `accept` is never reviewed. What a critic does not
+accept goes back with its `feedback`; of the outcome, `redo=(Redo(subtask=…, why=…),)` names the subtasks to do again.
 """
 
 _EFFECTS_HEAD = """\
