@@ -95,6 +95,8 @@ class Tool:
 
 
 def tool(
+    bare: Callable[..., object] | None = None,
+    /,
     *,
     effect: EffectKind | None = None,
     name: str | None = None,
@@ -105,9 +107,12 @@ def tool(
 ) -> Callable[[Callable[..., Awaitable[object]]], Tool]:
     """Make a tool of an async function.
 
-    Without `effect` it is taken for the worst: outward, not idempotent, approval needed. `reads` and `folder` imply
-    neither network nor approval.
+    Without `effect` it is taken for the worst: outward, not idempotent, approval needed; and since approvals are not in
+    this version, a scenario is refused that grants it. `reads` and `folder` imply neither network nor approval. Raises
+    `TypeError` for a function that cannot be a tool.
     """
+    if bare is not None:
+        raise TypeError(f'above {_name(bare)} stands @tool alone: write @tool(effect="reads"), "folder" or "outward"')
     kind: EffectKind = effect or "outward"
 
     def make(function: Callable[..., Awaitable[object]]) -> Tool:

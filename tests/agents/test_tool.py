@@ -286,6 +286,15 @@ def test_a_function_that_can_be_no_tool_is_refused_when_it_is_made(function: Any
         tool(effect="reads")(function)
 
 
+def test_a_tool_without_parentheses_is_told_by_its_name_what_to_write() -> None:
+    async def word_count(path: str) -> int:
+        """Count words."""
+        return len(path)
+
+    with pytest.raises(TypeError, match=r"word_count stands @tool alone: write @tool\(effect="):
+        tool(word_count)
+
+
 def test_a_tool_is_a_frozen_value() -> None:
     assert isinstance(everything, Tool)
     assert inspect.iscoroutinefunction(everything.function)
