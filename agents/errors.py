@@ -6,6 +6,7 @@ AgentsError
 ├── SandboxUnavailable  no usable sandbox; says why and what to install
 ├── TryFailed           one try of a model call came to nothing (`agents/model.py`)
 ├── ModelUnavailable    a model cannot be had at all: key, name, endpoint; the run pauses
+│   └── NoSuchModel     what was written names none
 ├── BadCriterion        an `accept` entry that no check understands
 ├── CheckBroken         a check could not be made: no fault of what was checked
 ├── WorkEnded           base of what ends an attempt from within `ctx`
@@ -58,6 +59,10 @@ class ModelUnavailable(AgentsError):
         super().__init__(f"{reason} {remedy}".strip())
         self.reason = reason
         self.remedy = remedy
+
+
+class NoSuchModel(ModelUnavailable):
+    """What was written is no `provider:name`, or of a provider that nobody knows."""
 
 
 class WorkEnded(AgentsError):

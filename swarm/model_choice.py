@@ -17,7 +17,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from agents.completions.endpoint import shared_endpoint
-from agents.errors import ModelUnavailable
+from agents.errors import ModelUnavailable, NoSuchModel
 from agents.model import Model, ModelPlace, TryFailed
 from agents.models import LOCAL_SERVERS, MODELS
 from bus.setup import Endpoint
@@ -92,10 +92,11 @@ def defaults_of(model: str) -> ModelDefaults:
 
 
 def split_model(model: str) -> tuple[str, str]:
-    """Return (provider, name). Raises `ModelUnavailable` for anything else than `provider:name`."""
+    """Return (provider, name). Raises `NoSuchModel` for anything else than `provider:name`."""
     provider, colon, name = model.partition(":")
-    if not (provider and colon and name):
-        raise ModelUnavailable(f"{model!r} names no model.", f"Write provider:name, such as openai:{model or '…'}.")
+    if not (provider and name):
+        such = f"{provider or 'openai'}:{name or 'NAME'}" if colon else f"openai:{model or 'NAME'}"
+        raise NoSuchModel(f"{model!r} names no model.", f"Write provider:name, such as {such}.")
     return provider, name
 
 
@@ -245,7 +246,7 @@ def place_of(
     folder: Path = Path(),
     announce: Callable[[str], None] = lambda _: None,
 ) -> ModelPlace:
-    """Return where `provider:name` is reached; `folder` is the scenario's. Raises `ModelUnavailable`."""
+    """Return where `provider:name` is reached; `folder` is the scenario's. Raises `NoSuchModel`."""
     provider, _ = split_model(model)
     url = key = key_name = None
     if provider in endpoints:
@@ -270,10 +271,10 @@ def open_model(model: str, place: ModelPlace) -> Model:
     return opened
 
 
-def _unknown(provider: str, known: list[str]) -> ModelUnavailable:
+def _unknown(provider: str, known: list[str]) -> NoSuchModel:
     near = difflib.get_close_matches(provider, known, 1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return ModelUnavailable(
+    return NoSuchModel(
         f"{provider!r} is no provider of models (known: {', '.join(sorted(set(known)))}).",
         f"{hint}An endpoint of your own stands under `endpoints:` in the scenario.",
     )

@@ -113,7 +113,7 @@ def role_class(name: str, uses: str | None, base: Path) -> type[Role[Any, Any]]:
     """Return the class of a role. Raises `NotFound`, `MissingPart` if it is none."""
     found = lookup.load(uses or name, ROLES, base)
     if not (isinstance(found, type) and issubclass(found, Role)):
-        raise MissingPart(f"{uses or name!r} is no role: derive the class from `swarm.Role`.")
+        raise MissingPart(f"{uses or name!r} is no role.", "Derive the class from `swarm.Role`.")
     return found
 
 
@@ -121,5 +121,5 @@ def load_tool(name: str, base: Path) -> Tool:
     """Return a tool. Raises `NotFound`, `MissingPart` if it is none."""
     found = lookup.load(name, TOOLS, base)
     if not isinstance(found, Tool):
-        raise MissingPart(f"{name!r} is no tool: put `@swarm.tool(effect=...)` above the function.")
+        raise MissingPart(f"{name!r} is no tool.", "Put `@swarm.tool(effect=...)` above the function.")
     return found

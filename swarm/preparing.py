@@ -9,11 +9,13 @@ from typing import Any
 
 from agents.completions.prices import price_of
 from agents.role import Role
+from agents.tool import Tool
 from bus.setup import Setup
-from swarm.errors import Fault, ScenarioError, UsageError, listed, nearest, quote
+from swarm.errors import Fault, MissingPart, ScenarioError, UsageError, listed, nearest, quote
 from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, named, place_of, split_model, without
 from swarm.parts import load_tool, role_class
 from swarm.scenario.model import RoleModel, Scenario
+from swarm.scenario.source import FieldPath
 from swarm.settings import Settings
 
 
@@ -41,14 +43,14 @@ async def prepare(
     files: dict[str, Path] = {}
     if record_new or any(is_recorded(choice.model) for choice in choices.values()):
         choices, asked, files = await _recorded(scenario, settings, choices, models=models, record_new=record_new)
-    classes = {name: role_class(name, role.uses, scenario.folder) for name, role in scenario.roles.items()}
+    classes = {name: _class_of(scenario, name) for name in scenario.roles}
     if faults := [fault for name, one in classes.items() for fault in _misfits(scenario, name, one)]:
         raise ScenarioError(faults)
     declared = {name: tuple(one.tools) for name, one in classes.items()}
     setup = scenario.resolve(asked, declared=declared)
     for name, role in setup.roles.items():
         for tool in role.tools:
-            if load_tool(tool, scenario.folder).needs_approval:
+            if _tool_of(scenario, name, tool).needs_approval:
                 raise _refused(name, tool)
     roles = {name: role.model_copy(update={"about": classes[name].about()}) for name, role in setup.roles.items()}
     setup = setup.model_copy(update={"roles": roles})
@@ -155,6 +157,28 @@ def _known(model: str) -> RoleModel:
         int(defaults.timeout_s * 1000),
         price_of(provider, name),
     )
+
+
+def _class_of(scenario: Scenario, name: str) -> type[Role[Any, Any]]:
+    """Return the class of a role. Raises `NotFound`, `ScenarioError` for what is none."""
+    try:
+        return role_class(name, scenario.roles[name].uses, scenario.folder)
+    except MissingPart as error:
+        raise _no_such_code(scenario, ("roles", name, "uses"), error) from error
+
+
+def _tool_of(scenario: Scenario, role: str, tool: str) -> Tool:
+    """Return a tool of a role. Raises `NotFound`, `ScenarioError` for what is none."""
+    try:
+        return load_tool(tool, scenario.folder)
+    except MissingPart as error:
+        granted = scenario.roles[role].tools
+        where: FieldPath = ("uses",) if granted is None else ("tools", granted.index(tool))
+        raise _no_such_code(scenario, ("roles", role, *where), error) from error
+
+
+def _no_such_code(scenario: Scenario, path: FieldPath, error: MissingPart) -> ScenarioError:
+    return ScenarioError([scenario.places.fault("code", path, error.reason.rstrip("."), error.remedy)])
 
 
 def _misfits(scenario: Scenario, name: str, role: type[Role[Any, Any]]) -> Iterator[Fault]:

@@ -71,7 +71,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _kinds() -> Iterator[tuple[type[BaseException], str, int]]:
-    from agents.errors import ModelUnavailable, SandboxUnavailable  # noqa: PLC0415 - only an error needs them
+    from agents.errors import ModelUnavailable, NoSuchModel, SandboxUnavailable  # noqa: PLC0415 - only an error needs them
     from bus.errors import (  # noqa: PLC0415 - likewise
         BadAddress,
         BadArchive,
@@ -87,6 +87,7 @@ def _kinds() -> Iterator[tuple[type[BaseException], str, int]]:
 
     yield UsageError, "usage", BAD
     yield MissingPart, "missing_part", MISSING
+    yield NoSuchModel, "usage", BAD
     yield ModelUnavailable, "model", MISSING
     yield SandboxUnavailable, "sandbox", MISSING
     yield StorageFailed, "storage", MISSING

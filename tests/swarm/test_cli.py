@@ -233,6 +233,38 @@ def test_what_with_says_and_a_class_does_not_take_is_said_with_its_line_before_a
     assert swarm("run", "own.yaml", "--json", "--trust").status == 0
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("opnai:x", "'opnai' is no provider of models"),
+        ("openai:", "such as openai:NAME."),
+        (":x", "such as openai:x."),
+        ("gpt-5", "such as openai:gpt-5."),
+    ],
+)
+def test_a_model_that_nobody_can_mean_is_bad_usage_as_it_is_a_bad_scenario(
+    swarm: Swarm, folder: Path, monkeypatch: pytest.MonkeyPatch, model: str, told: str
+) -> None:
+    (folder / "short.yaml").write_text("goal: Write hello.txt\n", encoding="utf-8")
+    ended = swarm("run", "short.yaml", "--model", model)
+    assert (ended.status, told in ended.err) == (2, True), ended.err
+    monkeypatch.setenv("SWARM_MODEL", model)
+    assert swarm("run", "short.yaml", "--dry-run").status == 2
+
+
+def test_a_class_that_is_no_role_and_a_tool_that_is_none_are_said_with_their_line(swarm: Swarm, folder: Path) -> None:
+    (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
+    (folder / "mine.py").write_text("class Mine: ...\n", encoding="utf-8")
+    fault = swarm("run", "own.yaml", "--json", "--trust")
+    assert (fault.status, fault.json["error"]["field"], fault.json["error"]["line"]) == (2, "roles.coder.uses", 3)
+    assert "is no role" in fault.json["error"]["message"]
+    tools = "def tool(**_):\n    return lambda f: f\n@tool(effect='reads')\nasync def look(): ...\n"
+    (folder / "mine.py").write_text(MINE + tools, encoding="utf-8")
+    (folder / "own.yaml").write_text(OWN_CODE.replace("[write_file]", '["./mine.py:look"]'), encoding="utf-8")
+    fault = swarm("run", "own.yaml", "--json", "--trust")
+    assert (fault.status, fault.json["error"]["field"], fault.json["error"]["line"]) == (2, "roles.coder.tools.0", 3)
+
+
 def test_a_person_is_asked_once_for_each_content(folder: Path) -> None:
     (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
     (folder / "mine.py").write_text(MINE, encoding="utf-8")
