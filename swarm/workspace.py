@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -44,6 +44,25 @@ def look_through(scenario: Scenario, *, home: Path) -> tuple[tuple[FileRef, ...]
         refs[name] = FileRef(path=name, sha256=digest, bytes=len(data))
         places[digest] = path
     return tuple(refs[name] for name in sorted(refs)), places
+
+
+def differing(paths: Iterable[str], folder: Path, begun: Iterable[FileRef], *, home: Path, out: Path) -> list[str]:
+    """Return which files are gone, other or new since a run took its workspace in, by their path in the tree.
+
+    `paths`: what the scenario names. What lies in `out` is what the run handed over, and not new.
+    """
+    before = {ref.path: ref for ref in begun}
+    now = {name: path for written in paths for path, name in _listed(folder / written, written, home)}
+    new = [name for name, path in now.items() if name not in before and not path.is_relative_to(out)]
+    return sorted([*new, *(name for name, ref in before.items() if name not in now or not _holds(now[name], ref))])
+
+
+def _holds(path: Path, ref: FileRef) -> bool:
+    """Tell whether a file has a content still; one that cannot be read has not."""
+    try:
+        return path.stat().st_size == ref.bytes and hashlib.sha256(_read(path)).hexdigest() == ref.sha256
+    except OSError:
+        return False
 
 
 def _files(scenario: Scenario, home: Path) -> Iterator[tuple[str, Path, bytes]]:

@@ -1,6 +1,7 @@
 """Go on with a run after a crash, a pause, Ctrl-C, or with a raised limit.
 
-What was recorded is not paid for again. An ended run only has the hand-over of its files completed.
+What was recorded is not paid for again. It goes on with the scenario and its files as they were when it began; which of
+them are other on disk by now is said. An ended run only has the hand-over of its files completed.
 
 A call of a tool that acts on the outside world (a mail, an order) may have been begun and not have told its outcome. It
 is not repeated unasked: on a terminal you are asked, else --in-doubt says what becomes of it. `retry` does it again,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from swarm.core.state import Verdict
     from swarm.settings import Settings
 
+_MOST_NAMED = 20
 SUMMARY = "go on with a run"
 EXAMPLES = """\
   swarm resume last
@@ -64,7 +66,6 @@ async def _resume(args: argparse.Namespace) -> int:
     from swarm import launch  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
     from swarm.scenario.model import change_limits  # noqa: PLC0415 - likewise
-    from swarm.scenario.trust import differing  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     changes = dict(change_limits(args.set))
@@ -74,8 +75,7 @@ async def _resume(args: argparse.Namespace) -> int:
     if begun is not None:
         folder = Path(begun.setup.folder)
         settings = read_settings(os.environ, folder)  # the keys may be in the `.env` beside the scenario
-        for name in await asyncio.to_thread(differing, begun.hashes, folder, begun.setup.roles):
-            note(f"warning: {one_line(name, 500)} is not what it was when the run began")
+        _warn(await asyncio.to_thread(_differing, begun, settings.home))
     # Asked before anything is drawn: a view would draw over the question.
     said = await _asked(run, settings, goes_on=bool(changes)) if can_ask and not args.in_doubt else {}
     return await watched(
@@ -90,6 +90,30 @@ async def _resume(args: argparse.Namespace) -> int:
             announce=watch.announce,
         ),
     )
+
+
+def _differing(begun: "GoalSubmitted", home: Path) -> list[str]:
+    """Return which files that the run began with are gone, other or new by now."""
+    from swarm import workspace  # noqa: PLC0415 - loads only where it is used
+    from swarm.scenario.model import workspace_paths  # noqa: PLC0415 - likewise
+    from swarm.scenario.trust import differing  # noqa: PLC0415 - likewise
+
+    setup = begun.setup
+    folder = Path(setup.folder)
+    found = differing(begun.hashes, folder, setup.roles)
+    if not begun.client:  # else its folder is with who submitted it
+        paths = workspace_paths(setup.written, setup.inputs)
+        found += workspace.differing(paths, folder, begun.workspace, home=home, out=Path(begun.out))
+    return list(dict.fromkeys(found))
+
+
+def _warn(differing: list[str]) -> None:
+    for name in differing[:_MOST_NAMED]:
+        note(f"warning: {one_line(name, 500)} is not what it was when the run began")
+    if len(differing) > _MOST_NAMED:
+        note(f"warning: nor are {len(differing) - _MOST_NAMED} more files")
+    if differing:
+        note("The run goes on with the scenario and the files as they were, and with code as it is now.")
 
 
 async def _asked(run: str, settings: "Settings", *, goes_on: bool) -> "dict[tuple[str, str], Verdict]":

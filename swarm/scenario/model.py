@@ -20,7 +20,7 @@ from swarm.scenario.file import PermissionsSection, PriceSection, RoleSection, S
 from swarm.scenario.inputs import insert_inputs
 from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, check_rules, prompt_file
 from swarm.scenario.source import Source
-from swarm.scenario.validation import good_roles, validate
+from swarm.scenario.validation import good_rest, good_roles, validate
 from swarm.scenario.yaml_source import read_source
 
 __all__ = ["Dialogue", "RoleModel", "Scenario", "ScenarioRole", "change_limits", "load", "prompt_files", "schema"]
@@ -262,6 +262,15 @@ def prompt_files(written: Mapping[str, object], inputs: Mapping[str, str]) -> di
     insert_inputs(draft)
     named = {name: prompt_file(role.prompt) for name, role in good_roles(draft).items() if role.prompt}
     return {name: file for name, file in named.items() if file}
+
+
+def workspace_paths(written: Mapping[str, object], inputs: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paths that a scenario names as its workspace. Raises `ScenarioError` where there is nothing in it."""
+    draft = begin(written, Path())
+    give_inputs(draft, inputs)
+    insert_inputs(draft)
+    rest = good_rest(draft)
+    return tuple(rest.workspace or ()) if rest else ()
 
 
 def change_limits(settings: Sequence[str]) -> dict[str, int]:

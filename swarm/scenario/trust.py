@@ -42,9 +42,10 @@ def content_hash(scenario: Scenario) -> str | None:
 
 
 def file_hashes(scenario: Scenario) -> dict[str, str]:
-    """Return the SHA-256 of prompts and code files by their name, as `GoalSubmitted` records them."""
+    """Return the SHA-256 of the scenario's file, prompts and code by their name, as `GoalSubmitted` records them."""
     prompts = [role.prompt_file for role in scenario.roles.values() if role.prompt_file]
-    return {_place(path, scenario.folder): file_hash(path) for path in (*code_files(scenario), *prompts)}
+    own = [scenario.file.absolute()] if scenario.file and scenario.file.is_file() else []
+    return {_place(path, scenario.folder): file_hash(path) for path in (*own, *code_files(scenario), *prompts)}
 
 
 def role_hashes(roles: Iterable[str]) -> dict[str, str]:
@@ -55,7 +56,7 @@ def role_hashes(roles: Iterable[str]) -> dict[str, str]:
 
 
 def differing(hashes: Mapping[str, str], folder: Path, roles: Iterable[str]) -> list[str]:
-    """Return the recorded prompts and code files that are gone or other by now; `folder`: the scenario's."""
+    """Return which of the files whose hashes a run recorded are gone or other by now; `folder`: the scenario's."""
     ours = role_hashes(roles)
     return [
         name

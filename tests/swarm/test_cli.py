@@ -458,6 +458,30 @@ def test_resume_reads_the_keys_beside_the_scenario_and_says_what_differs(folder:
     assert "mine.py is not what it was" in ended.err
 
 
+def test_resume_says_what_of_the_scenario_and_its_material_has_changed_since(folder: Path, swarm: Swarm) -> None:
+    own = SCENARIO.replace("plan:", 'inputs: {where: {default: "./notes"}}\nworkspace: ["${{ inputs.where }}"]\nplan:')
+    (folder / "own.yaml").write_text(own, encoding="utf-8")
+    (folder / "notes").mkdir()
+    for name in ("a.md", "b.md", "c.md", "schema.json"):
+        (folder / "notes" / name).write_text(f"{name}\n", encoding="utf-8")
+    with serving(responder=answered, key="right") as endpoint:
+        lab = ("--set", f"endpoints.lab={{url: '{endpoint.url}', key: LAB_KEY}}", "--model", "lab:test-model")
+        (folder / ".env").write_text("LAB_KEY=wrong\n", encoding="utf-8")
+        assert swarm("run", "own.yaml", "--quiet", *lab).status == 3
+        assert "warning" not in swarm("resume", "last", "--quiet").err
+        (folder / ".env").write_text("LAB_KEY=right\n", encoding="utf-8")
+        (folder / "own.yaml").write_text(own.replace("a greeting", "two greetings"), encoding="utf-8")
+        (folder / "notes" / "a.md").write_text("more\n", encoding="utf-8")
+        (folder / "notes" / "b.md").unlink()
+        (folder / "notes" / "d.md").write_text("new\n", encoding="utf-8")
+        (folder / "notes" / "schema.json").write_text("Schema.json\n", encoding="utf-8")
+        ended = swarm("resume", "last", "--json")
+    assert ended.json["outcome"] == "accepted"
+    told = [line.split()[1] for line in ended.err.splitlines() if line.startswith("warning:")]
+    assert told == ["own.yaml", "notes/a.md", "notes/b.md", "notes/d.md", "notes/schema.json"]
+    assert "goes on with the scenario and the files as they were" in ended.err
+
+
 # looking
 
 

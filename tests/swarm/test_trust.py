@@ -76,7 +76,9 @@ def test_files_from_outside_of_the_folder_are_asked_for_also_behind_a_link(tmp_p
     assert asked(workspace="./link") == asked(workspace="../private")
 
 
-def test_prompts_and_code_are_hashed_by_name(scenario: Scenario) -> None:
+def test_the_scenario_its_prompts_and_its_code_are_hashed_by_name(scenario: Scenario, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("goal: x\nroles: {coder: {prompt: ./coder.md}}\n")
+    assert list(file_hashes(Scenario.load(tmp_path / "x.yaml"))) == ["x.yaml", "coder.md"]
     assert list(file_hashes(scenario)) == ["editor.py", "helper.py", "coder.md"]
 
 
