@@ -7,7 +7,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
 from importlib.abc import SourceLoader
@@ -19,12 +19,12 @@ from bus.errors import NotFound
 from bus.raised_at import raised_at
 
 
-def load(name: str, table: Mapping[str, str], base: Path | None = None) -> object:
+def load(name: str, table: Mapping[str, str], base: Path | None = None, *, closed: Sequence[Path] = ()) -> object:
     """Return what `name` names: an entry of `table`, or "module:attribute", or "file.py:attribute".
 
-    Files are found from `base` (None: the current directory). A file's module is loaded once for each path and content
-    and stays in `sys.modules` under a name of its own. Raises `NotFound`, with the module's own error as cause where
-    importing it failed.
+    Files are found from `base` (None: the current directory); none is loaded that, links followed, lies in one of the
+    `closed` folders. A file's module is loaded once for each path and content and stays in `sys.modules` under a name
+    of its own. Raises `NotFound`, with the module's own error as cause where importing it failed.
     """
     where = name if ":" in name else table.get(name)
     if where is None:
@@ -33,7 +33,7 @@ def load(name: str, table: Mapping[str, str], base: Path | None = None) -> objec
     if not target or not attribute:
         raise NotFound(f"{name!r} is cut short: write 'package.module:Name' or './file.py:Name'.")
     is_file = target.endswith(".py") or "/" in target
-    module = _file_module(target, base or Path()) if is_file else _module(target)
+    module = _file_module(target, base or Path(), closed) if is_file else _module(target)
     return _attribute(module, attribute, target)
 
 
@@ -70,8 +70,13 @@ def _module(target: str) -> ModuleType:
         raise _failed(target, error) from error
 
 
-def _file_module(target: str, base: Path) -> ModuleType:
+def _file_module(target: str, base: Path, closed: Sequence[Path]) -> ModuleType:
     path = (base / target).resolve()
+    # The name that counts is the file's own: a link could give any bytes one that ends in .py.
+    if path.suffix != ".py":
+        raise NotFound(f"{target!r} is no Python file: the name of {str(path)!r} does not end in .py.")
+    if any(path.is_relative_to(folder.resolve()) for folder in closed):
+        raise NotFound(f"{target!r} is not loaded: what lies in {str(path.parent)!r} was kept there for a run.")
     try:
         source = path.read_bytes()
     except OSError as error:

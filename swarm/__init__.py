@@ -8,6 +8,7 @@ api.py          the functions below
 scenario/       the scenario file, checked as a whole
 settings.py     the environment · model_choice.py which model, and why
 preparing.py    what a run needs to begin, found and checked · finding.py runs that are there
+                · named_code.py the code that their logs name
 launch.py       start a run, go on with one · fork.py another future of one · replay.py one gone through again
                 · ownership.py whose it is · workspace.py the files it begins with · outcome.py what it came to
                 · handover.py its files · importing.py a run from elsewhere · comparison.py two side by side

@@ -1,6 +1,6 @@
 """The parts that a run's roles work with, each made when it is first needed: models, tools, sandbox, role classes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +14,7 @@ from agents.sandboxes import SANDBOXES
 from agents.tool import Tool
 from agents.tools import TOOLS
 from bus import lookup
+from bus.errors import NotFound
 from bus.raised_at import raised_at
 from bus.setup import RoleSetup, Setup
 from swarm.errors import MissingPart
@@ -42,6 +43,7 @@ class Parts(OpenModels):
         folder = Path(setup.folder)
         super().__init__(setup.endpoints, settings, calls=setup.limits.calls, folder=folder, announce=announce)
         self.setup = setup
+        self._closed = settings.closed
         self._means: dict[str, Means] = {}
         self._recordings = recordings or {}
         self._recorded: dict[Path, Recording] = {}
@@ -49,7 +51,7 @@ class Parts(OpenModels):
 
     def role(self, name: str, spec: RoleSetup) -> Role[Any, Any]:
         """Make a role as the scenario says. Raises `NotFound`, `MissingPart`."""
-        made = role_class(name, spec.uses, Path(self.setup.folder))
+        made = role_class(name, spec.uses, Path(self.setup.folder), closed=self._closed)
         try:
             return made(**spec.options)
         except TypeError as error:
@@ -68,7 +70,7 @@ class Parts(OpenModels):
     def means(self, name: str, spec: RoleSetup) -> Means:
         """Return what a role's agents work with. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
         if name not in self._means:
-            tools = [load_tool(tool, Path(self.setup.folder)) for tool in spec.tools]
+            tools = [load_tool(tool, Path(self.setup.folder), closed=self._closed) for tool in spec.tools]
             self._means[name] = Means(
                 model=self._recorded_first(name, self.model(spec.model)),
                 tools={tool.name: tool for tool in tools},
@@ -109,17 +111,19 @@ class Parts(OpenModels):
                 await model.prepare()
 
 
-def role_class(name: str, uses: str | None, base: Path) -> type[Role[Any, Any]]:
-    """Return the class of a role. Raises `NotFound`, `MissingPart` if it is none."""
-    found = lookup.load(uses or name, ROLES, base)
+def role_class(name: str, uses: str | None, base: Path, *, closed: Sequence[Path] = ()) -> type[Role[Any, Any]]:
+    """Return the class of a role; `closed` is as in `lookup.load`. Raises `NotFound`, `MissingPart` if it is none."""
+    if uses is None and ":" in name:  # a name is no reference, whoever gave it to a role
+        raise NotFound(f"there is no role {name!r}: code of one's own stands under its `uses`.")
+    found = lookup.load(uses or name, ROLES, base, closed=closed)
     if not (isinstance(found, type) and issubclass(found, Role)):
         raise MissingPart(f"{uses or name!r} is no role.", "Derive the class from `swarm.Role`.")
     return found
 
 
-def load_tool(name: str, base: Path) -> Tool:
-    """Return a tool. Raises `NotFound`, `MissingPart` if it is none."""
-    found = lookup.load(name, TOOLS, base)
+def load_tool(name: str, base: Path, *, closed: Sequence[Path] = ()) -> Tool:
+    """Return a tool; `closed` is as in `lookup.load`. Raises `NotFound`, `MissingPart` if it is none."""
+    found = lookup.load(name, TOOLS, base, closed=closed)
     if not isinstance(found, Tool):
         raise MissingPart(f"{name!r} is no tool.", "Put `@swarm.tool(effect=...)` above the function.")
     return found

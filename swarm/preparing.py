@@ -43,14 +43,15 @@ async def prepare(
     files: dict[str, Path] = {}
     if record_new or any(is_recorded(choice.model) for choice in choices.values()):
         choices, asked, files = await _recorded(scenario, settings, choices, models=models, record_new=record_new)
-    classes = {name: _class_of(scenario, name) for name in scenario.roles}
+    closed = settings.closed
+    classes = {name: _class_of(scenario, name, closed) for name in scenario.roles}
     if faults := [fault for name, one in classes.items() for fault in _misfits(scenario, name, one)]:
         raise ScenarioError(faults)
     declared = {name: tuple(one.tools) for name, one in classes.items()}
     setup = scenario.resolve(asked, declared=declared)
     for name, role in setup.roles.items():
         for tool in role.tools:
-            if _tool_of(scenario, name, tool).needs_approval:
+            if _tool_of(scenario, name, tool, closed).needs_approval:
                 raise _refused(name, tool)
     roles = {name: role.model_copy(update={"about": classes[name].about()}) for name, role in setup.roles.items()}
     setup = setup.model_copy(update={"roles": roles})
@@ -72,7 +73,7 @@ async def prepare_for_agents(
         choice = named(name, wanted, settings)
         asked[name] = _known(choice.model) if choice else OF_THE_AGENT
     here = {
-        name: role_class(name, role.uses, scenario.folder)
+        name: role_class(name, role.uses, scenario.folder, closed=settings.closed)
         for name, role in scenario.roles.items()
         if name not in elsewhere
     }
@@ -159,18 +160,18 @@ def _known(model: str) -> RoleModel:
     )
 
 
-def _class_of(scenario: Scenario, name: str) -> type[Role[Any, Any]]:
+def _class_of(scenario: Scenario, name: str, closed: Sequence[Path]) -> type[Role[Any, Any]]:
     """Return the class of a role. Raises `NotFound`, `ScenarioError` for what is none."""
     try:
-        return role_class(name, scenario.roles[name].uses, scenario.folder)
+        return role_class(name, scenario.roles[name].uses, scenario.folder, closed=closed)
     except MissingPart as error:
         raise _no_such_code(scenario, ("roles", name, "uses"), error) from error
 
 
-def _tool_of(scenario: Scenario, role: str, tool: str) -> Tool:
+def _tool_of(scenario: Scenario, role: str, tool: str, closed: Sequence[Path]) -> Tool:
     """Return a tool of a role. Raises `NotFound`, `ScenarioError` for what is none."""
     try:
-        return load_tool(tool, scenario.folder)
+        return load_tool(tool, scenario.folder, closed=closed)
     except MissingPart as error:
         granted = scenario.roles[role].tools
         where: FieldPath = ("uses",) if granted is None else ("tools", granted.index(tool))

@@ -7,7 +7,7 @@ role is ended too. Identifiers (ids, times, sources, leases) are the log's; what
 import asyncio
 import difflib
 import json
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -132,20 +132,26 @@ class Rules:
 
 
 async def replay(
-    run: str, log: AsyncIterable[Envelope], files: FileStore, work: Path, *, tools: Mapping[str, str] | None = None
+    run: str,
+    log: AsyncIterable[Envelope],
+    files: FileStore,
+    work: Path,
+    *,
+    tools: Mapping[str, str] | None = None,
+    closed: Sequence[Path] = (),
 ) -> Replayed:
     """Go through a run's log from its first event; `work`: a folder for those roles that look into theirs.
 
-    `tools`: where those tools are that a hub's configuration gave short names.
+    `tools`: where those tools are that a hub's configuration gave short names. `closed` is as in `lookup.load`.
 
-    Loads the code of the run's own roles and tools. Raises what the log and the file store raise, and `NotFound`,
-    `MissingPart` where a role or tool can no longer be loaded.
+    Loads the code that the log's setups name (`swarm/named_code.py` tells which). Raises what the log and the file
+    store raise, and `NotFound`, `MissingPart` where a role or tool can no longer be loaded.
     """
     rules, attempts = Rules(run), _Attempts()
     found: list[Difference] = []
     elsewhere: set[str] = set()
     room, events, ended = asyncio.Semaphore(AT_ONCE), 0, 0
-    parts, places = _PartsOf(tools or {}), [work / str(number) for number in range(AT_ONCE)]
+    parts, places = _PartsOf(tools or {}, closed), [work / str(number) for number in range(AT_ONCE)]
 
     async def go_through(attempt: _Attempt) -> None:
         place = places.pop()
@@ -280,8 +286,9 @@ class _Parts(NamedTuple):
 class _PartsOf:
     """Loads the parts of each role once."""
 
-    def __init__(self, tools: Mapping[str, str]) -> None:
+    def __init__(self, tools: Mapping[str, str], closed: Sequence[Path]) -> None:
         self._tools = tools
+        self._closed = closed
         self._known: dict[tuple[str, int], _Parts] = {}
 
     def of(self, attempt: _Attempt) -> _Parts:
@@ -299,13 +306,13 @@ class _PartsOf:
                 temperature=setup.temperature,
                 timeout_s=setup.timeout_ms / 1000,
             )
-            role = role_class(attempt.role, setup.uses, folder)
+            role = role_class(attempt.role, setup.uses, folder, closed=self._closed)
             known = self._known[key] = _Parts(setup, role, means)
         return known
 
     def _tool(self, name: str, folder: Path) -> Tool:
         try:
-            return load_tool(self._tools.get(name, name), folder)
+            return load_tool(self._tools.get(name, name), folder, closed=self._closed)
         except NotFound as error:
             if ":" in name or name in self._tools:
                 raise

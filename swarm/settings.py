@@ -42,6 +42,11 @@ class Settings:
     """What of `.env` could not be read, as `FILE:LINE`."""
 
     @property
+    def closed(self) -> tuple[Path, ...]:
+        """The folders below `home` that hold what agents and archives brought: no code is loaded from there."""
+        return (self.home / "files", self.home / "work")
+
+    @property
     def place(self) -> Path | str:
         """Where runs and their files are kept."""
         return self.store or self.home

@@ -1,7 +1,7 @@
 """Go through a run again: every role over its recorded answers, the rules over what came in. Say what differs first.
 
-No model is asked, no tool run, no clock read, nothing sent. The run's own roles are run, so an imported run that brings
-code is trusted first, as `swarm run` asks it. Exit status 0 if all is as the log has it, 1 if not.
+No model is asked, no tool run, no clock read, nothing sent. The run's own roles are run: where its log
+was written elsewhere, all code that it names is asked for first. Exit status 0 if all is as the log has it, 1 if not.
 """
 
 import argparse
@@ -17,7 +17,7 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
     parser.add_argument("run", metavar="RUN", help="a run's id, a unique beginning of it, or `last`")
-    parser.add_argument("--trust", action="store_true", help="do not ask about code that an imported run brings")
+    parser.add_argument("--trust", action="store_true", help="do not ask about code that a log from elsewhere names")
     parser.add_argument("--config", metavar="FILE", help="of the hub that ran it: where tools are that it gave names")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -38,23 +38,24 @@ async def _replay(args: argparse.Namespace) -> int:
     from pathlib import Path  # noqa: PLC0415 - likewise
 
     from swarm import finding  # noqa: PLC0415 - likewise
-    from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
-    from swarm.fork import past_of  # noqa: PLC0415 - likewise
+    from swarm.commands.consent import consent_to_log  # noqa: PLC0415 - likewise
     from swarm.hubs.hub_config import HubConfig  # noqa: PLC0415 - likewise
+    from swarm.named_code import from_elsewhere  # noqa: PLC0415 - likewise
     from swarm.replay import replay  # noqa: PLC0415 - likewise
     from swarm.runtime import fewer_collections  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
 
     tools = HubConfig.load(args.config).tools if args.config else {}
-    async with finding.reading(read_settings(os.environ)) as store:
+    settings = read_settings(os.environ)
+    async with finding.reading(settings) as store:
         info = await finding.find(store, args.run)
-        if info.imported:
-            past = await past_of(store, info.run, None)
-            can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
-            await consent(past.as_it_was(), given=args.trust, can_ask=can_ask)
+        named = await from_elsewhere(store, info, tools)
+        can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
+        await consent_to_log(info.run, named, given=args.trust, can_ask=can_ask)
         with tempfile.TemporaryDirectory(prefix="replay-") as place, fewer_collections():
-            found = await replay(info.run, store.log.read(info.run), store.files, Path(place), tools=tools)
+            log = store.log.read(info.run)
+            found = await replay(info.run, log, store.files, Path(place), tools=tools, closed=settings.closed)
     if args.json:
         say(json.dumps({"ok": found.difference is None, **asdict(found)}, ensure_ascii=False))
     elif found.difference is None:

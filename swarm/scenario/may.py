@@ -22,6 +22,7 @@ def may(scenario: Scenario) -> dict[str, JsonValue]:
     return {
         "code": [*map(str, code_files(scenario))],
         "modules": [*sorted({ref for ref in references(scenario) if not _is_file(ref)})],
+        "given": {name: dict(role.options) for name, role in scenario.roles.items() if role.uses and role.options},
         "environment": [*sorted({one.key for one in scenario.endpoints.values() if one.key})],
         "endpoints": {name: urlsplit(one.url).netloc for name, one in scenario.endpoints.items()},
         "fetch": fetch if isinstance(fetch, str) else list(fetch),

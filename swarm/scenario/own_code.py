@@ -48,6 +48,8 @@ def find(reference: str, folder: Path) -> tuple[Path, str]:
         file = folder / target
         if not file.is_file():
             raise CodeFault(f"there is no file {quote(target)}", f"It is looked for in {folder}.")
+        if file.resolve().suffix != ".py":
+            raise CodeFault(f"{quote(target)} is no Python file", "Its own name, links followed, has to end in .py.")
         return file, name
     return _module_file(target), name
 

@@ -27,7 +27,8 @@ def content_hash(scenario: Scenario) -> str | None:
 
     Code counts by content and place beside the scenario, endpoints by address and by the variable their key is in. An
     endpoint on this very machine is no stranger's: nothing leaves by it. Files from outside of the scenario's folder
-    count by their place: a scenario of a stranger may not help itself to what it did not bring.
+    count by their place: a scenario of a stranger may not help itself to what it did not bring. What a class of its own
+    is made with counts as code does.
     """
     code = [[_place(path, scenario.folder), file_hash(path)] for path in code_files(scenario)]
     servers = [
@@ -36,9 +37,10 @@ def content_hash(scenario: Scenario) -> str | None:
         if not _is_here(endpoint.url)
     ]
     outside = sorted(map(str, outside_files(scenario)))
+    given = [[name, role.uses, role.options] for name, role in sorted(scenario.roles.items()) if role.uses]
     if not code and not servers and not outside:
         return None
-    return hashlib.sha256(json.dumps([code, servers, outside]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([code, servers, outside, given], sort_keys=True).encode()).hexdigest()
 
 
 def file_hashes(scenario: Scenario) -> dict[str, str]:

@@ -107,6 +107,24 @@ def test_a_file_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path) -
         load("folder.py:Editor", {}, tmp_path)
 
 
+def test_only_a_file_whose_own_name_is_that_of_python_source_is_loaded(tmp_path: Path) -> None:
+    source = write(tmp_path / "files" / "e9" / "15462f", "raise RuntimeError('it was run')\n")
+    (tmp_path / "role.py").symlink_to(source)
+    for name in ("files/e9/15462f:Role", "./role.py:Role"):
+        with pytest.raises(NotFound, match=r"is no Python file: the name of .*15462f' does not end in \.py"):
+            load(name, {}, tmp_path)
+
+
+def test_nothing_is_loaded_from_a_closed_folder_wherever_a_link_to_it_lies(tmp_path: Path) -> None:
+    source = write(tmp_path / "home" / "work" / "role.py", "raise RuntimeError('it was run')\n")
+    (tmp_path / "role.py").symlink_to(source)
+    for name in ("home/work/role.py:Role", f"{source}:Role", "home/work/../work/role.py:Role", "role.py:Role"):
+        with pytest.raises(NotFound, match="is not loaded"):
+            load(name, {}, tmp_path, closed=[tmp_path / "home" / "files", tmp_path / "home" / "work"])
+    write(tmp_path / "home" / "role.py", "Role = 1\n")
+    assert load("home/role.py:Role", {}, tmp_path, closed=[tmp_path / "home" / "work"]) == 1
+
+
 def test_files_of_the_same_name_do_not_meet(tmp_path: Path) -> None:
     for place in ("a", "b"):
         write(tmp_path / place / "role.py", "class Role: ...\n")

@@ -1,6 +1,7 @@
 """Listing, removing, collecting and moving runs, as people and scripts do it."""
 
 import asyncio
+import dataclasses
 import json
 import signal
 from collections.abc import Callable
@@ -27,6 +28,19 @@ from tests.swarm.test_cli import CTRL_C, CTRL_D, answered, at, on_a_terminal, ru
 
 Swarm = Callable[..., Ended]
 GOLDEN = GOLDEN_LOGS / "v1.jsonl"
+MINE_AND_MORE = '''
+from pathlib import Path
+from agents.roles.coder import Coder
+from swarm import ToolContext, tool
+Path("imported").touch()
+class Mine(Coder):
+    """Writes."""
+    def __init__(self, tone=""): ...
+@tool(effect="reads")
+async def more(context: ToolContext) -> str:
+    """Say more."""
+    return "more"
+'''
 SETUP = Setup(name="s", goal="g", roles={"coder": RoleSetup(model="m")})
 
 
@@ -318,6 +332,75 @@ def test_an_imported_run_is_gone_through_and_forked_without_the_folder_it_came_f
     assert (told.status, told.json.get("outcome")) == (0, "accepted"), told
     assert swarm("show", told.json["run"], "--files", "tree").status == 0
     assert (folder / "tree" / "material" / "notes.md").read_text() == "as it was"
+
+
+def forged(swarm: Swarm, folder: Path, **named: Any) -> str:
+    """Write an archive `run.zip` of a run in whose log the coder has what its scenario does not say; return its id."""
+    run = begun(swarm)
+
+    async def write() -> None:
+        async with open_store(folder / ".swarm", read_only=True) as here, memory_store() as store:
+            first, *rest = [envelope async for envelope in here.log.read(run)]
+            assert isinstance(first.event, GoalSubmitted)
+            setup = first.event.setup
+            roles = {**setup.roles, "coder": setup.roles["coder"].model_copy(update=named)}
+            changed = first.event.model_copy(update={"setup": setup.model_copy(update={"roles": roles})})
+            epoch = await store.log.create(run, this_process())
+            await store.log.append(run, 0, epoch, [dataclasses.replace(first, event=changed), *rest])
+            await store.files.put(b"hello\n")
+            await export_run(store, run, folder / "run.zip")
+
+    asyncio.run(write())
+    return run
+
+
+@pytest.mark.parametrize("named", [{"uses": "./mine.py:Mine"}, {"tools": ("write_file", "./mine.py:more")}])
+def test_code_that_only_the_log_of_an_imported_run_names_is_run_only_once_it_is_trusted(
+    swarm: Swarm, folder: Path, elsewhere: Callable[[], None], named: dict[str, Any]
+) -> None:
+    (folder / "mine.py").write_text(MINE_AND_MORE)
+    run = forged(swarm, folder, **named)
+    elsewhere()
+    assert swarm("import", "run.zip").status == 0
+    untrusted = swarm("replay", run, "--json")
+    assert untrusted.status == 2
+    assert "./mine.py:" in untrusted.json["error"]["message"]
+    assert "--trust" in untrusted.json["error"]["message"]
+    fork = swarm("fork", run, "--at", "1", "--json").json
+    assert fork["outcome"] == "accepted", "the scenario itself names no code"
+    assert swarm("replay", fork["run"], "--json").status == 2, "its past is that of the import"
+    assert swarm("rm", run, "--yes").status == 0
+    assert swarm("replay", fork["run"], "--json").status == 2, "also where that is gone"
+    assert not (folder / "imported").exists()
+    swarm("import", "run.zip")
+    swarm("replay", run, "--json", "--trust")
+    assert (folder / "imported").exists()
+
+
+def test_a_person_is_asked_once_for_the_code_that_a_log_from_elsewhere_names(swarm: Swarm, folder: Path) -> None:
+    (folder / "mine.py").write_text(MINE_AND_MORE)
+    run = forged(swarm, folder, uses="./mine.py:Mine", options={"tone": "dry"})
+    assert (swarm("replay", run).status, swarm("rm", run, "--yes").status) == (0, 0), "a run of one's own is not asked"
+    assert swarm("import", "run.zip").status == 0
+    status, shown = on_a_terminal("replay", run, cwd=folder, typed=b"n\n")
+    assert (status, (folder / "imported").exists()) == (2, False)
+    assert f'./mine.py:Mine from {folder}, made with {{"tone": "dry"}}' in shown
+    status, shown = on_a_terminal("replay", run, cwd=folder, typed=b"y\n")
+    assert (status, (folder / "imported").exists()) == (0, True), shown
+    status, shown = on_a_terminal("replay", run, cwd=folder)
+    assert (status, "[y/N]" in shown) == (0, False)
+
+
+def test_a_fork_whose_process_ended_before_it_began_is_not_gone_on_with(swarm: Swarm, folder: Path) -> None:
+    run = begun(swarm)
+
+    async def cut(store: Store) -> None:
+        epoch = await store.log.create("cut", this_process(), parent=(run, 3))
+        await store.log.release("cut", epoch)
+
+    in_store(folder / ".swarm", cut)
+    ended = swarm("resume", "cut", "--json")
+    assert (ended.status, "no event of its own" in ended.json["error"]["message"]) == (2, True)
 
 
 def test_a_run_imported_while_it_ran_says_how_to_go_on(swarm: Swarm, elsewhere: Callable[[], None]) -> None:

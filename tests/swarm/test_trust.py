@@ -41,6 +41,15 @@ def test_the_hash_changes_with_an_endpoint(scenario: Scenario, tmp_path: Path) -
     ) != content_hash(scenario)
 
 
+def test_the_hash_changes_with_what_a_class_of_its_own_is_made_with(scenario: Scenario) -> None:
+    editor = {"uses": "./editor.py:Editor", "with": {"command": "rm"}}
+    made = Scenario.from_dict({"goal": "x", "roles": {"editor": editor}}, folder=scenario.folder)
+    del editor["with"]
+    plain = Scenario.from_dict({"goal": "x", "roles": {"editor": editor}}, folder=scenario.folder)
+    assert content_hash(made) != content_hash(plain)
+    assert (may(made)["given"], may(plain)["given"]) == ({"editor": {"command": "rm"}}, {})
+
+
 def test_an_interpreter_that_a_scenario_names_is_code_wherever_its_path_leads(tmp_path: Path) -> None:
     folder = tmp_path / "stranger"
     folder.mkdir()

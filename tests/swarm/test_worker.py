@@ -19,6 +19,7 @@ from bus.events import (
 )
 from swarm.attempt import ending
 from swarm.errors import ScenarioError
+from swarm.parts import role_class
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import Play, player, results, resume, role_of, scenario, start, story
 
@@ -223,6 +224,11 @@ async def test_a_role_whose_file_cannot_be_imported_is_an_error_before_the_run(f
     with pytest.raises(NotFound, match="no_such_module_anywhere"):
         await start(folder, one("Raises"))
     assert not (folder / "home").exists()
+
+
+def test_the_name_of_a_role_is_no_reference_to_code(folder: Path) -> None:
+    with pytest.raises(NotFound, match="stands under its `uses`"):
+        role_class("./odd.py:Missing", None, folder)
 
 
 async def test_a_role_whose_file_broke_meanwhile_ends_its_attempts_with_the_reason(folder: Path) -> None:
