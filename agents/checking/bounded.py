@@ -1,9 +1,10 @@
 """Calls a pure function in a child process, with bounded time and memory.
 
-A regular expression or a JSON schema from a model may take for ever, and Python's `re` keeps the interpreter's lock
-while it searches: a thread would stop the whole event loop with it. A process can be killed.
+A regular expression or a JSON schema from a model may take for ever, and so may a page of the web. Python's `re` keeps
+the interpreter's lock while it searches: a thread would stop the whole event loop with it. A process can be killed.
 """
 
+import asyncio
 import json
 import math
 import pkgutil
@@ -25,17 +26,51 @@ def call(function: str, *arguments: object, timeout_s: float) -> object:
 
     The function's module imports the standard library alone. Raises `NoAnswer`.
     """
-    command = [sys.executable, "-I", "-S", __file__, function, str(math.ceil(timeout_s) + 1)]
+    command = _command(function, timeout_s, packages=False)
     try:
         child = subprocess.run(  # noqa: S603 - our own interpreter and file
             command, input=json.dumps(arguments).encode(), capture_output=True, timeout=timeout_s, env={}, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise NoAnswer(f"it took longer than {timeout_s:g} s") from error
-    if child.returncode:
-        last = child.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
-        raise NoAnswer(last or f"it ended with status {child.returncode}")
-    answer: object = json.loads(child.stdout)
+        raise _too_long(timeout_s) from error
+    return _answer(child.returncode, child.stdout, child.stderr)
+
+
+async def ask(function: str, *arguments: object, timeout_s: float, packages: bool = False) -> object:
+    """Return the same without a thread: who is cancelled leaves nothing running. Raises `NoAnswer`.
+
+    `packages`: whether the function's module may import those that are installed, which takes longer to begin.
+    """
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        *_command(function, timeout_s, packages=packages), stdin=pipe, stdout=pipe, stderr=pipe, env={}
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            said, complaint = await child.communicate(json.dumps(arguments).encode())
+    except TimeoutError as error:
+        raise _too_long(timeout_s) from error
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    return _answer(child.returncode, said, complaint)
+
+
+def _command(function: str, timeout_s: float, *, packages: bool) -> list[str]:
+    alone = ["-I"] if packages else ["-I", "-S"]
+    return [sys.executable, *alone, __file__, function, str(math.ceil(timeout_s) + 1)]
+
+
+def _too_long(timeout_s: float) -> NoAnswer:
+    return NoAnswer(f"it took longer than {timeout_s:g} s")
+
+
+def _answer(status: int | None, said: bytes, complaint: bytes) -> object:
+    if status:
+        last = complaint.decode(errors="replace").strip().rpartition("\n")[2][:200]
+        raise NoAnswer(last or f"it ended with status {status}")
+    answer: object = json.loads(said)
     return answer
 
 

@@ -1,23 +1,29 @@
 """`fetch_page`: one page of the web as readable text."""
 
-import asyncio
+import importlib.util
 from dataclasses import replace
+from typing import cast
 
 from yarl import URL
 
-from agents.errors import ToolRefused
+from agents.checking import bounded
+from agents.errors import ToolFailed, ToolRefused
 from agents.tool import ToolContext, tool
 from agents.web.addresses import page_url
-from agents.web.readable import Outline, decode, main_text, outline, visible
+from agents.web.readable import Outline, decode, visible
 
 TEXT_LENGTH = 200_000
 """Characters of a page that are kept; the caller may cut further."""
 TITLE_LENGTH = 200
 LINKS = 60
 """Links that are listed."""
+LOOKED_AT = 2_000
+"""Links, from the first on, among which those are."""
 EXTRACTED_LENGTH = 500_000
 """Characters of the longest page whose main text is looked for: computing that takes up to some seconds."""
 EXTRACTION_S = 10.0
+OUTLINE_S = 20.0
+"""How long a page may take to be read at all; an ordinary one takes a fraction of a second."""
 WORTH_EXTRACTING = 250
 """Characters: where less is found as main text, the whole text says more."""
 
@@ -38,25 +44,34 @@ async def fetch_page(url: str, context: ToolContext) -> str:
     source = decode(page.body, page.charset)
     if page.media_type not in _HTML:
         return _answer(page.url, "", "", source, "")
-    stripped = await asyncio.to_thread(outline, source)
+    stripped = await _outline(source, url)
     text, note = await _main_text(source)
     if text is None or len(text) < WORTH_EXTRACTING:
         text = stripped.text
     return _answer(page.url, stripped.title, note, text, _links(stripped, page.url))
 
 
+async def _outline(html: str, url: str) -> Outline:
+    try:
+        found = await bounded.ask("agents.web.readable:outlined", html, timeout_s=OUTLINE_S)
+    except bounded.NoAnswer as error:
+        raise ToolFailed(f"{url}: its text cannot be told from its tags ({error}). Try another source.") from error
+    title, text, links = cast("tuple[str, str, list[tuple[str, str]]]", found)
+    return Outline(title, text, tuple((shown, target) for shown, target in links))
+
+
 async def _main_text(html: str) -> tuple[str | None, str]:
     """Return the main text where it can be had, and what the reader should know where it cannot."""
     if len(html) > EXTRACTED_LENGTH:
         return None, "Note: a long page; this is all its text, with menus and footers.\n"
-    try:
-        async with asyncio.timeout(EXTRACTION_S):
-            return await asyncio.to_thread(main_text, html), ""
-    except TimeoutError:
-        return None, "Note: the main text was not found in time; this is all the page's text.\n"
-    except ImportError:
+    if importlib.util.find_spec("trafilatura") is None:
         # Better all of the text than none: a first run needs no extra, and a researcher can read around a menu.
         return None, "Note: all the page's text; the extra `web` would leave menus and footers out.\n"
+    try:
+        found = await bounded.ask("agents.web.readable:main_text", html, timeout_s=EXTRACTION_S, packages=True)
+    except bounded.NoAnswer:
+        return None, "Note: the main text was not found in time; this is all the page's text.\n"
+    return cast("str | None", found), ""
 
 
 def _answer(url: str, title: str, note: str, text: str, links: str) -> str:
@@ -71,7 +86,7 @@ def _links(page: Outline, url: str) -> str:
     """List where the page leads, in its order, each place once: only what could be fetched."""
     base = URL(url)
     found: dict[str, str] = {}
-    for text, target in page.links:
+    for text, target in page.links[:LOOKED_AT]:
         try:
             place = str(page_url(target.strip(), base))
         except ToolRefused:  # mailto:, javascript: and the like are no places

@@ -6,6 +6,7 @@ Nothing here is trusted to be well-formed; all of it is bounded by the size of t
 import codecs
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
@@ -52,7 +53,10 @@ class Outline:
 
 
 def outline(html: str) -> Outline:
-    """Strip the tags of a page."""
+    """Strip the tags of a page.
+
+    What is here takes time as the page is long. Of `html.parser` that is not known: ask another process.
+    """
     parser = _Stripper()
     try:
         # Never `close()`: on tags without end it reads the rest again for each of them. The last tag flushes the text.
@@ -62,10 +66,16 @@ def outline(html: str) -> Outline:
     return Outline(_tidy(parser.title).replace("\n", " "), _tidy("".join(parser.pieces)), tuple(parser.links))
 
 
+def outlined(html: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """Return an outline as values of JSON's types, for another process."""
+    found = outline(html)
+    return found.title, found.text, [*found.links]
+
+
 def main_text(html: str) -> str | None:
     """Return the main text of a page without its menus and footers, as Markdown; None where none is found.
 
-    Slow: up to some seconds of computing for a page of a megabyte. Raises `ImportError` without the extra `web`.
+    Slow, and of pages made for it without end: ask another process. Raises `ImportError` without the extra `web`.
     """
     import trafilatura  # noqa: PLC0415 # an optional extra, and slow to load
 
@@ -86,6 +96,9 @@ class _Stripper(HTMLParser):
         self.pieces: list[str] = []
         self.links: list[tuple[str, str]] = []
         self._silent: list[str] = []
+        """Those elements that are open, and whose text nobody sees."""
+        self._open: Counter[str] = Counter()
+        """How many of them there are of each name."""
         self._in_title = False
         self._link: tuple[str, int] | None = None
 
@@ -93,6 +106,7 @@ class _Stripper(HTMLParser):
         self._in_title = tag == "title" and not self.title and not self._silent
         if tag in _SILENT:
             self._silent.append(tag)
+            self._open[tag] += 1
         elif _BLOCKS.fullmatch(tag):
             self.pieces.append("\n- " if tag == "li" else "\n")
         elif tag in {"td", "th"}:
@@ -102,9 +116,11 @@ class _Stripper(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._in_title = False
-        if tag in self._silent:
-            while self._silent.pop() != tag:
-                pass
+        if self._open[tag]:
+            ended = ""
+            while ended != tag:
+                ended = self._silent.pop()
+                self._open[ended] -= 1
         elif _BLOCKS.fullmatch(tag):
             self.pieces.append("\n")
         elif tag == "a" and self._link:

@@ -1,6 +1,9 @@
+import asyncio
 import os
 import re
+import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -31,6 +34,36 @@ def test_a_function_that_takes_too_much_memory_or_fails_gives_its_reason() -> No
         bounded.call("operator:truediv", 1, 0, timeout_s=20)
     with pytest.raises(bounded.NoAnswer, match="status 3"):
         bounded.call("os:_exit", 3, timeout_s=20)
+
+
+async def test_a_function_asked_without_a_thread_answers_likewise() -> None:
+    assert await bounded.ask("operator:add", "ä", "\ud800", timeout_s=20) == "ä\ud800"
+    assert await bounded.ask("os:getenv", "PATH", timeout_s=20) is None
+    with pytest.raises(bounded.NoAnswer, match=r"longer than 0\.2 s"):
+        await bounded.ask("time:sleep", 60, timeout_s=0.2)
+    with pytest.raises(bounded.NoAnswer, match="ZeroDivisionError"):
+        await bounded.ask("operator:truediv", 1, 0, timeout_s=20)
+    with pytest.raises(bounded.NoAnswer, match="ModuleNotFoundError"):
+        await bounded.ask("pytest:main", timeout_s=20)
+    assert await bounded.ask("pytest:console_main.__name__.upper", timeout_s=60, packages=True) == "CONSOLE_MAIN"
+
+
+async def test_who_is_cancelled_while_it_asks_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[asyncio.subprocess.Process] = []
+
+    async def begin(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        begun.append(await start(*command, **options))
+        return begun[-1]
+
+    start = asyncio.create_subprocess_exec
+    monkeypatch.setattr("asyncio.create_subprocess_exec", begin)
+    asking = asyncio.create_task(bounded.ask("time:sleep", 60, timeout_s=60))
+    while not begun:
+        await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert begun[0].returncode == -signal.SIGKILL
 
 
 def test_the_first_matches_are_found_and_no_more() -> None:

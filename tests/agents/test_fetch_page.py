@@ -5,6 +5,7 @@ import shutil
 import socket
 import ssl
 import sys
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -458,6 +459,28 @@ async def test_a_page_of_a_megabyte_of_tags_is_read_in_time(site: Site) -> None:
     answer = await read(site)
     assert "Title: Deep" in answer
     assert "Note: a long page" in answer
+
+
+def test_a_page_of_hidden_elements_that_nothing_ends_is_outlined_in_time() -> None:
+    begun = time.process_time()
+    outline("<svg>" * 40_000 + "</b>" * 40_000)
+    assert time.process_time() - begun < 5
+
+
+async def test_of_a_page_full_of_links_only_the_first_are_looked_at(site: Site) -> None:
+    site.answers["/"] = page("<a href=mailto:a@b.c>m</a>" * 3_000 + "<a href=c.html>C</a>")
+    assert "Links:" not in await read(site)
+
+
+@pytest.mark.parametrize("html", ["<svg><style>no</style>no</svg>yes", "<svg><object>no</svg>yes", "</svg>yes<svg>no"])
+def test_what_stands_in_hidden_elements_is_no_text(html: str) -> None:
+    assert outline(html).text == "yes"
+
+
+async def test_a_page_that_is_not_outlined_in_time_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OUTLINE_S", 0.0)
+    with pytest.raises(ToolFailed, match="longer than 0 s"):
+        await read(site)
 
 
 async def test_what_a_terminal_or_model_would_obey_is_replaced(site: Site) -> None:
