@@ -107,8 +107,13 @@ class SqliteFileStore:
             raise _missing(sha256)
         with self._database.reading() as connection:
             row = connection.execute("SELECT data FROM files WHERE sha256 = ?", (bytes.fromhex(sha256),)).fetchone()
-        data = bytes(row[0]) if row else await asyncio.to_thread(_read, self._path(sha256))
-        if _sha256(data) != sha256:
+        if row is None:
+            # Hashed where it is read: that takes as long, and the loop would answer nobody meanwhile.
+            data, found = await asyncio.to_thread(_read, self._path(sha256))
+        else:
+            data = bytes(row[0])
+            found = _sha256(data)
+        if found != sha256:
             self._whole.discard(sha256)
             raise Damaged(f"the stored file {sha256} has other bytes by now")
         return data
@@ -231,13 +236,15 @@ def _is_there(path: Path, size: int, sha256: str | None) -> bool:
         return False
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[bytes, str]:
+    """Return a file's bytes and their SHA-256."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise _missing(path.parent.name + path.name) from None
     except OSError as error:
         raise StorageFailed(f"{path} cannot be read: {error.strerror}") from error
+    return data, _sha256(data)
 
 
 def _sync_folder(folder: Path) -> None:

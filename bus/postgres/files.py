@@ -4,6 +4,7 @@ Small ones are held back and become durable with the event that names them; larg
 connection of the readers, so that appends do not wait for them.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -39,7 +40,7 @@ class PostgresFileStore:
     async def put(self, data: bytes) -> str:
         """Store bytes and return their SHA-256. Raises `StorageFailed`."""
         writer = self.writable()
-        digest = hashlib.sha256(data).digest()
+        digest = await _digest(data)
         if len(data) <= SMALL_BYTES:
             await writer.hold_file(digest, data)
             return digest.hex()
@@ -65,7 +66,7 @@ class PostgresFileStore:
         if not rows:
             raise _missing(sha256)
         data: bytes = rows[0][1]
-        if hashlib.sha256(data).digest() != digest:
+        if await _digest(data) != digest:
             raise Damaged(f"the stored file {sha256} has other bytes by now")
         return data
 
@@ -130,6 +131,13 @@ class PostgresFileStore:
             raise StorageFailed(f"{self._server.name} is open for reading only")
         self._writer.check_writable()
         return self._writer
+
+
+async def _digest(data: bytes) -> bytes:
+    """Return the SHA-256 of a file; of a large one a thread finds it, since others wait for the loop."""
+    if len(data) > SMALL_BYTES:
+        return await asyncio.to_thread(lambda: hashlib.sha256(data).digest())
+    return hashlib.sha256(data).digest()
 
 
 def _missing(sha256: str) -> NotFound:

@@ -155,6 +155,24 @@ async def test_a_file_with_other_bytes_is_damaged(tmp_path: Path, size: int) -> 
             await store.files.get(name)
 
 
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
+async def test_a_large_file_is_hashed_where_the_loop_does_not_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    real, large, hashed = hashlib.sha256, b"x" * (SMALL_BYTES + 1), []
+
+    def noted(data: bytes) -> Any:
+        if len(data) == len(large):
+            hashed.append(threading.current_thread())
+        return real(data)
+
+    async with STORES[store](tmp_path) as opened:
+        monkeypatch.setattr(hashlib, "sha256", noted)
+        assert await opened.files.get(await opened.files.put(large)) == large
+    assert len(hashed) == 2
+    assert threading.current_thread() not in hashed
+
+
 def spoil(folder: Path, name: str, data: bytes) -> None:
     path = folder / "files" / name[:2] / name[2:]
     if path.exists():

@@ -1,15 +1,17 @@
 """Messages too large to travel, over a real broker that takes packets of 1 MiB: they go by claim, and arrive."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.briefing import Briefing
-from bus import topics
+from bus import parcels, topics
 from bus.courier import Courier, Patience, route_of_agent, route_of_client
 from bus.courier_parcels import CourierParcels, lease_of
 from bus.envelope import Envelope
@@ -179,6 +181,25 @@ async def test_a_claim_of_what_others_brought_is_dropped_and_counted(tmp_path: P
         await at.agent.publish_note(topics.hub_reply(HUB, AGENT, RUN), Note("progress", {"lease": LEASE}))
         assert (await next_of(inbox)).content.kind == "progress"
         assert at.transports["hub"].dropped == {"claim_not_there": 1}
+
+
+@pytest.mark.services
+async def test_a_claimed_payload_is_hashed_and_read_where_the_loop_does_not_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, threads = parcels.is_claimed, []
+
+    def noted(claim: Mapping[str, Any], payload: bytes) -> bool:
+        threads.append(threading.current_thread())
+        return real(claim, payload)
+
+    monkeypatch.setattr(parcels, "is_claimed", noted)
+    request, briefing = request_with_journal(300_000)
+    async with sides(tmp_path) as at, at.agent.subscribe(topics.agent_requests(AGENT)) as inbox:
+        await at.hub.publish(topics.agent_request(AGENT, RUN), request, {"briefing": briefing})
+        assert (await next_of(inbox)).envelope == request
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
 
 
 @pytest.mark.services
