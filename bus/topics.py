@@ -18,6 +18,7 @@ ROOT = "swarm/v1"
 LONGEST = 65_535
 """Bytes of UTF-8 in a topic or filter (MQTT 5, section 1.5.4)."""
 
+_OURS = f"{ROOT}/"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 Kind = Literal[
@@ -221,6 +222,18 @@ def _hub_topic(hub: str, rest: list[str]) -> Address | None:
         case ["card"]:
             return Address("hub_card", hub=hub)
     return None
+
+
+@lru_cache(maxsize=4096)
+def check_incoming(topic: str) -> str:
+    """Return the topic of a message that comes in. Raises `ValueError` for none, and below `ROOT` for none of ours.
+
+    Anybody may have written it: whoever subscribes to topics of ours can take apart what it gets.
+    """
+    validate_topic(topic)
+    if topic.startswith(_OURS):
+        parse(topic)
+    return topic
 
 
 # Matching

@@ -1,10 +1,12 @@
 """Contract: messages on topics, delivered at least once, in order for each publisher and topic.
 
-A transport knows nothing of runs. Names of topics and filters follow MQTT 5, section 4.7. In one process it is
-`transports/memory.py`, which hands the frozen message over as it is; a transport that leaves the process encodes with
-`bus/codec.py`. One suite (`tests/bus/test_transport.py`) holds for all of them.
+A transport knows nothing of runs. Names of topics and filters follow MQTT 5, section 4.7. Messages are written by
+others: one that comes in below `swarm/v1` on a topic that `bus/topics.py` cannot take apart is dropped and counted. In
+one process it is `transports/memory.py`, which hands the frozen message over as it is; a transport that leaves the
+process encodes with `bus/codec.py`. One suite (`tests/bus/test_transport.py`) holds for all of them.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -59,6 +61,9 @@ class Subscription(Protocol):
 
 class Transport(Protocol):
     """Where envelopes travel. Opened and closed by `async with`."""
+
+    dropped: Counter[str]
+    """How many messages were dropped as they came in, by reason."""
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...

@@ -18,14 +18,14 @@ What the contract leaves open:
 
 import asyncio
 from asyncio import Future
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Self
 from weakref import WeakValueDictionary
 
-from bus.topics import Routes, matches
+from bus.topics import Routes, check_incoming, matches, validate_topic
 from bus.transport import Delivery, Message
 
 PATIENCE = 128
@@ -153,6 +153,8 @@ class MemoryTransport:
     """
 
     def __init__(self, *, encode: bool = False) -> None:
+        self.dropped: Counter[str] = Counter()
+        """How many messages were dropped, by reason."""
         self._encode = encode
         self._open = False
         self._routes: Routes[MemorySubscription] = Routes()
@@ -178,6 +180,12 @@ class MemoryTransport:
         Cancelled while it waits for room, it has handed over nothing. Raises `ValueError` for no topic, `RuntimeError`
         where the transport is not open, or is closed while this waits.
         """
+        try:
+            check_incoming(topic)
+        except ValueError:
+            validate_topic(topic)  # what is no topic is told to the publisher
+            self.dropped["topic"] += 1
+            return
         if self._encode:
             message = _through_bytes(message)
         if self._waiting or self._hand_over(topic, message, retain=retain):

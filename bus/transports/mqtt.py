@@ -39,7 +39,7 @@ from bus.errors import BadEnvelope, BusError, BusUnavailable, TooLarge, TooNew
 from bus.file_notes import KINDS as FILE_NOTES
 from bus.parcels import CLAIM, INLINE_BYTES, Parcels
 from bus.retained_words import RetainedWords
-from bus.topics import ROOT, Routes, validate_filter, validate_topic
+from bus.topics import ROOT, Routes, check_incoming, validate_filter, validate_topic
 from bus.transport import Message
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
@@ -335,7 +335,7 @@ class MqttTransport:
             arrived.link.acknowledge(arrived)
             return
         try:
-            validate_topic(arrived.topic)
+            check_incoming(arrived.topic)
             message = wire.decode(arrived.payload, most=self._options.max_packet)
         except (BadEnvelope, TooNew, ValueError) as error:
             self._drop(arrived, _REASONS.get(type(error), "topic"))

@@ -14,7 +14,7 @@ from typing import Self
 
 from bus.errors import BusUnavailable
 from bus.simulation.broker import Link, SimulatedBroker
-from bus.topics import ROOT, Routes, matches, validate_filter, validate_topic
+from bus.topics import ROOT, Routes, check_incoming, matches, validate_filter, validate_topic
 from bus.transport import Delivery, Message
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
@@ -217,7 +217,13 @@ class SimulatedTransport:
             self._close(subscription)
 
     def arrived(self, link: Link, packet: int, topic: str, message: Message, *, retained: bool) -> None:
-        """Take a message from the broker."""
+        """Take a message from the broker. It was written by others: on a topic that is none of ours it is dropped."""
+        try:
+            check_incoming(topic)
+        except ValueError:
+            self.dropped["topic"] += 1
+            self.broker.acknowledge(link, packet)
+            return
         if retained:
             known = self._words.pop(topic, None)
             if message.attachments or message.envelope is not None:

@@ -371,6 +371,23 @@ async def test_an_empty_message_that_is_not_retained_clears_nothing(transport: T
         assert await take(subscription, 1) == ["here"]
 
 
+async def test_what_comes_on_a_topic_of_ours_that_cannot_be_taken_apart_is_dropped_and_counted(
+    transport: Transport,
+) -> None:
+    bad = ["swarm/v1/agent/mallory/\u202eb/card", "swarm/v1/agent/m m/1/card", "swarm/v1/agent/mallory//card"]
+    for topic in bad:
+        await transport.publish(topic, message(topic), retain=True)
+    await transport.publish("swarm/v1/agent/ada/1/card", message("stands"), retain=True)
+    async with transport.subscribe("swarm/v1/agent/+/+/card", "swarm/#") as subscription:
+        await publish_all(transport, bad[0], ["live"])
+        await publish_all(transport, "swarm/v1/agent/ada/2/card", ["good"])
+        assert await take(subscription, 2) == ["stands", "good"]
+        async with transport.subscribe("swarm/v1/agent/+/+/card") as later:
+            assert take_all(later) in (["stands"], []), "retained words, where they are there at once"
+        assert subscription.get_nowait() is None
+    assert transport.dropped["topic"] == len(bad) + 1
+
+
 @pytest.mark.parametrize("topic", ["", "a/+", "#", "a\0"])
 async def test_one_cannot_publish_to_a_filter(transport: Transport, topic: str) -> None:
     async with transport.subscribe("#") as subscription:

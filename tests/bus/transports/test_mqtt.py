@@ -29,7 +29,7 @@ from tests.support.certificates import make_certificates
 
 pytestmark = pytest.mark.services
 
-RAW = "swarm/v1/raw"
+RAW = "raw"
 
 
 @pytest.fixture
