@@ -52,15 +52,20 @@ class Admission(Enum):
     WRONG = "it is no answer to that request"
 
 
+LARGEST = 2**53 - 1
+"""The largest number that every reader of JSON has exactly. Who adds up or writes larger ones may fail by them."""
+
 REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "review"}
 
 
-def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911 - one case a kind of event
+def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911, PLR0912 - one case a kind of event
     """Tell whether an envelope from outside may be recorded now. Events of `decide` need no admission."""
     event = cast("Event", envelope.event)
     if not state.running and not isinstance(event, RunResumed | DoubtSettled):
         return Admission.ENDED
     work = _held(state, envelope, event)
+    if work is not None and not _are_exact(event):
+        return Admission.WRONG
     match event:  # the frequent ones first: each class asked in vain takes a tenth of a microsecond
         case ModelAsked() | ModelAnswered() | ModelTryFailed():
             return Admission.LATE if work is None else _model(state, work, event)
@@ -110,6 +115,28 @@ def turn(state: RunState, lease: str | None, ordinal: int) -> Admission:
     return Admission.REPEATED if ordinal <= work.heard else Admission.EARLY
 
 
+def _are_exact(event: Event) -> bool:
+    """Tell whether what an agent says of amounts and places can be added up, and read by everybody."""
+    match event:
+        case ModelAsked():
+            numbers = (event.number, event.keeps, event.input_bound, event.max_tokens, *event.path)
+        case ModelAnswered():
+            numbers = (event.usage.input, event.usage.output, event.usage.cached, *event.path)
+        case ModelTryFailed():
+            numbers = (event.wait_ms or 0, *event.path)
+        case ToolReturned():
+            numbers = (*(one.bytes for one in (*event.files, event.whole) if one is not None), *event.path)
+        case ToolCalled() | CheckStarted() | CheckEnded() | ValueDrawn():
+            numbers = event.path
+        case ResultSubmitted():
+            numbers = tuple(change.bytes for change in event.files)
+        case JournalCut():
+            numbers = (event.kept,)
+        case _:
+            return True
+    return min(numbers, default=0) >= 0 and max(numbers, default=0) <= LARGEST
+
+
 def _joined(state: RunState, event: AgentJoined) -> Admission:
     known = state.agents.get(event.agent)
     if known is None:
@@ -139,12 +166,10 @@ def _model(state: RunState, work: Work, event: ModelAsked | ModelAnswered | Mode
         return Admission.REPEATED
     key = (work.request, event.attempt, event.path, event.number)
     if isinstance(event, ModelAsked):
-        if event.input_bound < 0 or event.max_tokens < 1:
+        if event.max_tokens < 1:
             return Admission.WRONG
         before = ("ModelAsked", event.path, event.number - 1)
         return Admission.RECORD if event.number == 1 or before in work.journal else Admission.EARLY
-    if isinstance(event, ModelAnswered) and min(event.usage.input, event.usage.output, event.usage.cached) < 0:
-        return Admission.WRONG
     return Admission.RECORD if key in state.ledger.reserved else Admission.EARLY
 
 

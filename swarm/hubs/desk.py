@@ -245,6 +245,7 @@ class Desk:
         began = await self.hub.begin(run, first)
         self._take_back(client, run)
         if not began:
+            self._check_sound(await self.hub.store.log.info(run))
             return "", {}  # another hub was quicker, and answers
         warnings = [
             *unpacked.scenario.warnings,
@@ -263,6 +264,7 @@ class Desk:
     async def resume(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
         """Go on with a run that is paused, or has failed at a limit that is raised."""
         info = await self._mine(client, fields)
+        self._check_sound(info)
         if info.run in self.hub.runs or info.owner is not None:
             raise UsageError(f"{info.run} is running")
         verdict = fields.get("in_doubt")
@@ -342,6 +344,7 @@ class Desk:
             if asked:
                 raise
             return "", {}
+        self._check_sound(info)
         if info.owner is not None:
             if asked:
                 raise UsageError(f"{info.run} is not running at this hub")
@@ -349,6 +352,13 @@ class Desk:
         status = (await fold(self.hub.store.log, info.run)).status
         how = {"paused": "it is paused", "accepted": "it has ended, accepted", "failed": "it has ended, not accepted"}
         raise UsageError(f"{info.run} is not running: {how.get(status, 'its process ended before the run did')}")
+
+    def _check_sound(self, info: RunInfo) -> None:
+        """Raise `UsageError` for a run that cannot be carried on here."""
+        if info.run in self.hub.broken and info.owner in {None, self.hub.owner}:
+            raise UsageError(
+                f"{info.run} cannot be carried on: hub {self.hub.name} met an error, which its own log tells"
+            )
 
     async def _known(self, run: str) -> RunInfo | None:
         try:

@@ -70,6 +70,8 @@ class Hub:
     nonce: str = field(default_factory=new_id)
     on_record: Callable[[Envelope], None] = lambda _: None
     announce: Callable[[str], None] = log.info
+    on_broken: Callable[[str, Exception], None] = lambda *_: None
+    """Called with a run that cannot be carried on, and what keeps it from that."""
     rights: Rights | None = None
     """Which files agents may have."""
     may_offer: Callable[[str, str], bool] = lambda *_: True
@@ -84,6 +86,8 @@ class Hub:
     """Whether it listens to all that it is to hear."""
     ended: dict[str, None] = field(default_factory=dict)
     """Runs that ended or paused here."""
+    broken: dict[str, None] = field(default_factory=dict)
+    """Runs that an error nobody has reckoned with keeps from going on here."""
     _board: Switchboard = field(init=False)
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     _objections: Sparing = field(default_factory=lambda: Sparing(OBJECT_S))
@@ -185,6 +189,7 @@ class Hub:
     ) -> Running:
         run = state.run
         self.ended.pop(run, None)
+        self.broken.pop(run, None)
         begun = asyncio.Event()
         orchestrator = self._orchestrator(state, epoch, begun)
         task = self._spawn(self._carry_on(orchestrator, first, begun, moved=moved), name=f"run {run}")
@@ -238,10 +243,21 @@ class Hub:
                 self.runs[run].orchestrator = orchestrator
         except Conflict:
             self.announce(f"{run} is with another hub now")
+        except BusUnavailable:
+            raise  # the bus is that of all
+        except Exception as error:  # noqa: BLE001 - it is told, and is of this run alone
+            self._breaks(run, error)
         finally:
             orchestrator.let_go()
             self.runs.pop(run, None)
             begun.set()
+
+    def _breaks(self, run: str, error: Exception) -> None:
+        """Leave a run as it stands: owned by this hub, so that it does the same to no other."""
+        log.error("%s cannot be carried on", run, exc_info=error)
+        self.announce(f"{run} cannot be carried on and stays as it is, the others go on: {error!r:.300}")
+        keep(self.broken, run, None, REMEMBERED)
+        self.on_broken(run, error)
 
     async def _orchestrate(self, orchestrator: Orchestrator, first: Sequence[Event], *, moved: bool) -> None:
         state = orchestrator.state
@@ -334,6 +350,10 @@ class Hub:
             await self._take_over(info)
         except (LogError, NotFound) as error:  # one that was found may be removed by now
             log.warning("%s is not taken over yet: %s", info.run, error)
+        except BusUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - as where a run is carried on
+            self._breaks(info.run, error)
 
     @contextmanager
     def _owning(self, run: str) -> Iterator[None]:
@@ -348,7 +368,11 @@ class Hub:
             raise
 
     async def _take_over(self, info: Owned) -> None:
-        if self._not_ours.get(info.run) == info.epoch or not (await self.store.log.info(info.run)).length:
+        if (
+            info.run in self.broken
+            or self._not_ours.get(info.run) == info.epoch
+            or not (await self.store.log.info(info.run)).length
+        ):
             return  # what its hub was about to write as it died may come yet
         client = await self.client_of(info.run)
         if not client:

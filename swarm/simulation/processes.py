@@ -28,6 +28,7 @@ from bus.transports.simulated import SimulatedTransport
 from swarm.hubs.hub import Hub
 from swarm.parts import load_tool, role_class
 from swarm.simulation.outside import SimulatedModel, counted
+from swarm.simulation.watch import told
 from swarm.simulation.world import World
 from swarm.worker import Worker
 
@@ -124,6 +125,12 @@ class HubProcess(Process):
         self.hub = None
         self.disk = DiskOfOne(world.disk)
 
+        task = asyncio.current_task()
+
+        def broke(run: str, error: Exception) -> None:
+            if task not in world.dying:  # what a process says as it is killed is of no interest
+                world.watch.breaks(f"{self.key} cannot carry {run} on: {told(error)}")
+
         async def connected() -> None:
             if self.hub is not None:
                 await self.hub.reconnected()
@@ -145,6 +152,7 @@ class HubProcess(Process):
                 nonce=world.new_id(),
                 on_record=self._recorded,
                 announce=world.note,
+                on_broken=broke,
                 stamp=Stamp(f"/swarm/hub/{self.name}", world.new_id, world.date),
             )
             await self.hub.run()

@@ -10,6 +10,7 @@ from bus.setup import FileRef
 from swarm.core.doubts import Doubt, doubts
 from swarm.runtime import fold
 from swarm.simulation.processes import AgentProcess, HubProcess, Process
+from swarm.simulation.watch import told
 from swarm.simulation.weather import Weather
 from swarm.simulation.world import RUN, World, context_of
 
@@ -132,14 +133,3 @@ class SimulatedRun:
         verdict: Verdict = "fail" if self.world.chance.random() < 0.1 else "skip" if done else "retry"  # noqa: PLR2004 - one in ten
         self.world.counts[f"doubt settled: {verdict}"] += 1
         return doubt.settled(verdict)
-
-
-def told(error: BaseException) -> str:
-    """Return an error in a line, with the place it comes from."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f" ({place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno})" if place else ""
-    return f"{type(error).__name__}: {error}{where}"

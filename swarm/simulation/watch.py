@@ -122,3 +122,14 @@ class Watch:
         may = self._may_act[key.partition(":")[2]]
         if not idempotent and self.acts[key] > may:
             self.breaks(f"promise 3: {key} was done {self.acts[key]} times, with {may} on record")
+
+
+def told(error: BaseException) -> str:
+    """Return an error in a line, with the place it comes from."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" ({place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno})" if place else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -202,6 +202,16 @@ async def test_who_pauses_or_cancels_a_run_that_is_not_running_is_told_how_it_st
                 await client.call(kind, run=await client.find(RUN))
 
 
+@pytest.mark.parametrize("kind", ["pause", "cancel", "resume"])
+async def test_who_speaks_of_a_run_that_met_an_error_of_its_hub_is_told_so(kind: str) -> None:
+    async with memory_store() as store, WiredTransport() as transport:
+        await recorded(store, RUN, owner=this_process())
+        async with a_desk(store, transport) as desk, a_client(transport) as client:
+            desk.hub.broken[RUN] = None
+            with pytest.raises(UsageError, match="run cannot be carried on: hub h1 met an error"):
+                await client.call(kind, run=await client.find(RUN))
+
+
 async def test_a_hub_says_nothing_of_a_run_that_is_with_another_or_not_of_its_store() -> None:
     async with memory_store() as store, WiredTransport() as transport:
         await recorded(store, RUN, owner=Owner("elsewhere", 1, "now"))

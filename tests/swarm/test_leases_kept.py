@@ -19,6 +19,7 @@ from bus.event_logs.memory import MemoryEventLog
 from bus.events import (
     AgentJoined,
     AssignmentEnded,
+    CancelAsked,
     Event,
     ResultSubmitted,
     ReviewGiven,
@@ -30,6 +31,7 @@ from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Inbox, Note
 from bus.store import Store, memory_store
 from bus.transport import Message
+from swarm import orchestrator as orchestrator_module
 from swarm import worker as worker_module
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import MOST_LOST, RunState
@@ -259,6 +261,51 @@ async def test_a_hub_that_is_about_to_end_begins_nothing_and_leaves_nothing_behi
         await asyncio.wait({running})
         assert running.cancelled()
         assert not hub.runs
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_a_run_that_meets_an_error_nobody_has_reckoned_with_ends_neither_its_hub_nor_the_runs_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+    taken_over: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr(hub_module, "LOOK_S", 0.05)
+    broken, first = KeyError("what its events bring about"), goal(1, 1).model_copy(update={"client": "u/c"})
+    rules, folded = orchestrator_module.decide, hub_module.fold
+
+    def decide(state: RunState) -> object:
+        if state.run == "bad" and state.cancelled is not None:
+            raise broken
+        return rules(state)
+
+    async def fold(log: MemoryEventLog, run: str) -> RunState:
+        if run == "bad":
+            raise broken
+        return await folded(log, run)
+
+    monkeypatch.setattr(orchestrator_module, "decide", decide)
+    monkeypatch.setattr(hub_module, "fold", fold)
+    told: list[tuple[str, Exception]] = []
+    async with WiredTransport() as transport, memory_store() as store:
+        if taken_over:
+            epoch = await store.log.create("bad", OWNER)
+            await store.log.append("bad", 0, epoch, [Stamp("/swarm/hub/h0", new_id, utc_now)("bad", first, sequence=1)])
+        hub = Hub("hub-1", Bus(transport), store, this_process(), TERMS, on_broken=lambda *one: told.append(one))
+        running = asyncio.create_task(hub.run())
+        async with asyncio.timeout(10):
+            while not hub.present:
+                await asyncio.sleep(0.01)
+            assert await hub.begin("good", first)
+            if not taken_over:
+                assert await hub.begin("bad", first)
+                hub.runs["bad"].orchestrator.tell(CancelAsked(reason="-"))
+            while not told:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert told == [("bad", broken)]
+        assert (list(hub.runs), list(hub.broken), running.done()) == (["good"], ["bad"], False)
+        assert (await store.log.info("bad")).owner == this_process(), "no other hub is to meet the same"
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def test_a_run_whose_hub_died_as_it_wrote_its_first_event_is_taken_over_once_that_is_there() -> None:

@@ -145,6 +145,33 @@ def test_a_question_that_reserves_nothing_is_wrong(run: Run, bad: dict[str, int]
     assert run.admit(asked(**bad)) is WRONG
 
 
+HUGE = 10**4299
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        answered(usage=Usage(input=HUGE, output=0)),
+        answered(usage=Usage(input=0, output=2**53)),
+        answered(usage=Usage(input=0, output=0, cached=HUGE)),
+        failed().model_copy(update={"wait_ms": HUGE}),
+        asked(2, input_bound=HUGE),
+        asked(2, max_tokens=HUGE),
+        asked(2, keeps=HUGE),
+        asked(path=(0, HUGE)),
+        called(path=(-HUGE,)),
+        returned("read_file", (HUGE,)),
+        returned("write_file", (9,), FileChange(path="f", base=None, sha256="0", bytes=HUGE)),
+        ResultSubmitted(text="x", effects=2, files=(FileChange(path="f", base=None, sha256="0", bytes=HUGE),)),
+    ],
+    ids=str,
+)
+def test_numbers_that_not_every_reader_has_exactly_are_wrong(run: Run, bad: Event) -> None:
+    run.take(asked())
+    run.take(called(path=(9,)))
+    assert run.admit(bad) is WRONG
+
+
 @pytest.mark.parametrize("event", [asked(), called(), returned(), ResultSubmitted(text="x"), failed()])
 @pytest.mark.parametrize("circumstances", [{"lease": "other"}, {"lease": None}, {"subject": "b"}])
 def test_what_is_out_of_lease_is_late(run: Run, event: Event, circumstances: dict[str, str | None]) -> None:
