@@ -11,14 +11,15 @@ from pydantic import JsonValue
 
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, StorageFailed
-from bus.events import Event, GoalSubmitted, RunResumed
+from bus.event_log import RunInfo
+from bus.events import CancelAsked, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
 from swarm import handover, workspace
 from swarm.core.doubts import Doubt, doubts
 from swarm.core.state import RunState, Verdict
 from swarm.errors import MissingPart, UsageError
-from swarm.finding import find, refuse_imported, refuse_running, with_head
+from swarm.finding import find, keeping, refuse_imported, refuse_running, with_head
 from swarm.link import Link, over_broker
 from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import carrying_on, this_process
@@ -111,14 +112,42 @@ async def resume(
         async with Parts(state.setup, settings, announce=announce) as parts:
             await parts.prepare()
             with carrying_on(info.run):
-                try:
-                    epoch = await store.log.take(info.run, this_process(), previous=info.owner)
-                except Conflict as error:
-                    raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
+                epoch = await _taken(store, info)
                 first = [*_settled(state, in_doubt), RunResumed(changes=dict(changes or {}))]
                 return await carry_on(
                     state, first, store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
                 )
+
+
+async def cancel(name: str, settings: Settings) -> Outcome:
+    """End a run that is paused, or whose process was killed, as it stands.
+
+    Raises `UsageError` where it has not begun, has ended, or another process runs it.
+    """
+    async with keeping(settings) as store:
+        info = await find(store, name)
+        refuse_imported(info)
+        refuse_running(info)
+        state = await fold(store.log, info.run)
+        if state.setup is None:
+            raise UsageError(f"{info.run} has no event yet: its process ended before the run began.")
+        if state.ended is not None:
+            raise UsageError(f"{info.run} has ended, {'' if state.status == 'accepted' else 'not '}accepted.")
+        async with Parts(state.setup, settings) as parts:
+            with carrying_on(info.run):
+                epoch = await _taken(store, info)
+                first = [CancelAsked(reason="cancelled by a person")]
+                return await carry_on(
+                    state, first, store=store, parts=parts, epoch=epoch, home=settings.home, on_event=None
+                )
+
+
+async def _taken(store: Store, info: RunInfo) -> int:
+    """Own a run, and return its epoch. Raises `UsageError` where another process was quicker."""
+    try:
+        return await store.log.take(info.run, this_process(), previous=info.owner)
+    except Conflict as error:
+        raise UsageError(f"{info.run} was taken by another process just now: {error}") from error
 
 
 def _settled(state: RunState, in_doubt: Callable[[Doubt], Verdict | None]) -> list[Event]:

@@ -61,7 +61,7 @@ REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "revi
 def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0911, PLR0912 - one case a kind of event
     """Tell whether an envelope from outside may be recorded now. Events of `decide` need no admission."""
     event = cast("Event", envelope.event)
-    if not state.running and not isinstance(event, RunResumed | DoubtSettled):
+    if not state.running and not isinstance(event, RunResumed | DoubtSettled | CancelAsked):
         return Admission.ENDED
     work = _held(state, envelope, event)
     if work is not None and not _are_exact(event):
@@ -82,8 +82,10 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
         case TimePassed():
             due = next_deadline(state)
             return Admission.RECORD if due is not None and due <= envelope.elapsed_ms else Admission.EARLY
-        case RunPaused() | RunMoved() | CancelAsked():
+        case RunPaused() | RunMoved():
             return Admission.RECORD
+        case CancelAsked():
+            return Admission.RECORD if state.status in {"running", "paused"} else Admission.ENDED
         case MergeTried():
             return Admission.RECORD if answers(state, event) else Admission.LATE
         case RunResumed() | DoubtSettled():

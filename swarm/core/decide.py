@@ -37,6 +37,8 @@ class Decision(NamedTuple):
 
 def decide(state: RunState) -> Decision | None:
     """Return what to record next; None when nothing follows until something comes in."""
+    if state.status == "paused" and state.cancelled is not None:
+        return _fail(state, "cancelled", state.cancelled)
     if not state.running:
         return None
     return _end(state) or _grant(state) or _notice(state) or _merge(state) or _deadline(state) or _hand_out(state)

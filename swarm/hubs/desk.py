@@ -19,7 +19,7 @@ from pydantic import JsonValue, ValidationError
 from agents.briefing import Offer
 from agents.errors import AgentsError
 from bus import topics
-from bus.errors import BusError, LogError, NotFound
+from bus.errors import BusError, Conflict, LogError, NotFound
 from bus.event_log import RunInfo
 from bus.events import CancelAsked, Event, GoalSubmitted, RunPaused, RunResumed
 from bus.pubsub import Note, Received
@@ -258,7 +258,7 @@ class Desk:
         return await self._tell(client, fields, RunPaused(reason=f"stopped by {client}", kind="person"))
 
     async def cancel(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
-        """End a run that this hub carries on, as it stands."""
+        """End a run that this hub carries on, or that is paused, as it stands."""
         return await self._tell(client, fields, CancelAsked(reason=f"cancelled by {client}"))
 
     async def resume(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
@@ -329,14 +329,17 @@ class Desk:
         run = fields.get("run")
         running = self.hub.runs.get(run) if isinstance(run, str) else None
         if running is None:
-            return await self._not_running(client, fields)
+            return await self._not_running(client, fields, event)
         if not _same_user(running.client, client):
             raise UsageError(f"{run} is somebody else's run")
         running.orchestrator.tell(event)
         return "done", {"run": str(run)}
 
-    async def _not_running(self, client: str, fields: Mapping[str, Any]) -> tuple[str, Answer]:
-        """Say nothing where another hub has the run; else raise `UsageError`, with how it stands."""
+    async def _not_running(self, client: str, fields: Mapping[str, Any], event: Event) -> tuple[str, Answer]:
+        """End a run that nobody carries on, where that is asked; say nothing where another hub has it.
+
+        Raises `UsageError` for anything else, with how it stands.
+        """
         asked = "hub" in fields
         try:
             info = await self._mine(client, fields)
@@ -350,8 +353,19 @@ class Desk:
                 raise UsageError(f"{info.run} is not running at this hub")
             return "", {}
         status = (await fold(self.hub.store.log, info.run)).status
+        if isinstance(event, CancelAsked) and status in {"running", "paused"}:
+            return await self._end(info, event)
         how = {"paused": "it is paused", "accepted": "it has ended, accepted", "failed": "it has ended, not accepted"}
         raise UsageError(f"{info.run} is not running: {how.get(status, 'its process ended before the run did')}")
+
+    async def _end(self, info: RunInfo, event: CancelAsked) -> tuple[str, Answer]:
+        try:
+            await self.hub.go_on(info, [event])
+        except Conflict:
+            return "", {}  # another hub was quicker, and answers
+        if (running := self.hub.runs.get(info.run)) is not None:
+            await running.begun.wait()  # who is told that it is done may look at once
+        return "done", {"run": info.run}
 
     def _check_sound(self, info: RunInfo) -> None:
         """Raise `UsageError` for a run that cannot be carried on here."""

@@ -56,7 +56,8 @@ STORIES = {
     "GoalAccepted": Story(RULES, "nothing: the run has ended"),
     "GoalFailed": Story(RULES, "nothing, unless `RunResumed` raises the limit that ended it"),
     "RunPaused": Story(
-        f"a person (Ctrl-C), or {RULES} where a part is missing or a call is in doubt", "`DoubtSettled`, `RunResumed`"
+        f"a person (Ctrl-C), or {RULES} where a part is missing or a call is in doubt",
+        "`DoubtSettled`, `RunResumed`, `CancelAsked`",
     ),
     "RunResumed": Story("a person (`swarm resume`)", "`AgentJoined`; what was being worked on is handed out again"),
     "RunMoved": Story("a hub that takes over from another", "whatever was under way goes on"),

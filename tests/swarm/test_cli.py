@@ -389,6 +389,23 @@ def at(url: str) -> tuple[str, ...]:
     return ("--set", f"endpoints.lab={{url: '{url}'}}", "--model", "lab:test-model", "--trust")
 
 
+def test_a_stopped_run_is_cancelled_as_it_stands_and_an_ended_one_is_not(folder: Path, swarm: Swarm) -> None:
+    with serving(responder=answered, latency_s=30) as endpoint:
+        with running("run", "hello.yaml", *at(endpoint.url), cwd=folder) as command:
+            wait_for(command.stderr, "→ coder")
+            busy = swarm("cancel", "last")
+            command.send_signal(signal.SIGINT)
+            command.communicate(timeout=30)
+        assert (busy.status, "Ctrl-C" in busy.err) == (2, True)
+        run = swarm("runs", "--json").json["run"]
+        ended = swarm("cancel", "last")
+        assert (ended.status, ended.out) == (0, f"failed  {run}\n")
+        assert "cancelled by a person" in swarm("show", "last").out
+        assert swarm("replay", "last").status == 0
+        again = swarm("cancel", "last")
+        assert (again.status, "has ended, not accepted" in again.err) == (2, True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_is_paused_and_goes_on_later(folder: Path, swarm: Swarm, number: signal.Signals) -> None:
     with serving(responder=answered, latency_s=30) as endpoint:

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from bus.envelope import Stamp
 from bus.event_log import Owner
-from bus.events import Event, GoalAccepted, GoalFailed, GoalSubmitted, RunPaused
+from bus.events import CancelAsked, Event, GoalAccepted, GoalFailed, GoalSubmitted, RunPaused
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note
 from bus.setup import FileRef, Limits, RoleSetup, Setup
@@ -183,13 +183,14 @@ async def test_the_last_run_is_the_newest_of_all_hubs() -> None:
             assert await client.find("last") == "newest", "it is somebody else's now"
 
 
-@pytest.mark.parametrize("kind", ["pause", "cancel"])
 @pytest.mark.parametrize(
-    ("end", "why"),
+    ("kind", "end", "why"),
     [
-        (PAUSED, "run is not running: it is paused"),
-        (GoalAccepted(reason="-"), "it has ended, accepted"),
-        (GoalFailed(reason="-", kind="cancelled"), "it has ended, not accepted"),
+        ("pause", PAUSED, "run is not running: it is paused"),
+        ("pause", GoalAccepted(reason="-"), "it has ended, accepted"),
+        ("cancel", GoalAccepted(reason="-"), "it has ended, accepted"),
+        ("pause", GoalFailed(reason="-", kind="cancelled"), "it has ended, not accepted"),
+        ("cancel", GoalFailed(reason="-", kind="cancelled"), "it has ended, not accepted"),
     ],
 )
 async def test_who_pauses_or_cancels_a_run_that_is_not_running_is_told_how_it_stands(
@@ -200,6 +201,26 @@ async def test_who_pauses_or_cancels_a_run_that_is_not_running_is_told_how_it_st
         async with a_desk(store, transport), a_client(transport) as client:
             with pytest.raises(UsageError, match=why):
                 await client.call(kind, run=await client.find(RUN))
+
+
+@pytest.mark.parametrize("hubs", [1, 2])
+@pytest.mark.parametrize("kind", ["person", "doubt"])
+async def test_a_paused_run_is_cancelled_by_one_hub_without_going_on(kind: str, hubs: int) -> None:
+    async with memory_store() as store, WiredTransport() as transport, AsyncExitStack() as stack:
+        await recorded(store, RUN, PAUSED.model_copy(update={"kind": kind}))
+        for number in range(hubs):
+            await stack.enter_async_context(a_desk(store, transport, name=f"h{number}"))
+        client = await stack.enter_async_context(a_client(transport))
+        answer = await client.call("cancel", run=await client.find(RUN))
+        assert answer.kind == "done"
+        log = [one.event async for one in store.log.read(RUN)]
+        assert [type(one) for one in log] == [GoalSubmitted, RunPaused, CancelAsked, GoalFailed]
+        assert log[-1] == GoalFailed(reason=f"cancelled by {ANN}", kind="cancelled")
+        async with asyncio.timeout(5):
+            while (await store.log.info(RUN)).owner is not None:
+                await asyncio.sleep(0.01)
+        with pytest.raises(UsageError, match="it has ended, not accepted"):
+            await client.call("cancel", run=RUN)
 
 
 @pytest.mark.parametrize("kind", ["pause", "cancel", "resume"])
