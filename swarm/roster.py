@@ -3,6 +3,9 @@
 An agent whose card is cleared (it left, or its broker says so by its last will) may come back as the same process,
 after a cut of its connection: only after a while are its leases taken back. One that comes back as another process
 has nothing of what its forerunner held.
+
+Each change is recorded by every run that is open. So whoever says too many of them is heard sparingly: of each of its
+agents the newest card counts, once there is room for it.
 """
 
 import asyncio
@@ -17,9 +20,17 @@ from bus.cards import PROTOCOL, AgentCard, read_agent_card
 from bus.errors import BadEnvelope
 from bus.events import AgentJoined, AgentLeft, RoleOffer, SubtaskAssigned
 from bus.pubsub import Bus, Note, Received
+from swarm.sparing import Budget
 
 MOST_OF_ONE_USER = 1_024
 """Agents of one user that are known at once: a user of the broker can make up as many names as it likes."""
+
+OF_AN_AGENT = 8, 1.0
+"""How often its card may change at once while runs hear of it, and then how often a second."""
+OF_A_USER = 64, 8.0
+"""Likewise of all agents of one user: names cost it nothing."""
+AGAIN_S = 0.5
+"""How long cards wait that came too often, before they are looked at again."""
 
 log = logging.getLogger("swarm.hub")
 
@@ -44,6 +55,11 @@ class Roster:
     """Set once it listens."""
     _listeners: list[Listener] = field(default_factory=list)
     _leaving: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+    _waiting: dict[str, AgentCard] = field(default_factory=dict)
+    """The newest cards of agents that have changed too often."""
+    _again: asyncio.TimerHandle | None = None
+    _agents_budget: Budget = field(default_factory=lambda: Budget(*OF_AN_AGENT))
+    _users_budget: Budget = field(default_factory=lambda: Budget(*OF_A_USER))
 
     async def run(self) -> None:
         """Follow the cards until cancelled."""
@@ -54,7 +70,7 @@ class Roster:
                     self._take(received)
                     received.acknowledge()
         finally:
-            for handle in self._leaving.values():
+            for handle in (*self._leaving.values(), *((self._again,) if self._again else ())):
                 handle.cancel()
 
     @contextmanager
@@ -88,6 +104,7 @@ class Roster:
     def _take(self, received: Received[Note]) -> None:
         agent = topics.parse(received.topic).agent
         if not received.content.kind:
+            self._waiting.pop(agent, None)
             self._card_cleared(agent)
             return
         try:
@@ -104,7 +121,7 @@ class Roster:
         if len(allowed) < len(card.roles):
             self._refused(agent, [one.name for one in card.roles if one not in allowed])
             card = card.model_copy(update={"roles": allowed})
-        self._card_said(agent, card)
+        self._hear(agent, card)
 
     def _refused(self, agent: str, roles: Sequence[str]) -> None:
         self.dropped["its user may not offer the role"] += 1
@@ -112,9 +129,51 @@ class Roster:
             user, told = agent.partition("/")[0], ", ".join(roles)
             self.refused(agent, f"not taken for {told}: the hub's --config does not name {user!r} under `users` of it")
 
-    def _card_said(self, agent: str, card: AgentCard) -> None:
+    def _hear(self, agent: str, card: AgentCard) -> None:
+        """Take a card in, now or as soon as its agent and its user have not changed too much any more."""
+        known = self.agents.get(agent)
+        if known is not None and known.nonce == card.nonce:
+            self._stays(agent)
+        if agent in self._waiting:
+            self.dropped["its agent changes too often"] += 1
+            self._waiting[agent] = card
+        elif self._may_change(agent):
+            self._card_said(agent, card)
+        elif known is None and self._are_many(agent):
+            self.dropped["its user has too many agents"] += 1
+        else:
+            self._waiting[agent] = card
+            self._look_again()
+
+    def _may_change(self, agent: str) -> bool:
+        """Tell whether a card may be taken in now, which counts; where no run hears of it, it costs nothing."""
+        if not self._listeners:
+            return True
+        now, user = asyncio.get_running_loop().time(), agent.partition("/")[0]
+        if not (self._agents_budget.has(agent, now) and self._users_budget.has(user, now)):
+            return False
+        self._agents_budget.spend(agent, now)
+        self._users_budget.spend(user, now)
+        return True
+
+    def _look_again(self) -> None:
+        if self._again is None and self._waiting:
+            self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._take_waiting)
+
+    def _take_waiting(self) -> None:
+        self._again = None
+        for agent, card in list(self._waiting.items()):
+            if self._may_change(agent):
+                del self._waiting[agent]
+                self._card_said(agent, card)
+        self._look_again()
+
+    def _stays(self, agent: str) -> None:
         if (leaving := self._leaving.pop(agent, None)) is not None:
             leaving.cancel()
+
+    def _card_said(self, agent: str, card: AgentCard) -> None:
+        self._stays(agent)
         known = self.agents.get(agent)
         if known is None and self._are_many(agent):
             self.dropped["its user has too many agents"] += 1
@@ -128,7 +187,8 @@ class Roster:
     def _are_many(self, agent: str) -> bool:
         """Tell whether a user's agents are so many that each run would be full of their coming and going."""
         user = agent.partition("/")[0] + "/"
-        return sum(one.startswith(user) for one in self.agents) >= MOST_OF_ONE_USER
+        here = sum(one.startswith(user) for one in self.agents)
+        return here + sum(one.startswith(user) for one in self._waiting if one not in self.agents) >= MOST_OF_ONE_USER
 
     def _card_cleared(self, agent: str) -> None:
         if agent not in self.agents or agent in self._leaving:

@@ -1,4 +1,4 @@
-"""Words that are said sparingly: to the same one at most once in a while, whoever may bring many of them about."""
+"""What is done sparingly for the same one, whoever may bring much of it about: words said, changes taken in."""
 
 from dataclasses import dataclass, field
 
@@ -22,3 +22,28 @@ class Sparing:
             return False
         keep(self._said, whom, now, self.most)
         return True
+
+
+@dataclass(slots=True)
+class Budget:
+    """Tells whether more may be done for one: `at_once` times, and then `per_s` times a second.
+
+    `most`: how many it keeps in mind.
+    """
+
+    at_once: int
+    per_s: float
+    most: int = 4_096
+    _left: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def has(self, whom: str, now: float) -> bool:
+        """Tell whether once more is left."""
+        return self._at(whom, now) >= 1
+
+    def spend(self, whom: str, now: float) -> None:
+        """Note that it was done once more."""
+        keep(self._left, whom, (self._at(whom, now) - 1, now), self.most)
+
+    def _at(self, whom: str, now: float) -> float:
+        left, then = self._left.get(whom, (self.at_once, now))
+        return min(self.at_once, left + (now - then) * self.per_s)

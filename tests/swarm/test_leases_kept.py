@@ -32,6 +32,7 @@ from bus.pubsub import Bus, Inbox, Note
 from bus.store import Store, memory_store
 from bus.transport import Message
 from swarm import orchestrator as orchestrator_module
+from swarm import roster as roster_module
 from swarm import worker as worker_module
 from swarm.clock import RunClock, utc_now
 from swarm.core.state import MOST_LOST, RunState
@@ -42,7 +43,7 @@ from swarm.orchestrator import Orchestrator
 from swarm.ownership import this_process
 from swarm.roster import MOST_OF_ONE_USER, Roster
 from swarm.runtime import new_id
-from swarm.sparing import Sparing
+from swarm.sparing import Budget, Sparing
 from swarm.terms import Terms
 from swarm.worker import Worker
 from tests.support.events import OWNER
@@ -184,6 +185,53 @@ async def test_a_user_has_only_so_many_agents_that_runs_hear_of() -> None:
         assert len(roster.agents) == MOST_OF_ONE_USER + 1
         assert len(roster.dropped) == 2
         task.cancel()
+
+
+async def test_an_agent_that_says_its_card_over_and_over_is_told_of_sparingly_and_last_by_its_newest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roster_module, "AGAIN_S", 0.01)
+    heard: list[tuple[str, str | None]] = []
+    async with WiredTransport() as transport, asyncio.TaskGroup() as group:
+        bus = Bus(transport)
+        roster = Roster(bus, _agents_budget=Budget(8, 20), _users_budget=Budget(64, 20))
+        task = group.create_task(roster.run())
+        await roster.started.wait()
+        with roster.told(lambda agent, one, _: heard.append((agent, one.nonce if one else None))):
+            for number in range(10_000):
+                own = AgentCard(roles=ROLES, slots=1, nonce=f"n{number}")
+                await bus.publish_note(topics.agent_card("mallory/1"), card(own), retain=True)
+            await bus.publish_note(topics.agent_card(AGENT), card(own), retain=True)
+            while (AGENT, "n9999") not in heard or roster.agents["mallory/1"].nonce != "n9999":
+                await asyncio.sleep(0.01)
+            assert len(heard) < 200
+            heard.clear()
+            for number in range(500):
+                await bus.publish_note(topics.agent_card(f"mallory/new-{number}"), card(own), retain=True)
+                await bus.clear(topics.agent_card(f"mallory/new-{number}"))
+            await bus.publish_note(topics.agent_card("ada/2"), card(own), retain=True)
+            while ("ada/2", "n9999") not in heard:
+                await asyncio.sleep(0.01)
+            assert len(heard) < 200, "new names are no way around it"
+        task.cancel()
+    assert roster.dropped["its agent changes too often"] > 9_000
+
+
+async def test_an_agent_that_waits_to_be_heard_keeps_what_it_holds() -> None:
+    heard: list[str | None] = []
+    async with WiredTransport() as transport, asyncio.TaskGroup() as group:
+        bus = Bus(transport)
+        roster = Roster(bus, 0.1, _agents_budget=Budget(1, 0.0))
+        task = group.create_task(roster.run())
+        await roster.started.wait()
+        with roster.told(lambda _, one, why: heard.append(one.nonce if one else why)):
+            own = AgentCard(roles=ROLES, slots=1, nonce="n")
+            await bus.publish_note(topics.agent_card(AGENT), card(own), retain=True)
+            await bus.clear(topics.agent_card(AGENT))
+            await bus.publish_note(topics.agent_card(AGENT), card(own.model_copy(update={"said": 1})), retain=True)
+            await asyncio.sleep(0.3)
+        task.cancel()
+    assert heard == ["n"]
 
 
 async def test_an_agent_is_taken_only_for_what_its_user_may_offer() -> None:
