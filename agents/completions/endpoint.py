@@ -7,7 +7,9 @@ in flight, what it has refused, and its health. Which try follows a failed one i
 import asyncio
 import importlib
 import json
+import re
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ from agents.completions import shapes as chat_completions
 from agents.completions.gate import CallGate
 from agents.errors import ModelUnavailable
 from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed
+from bus.events import CallRequest
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -27,6 +30,13 @@ if TYPE_CHECKING:
 _NO_KEY = "none"
 _MODELS_TIMEOUT_S = 10.0
 _MODELS_SHOWN = 20
+_LEAST_SECRET = 16
+"""Characters of a key that is hidden wherever it stands.
+
+Shorter ones are mostly no secrets, but what servers are given that ask for none (`test`, `ollama`, `x`), and words that
+answers and code are made of: an answer without them would be another one. They are hidden in texts of failures alone,
+as whole words.
+"""
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], "Endpoint"]] = WeakKeyDictionary()
 
@@ -83,16 +93,16 @@ class Endpoint:
         async with self.gate.turn(request.timeout_s) as turn:
             status, headers, content = await self._exchange("post", "chat/completions", sent, request.timeout_s)
             if status < 300:  # noqa: PLR2004
-                reply = chat_completions.read(content, request, len(sent))
+                reply = self._safe(chat_completions.read(content, request, len(sent), self._hidden))
                 self.gate.answered()
                 if reply.usage.output > request.max_tokens and not reply.usage.estimated:
                     given_up.add("max_completion_tokens")  # it was ignored: say it in the older word from now on
                 return reply
             if named := chat_completions.parameter_named(status, content, body):
                 given_up.add(named)
-                words = chat_completions.error_of(content)[0]
+                words = chat_completions.error_of(content, self._hidden)[0]
                 raise TryFailed("parameter", f"{named!r} is not understood and left out: {words}", status=status)
-            failure = chat_completions.failure(status, headers, content, datetime.now(UTC))
+            failure = chat_completions.failure(status, headers, content, datetime.now(UTC), self._hidden)
             if failure.kind == "rate_limited":
                 self.gate.refused(turn, failure.retry_after_s)
         if failure.kind == "unavailable" and not failure.remedy:
@@ -103,12 +113,13 @@ class Endpoint:
         """Return the names that the endpoint lists under `/models`. Raises `TryFailed`."""
         status, headers, content = await self._exchange("get", "models", b"", _MODELS_TIMEOUT_S)
         if status >= 300:  # noqa: PLR2004
-            raise chat_completions.failure(status, headers, content, datetime.now(UTC))
+            raise chat_completions.failure(status, headers, content, datetime.now(UTC), self._hidden)
         try:
             listed = orjson.loads(content)["data"]
-            return tuple(str(model["id"]) for model in listed)
+            return tuple(self._without_secret(str(model["id"])) for model in listed)
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise TryFailed("nonsense", f"no list of models: {chat_completions.quote(content)!r}") from error
+            shown = chat_completions.quote(content, hide=self._hidden)
+            raise TryFailed("nonsense", f"no list of models: {shown!r}") from error
 
     async def close(self) -> None:
         """Let go; the last user closes the connections."""
@@ -125,7 +136,7 @@ class Endpoint:
     async def _exchange(
         self, method: str, path: str, sent: bytes, timeout_s: float
     ) -> tuple[int, dict[str, str], bytes]:
-        """Return (status, headers, body without our key) of one request. Raises `TryFailed`."""
+        """Return (status, headers, body) of one request. Raises `TryFailed`."""
         client = await self._opened()
         import httpx2  # noqa: PLC0415  # loaded with the SDK
         import openai  # noqa: PLC0415
@@ -141,8 +152,9 @@ class Endpoint:
         except TimeoutError as error:
             raise TryFailed("lost", f"no whole answer within {timeout_s:g} s", unproven=True) from error
         except TryFailed as failure:
-            raise self._without_key(failure) from None
-        return answer.status_code, dict(answer.headers), self._redacted(answer.content)
+            failure.args = (self._hidden(str(failure)),)
+            raise failure from None
+        return answer.status_code, dict(answer.headers), answer.content
 
     async def _opened(self) -> "AsyncOpenAI":
         """Return the client; the first call loads the SDK, in a thread, since that takes half a second."""
@@ -183,14 +195,28 @@ class Endpoint:
         more = f" and {len(names) - _MODELS_SHOWN} more" if len(names) > _MODELS_SHOWN else ""
         return f"Models there: {', '.join(names[:_MODELS_SHOWN])}{more}."
 
-    def _redacted(self, content: bytes) -> bytes:
-        """Return an answer without our key, should the other side repeat it."""
-        return content.replace(self._key.encode(), b"***") if self._key else content
+    def _hidden(self, text: str) -> str:
+        """Return the text of a failure without our key."""
+        if not self._key or len(self._key) >= _LEAST_SECRET:
+            return self._without_secret(text)
+        return re.sub(rf"(?<!\w){re.escape(self._key)}(?!\w)", "***", text)
 
-    def _without_key(self, failure: TryFailed) -> TryFailed:
-        if self._key and self._key in str(failure):
-            failure.args = (str(failure).replace(self._key, "***"),)
-        return failure
+    def _without_secret(self, text: str) -> str:
+        """Return a text without our key, where that can be a secret."""
+        return text.replace(self._key, "***") if self._key and len(self._key) >= _LEAST_SECRET else text
+
+    def _safe(self, reply: ModelReply) -> ModelReply:
+        """Return a reply without our key, should the other side repeat it: what is answered is recorded."""
+        hide = self._without_secret
+        return replace(
+            reply,
+            text=reply.text and hide(reply.text),
+            refusal=reply.refusal and hide(reply.refusal),
+            calls=tuple(
+                CallRequest(id=hide(call.id), name=hide(call.name), arguments=hide(call.arguments))
+                for call in reply.calls
+            ),
+        )
 
 
 def _load() -> None:

@@ -7,7 +7,7 @@ and remembers.
 import email.utils
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Literal
@@ -31,6 +31,9 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _CONTEXT_SIZE = re.compile(r"(?:context[ _](?:length|window|size)|at most|maximum)\D{0,40}?(\d{3,})", re.IGNORECASE)
+
+Hide = Callable[[str], str]
+"""Takes out of what a failure quotes what nobody may read."""
 
 _Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 _FINISH: dict[str, _Finish] = {
@@ -69,28 +72,28 @@ def body(request: ModelRequest, given_up: AbstractSet[str]) -> dict[str, JsonVal
     return made
 
 
-def read(content: bytes, request: ModelRequest, sent_bytes: int) -> ModelReply:
-    """Return the reply that an answer holds. Raises `TryFailed` of kind `nonsense`.
+def read(content: bytes, request: ModelRequest, sent_bytes: int, hide: Hide = str) -> ModelReply:
+    """Return the reply that an answer holds, as it is. Raises `TryFailed` of kind `nonsense`.
 
     `sent_bytes`: size of the request as sent; the usage is judged by it.
     """
     try:
         answer = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise _nonsense("no JSON", content) from error
+        raise _nonsense("no JSON", content, hide) from error
     choice = _first_choice(answer)
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(message, dict):
-        raise _nonsense("no choices with a message", content)
+        raise _nonsense("no choices with a message", content, hide)
     text, refusal = _text(message.get("content")), message.get("refusal")
     calls = _calls(message.get("tool_calls"))
     if calls is None or (refusal is not None and not isinstance(refusal, str)):
-        raise _nonsense("a message of an unknown shape", content)
+        raise _nonsense("a message of an unknown shape", content, hide)
     finish = _FINISH.get(str(choice.get("finish_reason")), "stop")
     if finish in {"stop", "tool_calls"}:  # endpoints take one for the other; that an answer was cut off they alone know
         finish = "tool_calls" if calls else "stop"
     if text is None and not calls and not refusal and finish == "stop":
-        raise _nonsense("neither text nor tool calls", content)
+        raise _nonsense("neither text nor tool calls", content, hide)
     answered = len((text or refusal or "").encode(errors="replace")) + sum(
         len(call.name) + len(call.arguments.encode(errors="replace")) for call in calls
     )
@@ -112,12 +115,12 @@ def parameter_named(status: int, content: bytes, sent: Mapping[str, JsonValue]) 
     return min(found, key=lambda name: found[name]) if found else None
 
 
-def failure(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> TryFailed:
+def failure(status: int, headers: Mapping[str, str], content: bytes, now: datetime, hide: Hide = str) -> TryFailed:
     """Return what an answer with an error status comes to; parameters are `parameter_named`'s.
 
     `now` (with a zone) is for a `Retry-After` that is a date.
     """
-    message, _, code = error_of(content)
+    message, _, code = error_of(content, hide)
     words = f"HTTP {status}: {message}"
     wait = retry_after(headers, now)
     if code in {"insufficient_quota", "billing_not_active"} or status == 402:  # noqa: PLR2004
@@ -151,28 +154,29 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return max((date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds(), 0.0)
 
 
-def error_of(content: bytes) -> tuple[str, str | None, str | None]:
+def error_of(content: bytes, hide: Hide = str) -> tuple[str, str | None, str | None]:
     """Return (message, parameter, code) of an error body in any of the shapes in use."""
     try:
         found = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return quote(content), None, None
+        return quote(content, hide=hide), None, None
     if isinstance(found, dict):
         found = found.get("error", found)
     if not isinstance(found, dict):
-        return quote(found if isinstance(found, str) else content), None, None
+        return quote(found if isinstance(found, str) else content, hide=hide), None, None
     message = found.get("message") or found.get("detail")
     param, code = found.get("param"), found.get("code") or found.get("type")
     return (
-        quote(message if isinstance(message, str) else content),
+        quote(message if isinstance(message, str) else content, hide=hide),
         param if isinstance(param, str) else None,
         code if isinstance(code, str) else None,
     )
 
 
-def quote(text: str | bytes, most: int = 200) -> str:
+def quote(text: str | bytes, most: int = 200, hide: Hide = str) -> str:
     """Return the beginning of foreign text, with what a terminal would obey replaced."""
-    start = text[: 4 * most].decode(errors="replace") if isinstance(text, bytes) else text[: 4 * most]
+    text = hide(text.decode(errors="replace") if isinstance(text, bytes) else text)  # before a cut could halve it
+    start = text[: 4 * most]
     shown = " ".join("".join(char if char.isprintable() else " " for char in start).split())
     return shown[:most] + ("…" if len(shown) > most or len(text) > 4 * most else "")
 
@@ -185,8 +189,8 @@ def _is_too_long(message: str, code: str | None) -> bool:
     return code in {"context_length_exceeded", "exceed_context_size_error"} or bool(_TOO_LONG.search(message))
 
 
-def _nonsense(what: str, content: bytes) -> TryFailed:
-    return TryFailed("nonsense", f"the answer is {what}: {quote(content)!r}", unproven=True)
+def _nonsense(what: str, content: bytes, hide: Hide) -> TryFailed:
+    return TryFailed("nonsense", f"the answer is {what}: {quote(content, hide=hide)!r}", unproven=True)
 
 
 def _first_choice(answer: object) -> dict[str, object] | None:

@@ -258,6 +258,41 @@ async def test_the_key_reaches_neither_errors_nor_logs(opened: Any, caplog: pyte
     assert KEY not in repr(ModelPlace(key=KEY))
 
 
+@pytest.mark.parametrize("key", ["test", "k", "unittest", "tokens", "chatcmpl-1", "import"])
+async def test_a_key_that_is_a_word_changes_no_answer(opened: Any, key: str) -> None:
+    code = {"path": "test_k.py", "content": "import unittest  # tokens, chatcmpl-1"}
+    usage = {"prompt_tokens": 30, "completion_tokens": 90}
+    async with ChatEndpoint(answers=[Answer("{test} k", calls=[("write_file", code)], usage=usage)]) as server:
+        reply = await opened(server.url, key).ask(request())
+    assert (reply.text, json.loads(reply.calls[0].arguments)) == ("{test} k", code)
+    assert (reply.usage.input, reply.usage.output, reply.usage.estimated) == (30, 90, False)
+
+
+async def test_a_key_that_is_a_word_is_hidden_where_a_failure_quotes_it(opened: Any) -> None:
+    async with ChatEndpoint(faults=["418:test, of a tester", "418:x"], models=["test", "tester"]) as server:
+        with pytest.raises(TryFailed) as failed:
+            await opened(server.url, "test").ask(request())
+        assert "***, of a tester" in str(failed.value)
+        assert await opened(server.url, "test").models() == ("test", "tester")
+
+
+@pytest.mark.parametrize("key", [KEY, 'sk-"quoted"\\-0123456789'])
+async def test_a_key_that_an_endpoint_repeats_is_in_no_reply(opened: Any, key: str) -> None:
+    told = Answer(f"it is {key}.", calls=[("say", f"[{key}]")], refusal=f"no {key}")
+    async with ChatEndpoint(answers=[told], models=[f"m-{key}"]) as server:
+        endpoint = opened(server.url, key)
+        reply = await endpoint.ask(request())
+        assert (reply.text, reply.calls[0].arguments, reply.refusal) == ("it is ***.", "[***]", "no ***")
+        assert await endpoint.models() == ("m-***",)
+
+
+async def test_a_key_is_hidden_before_what_quotes_it_is_cut(opened: Any) -> None:
+    async with ChatEndpoint(faults=[f"418:{'x' * 190}{KEY}", f"418:{'x' * 190}{KEY}"]) as server:
+        with pytest.raises(TryFailed) as failed:
+            await opened(server.url, KEY).ask(request())
+        assert KEY[:5] not in str(failed.value)
+
+
 async def test_a_redirect_takes_the_key_nowhere(opened: Any) -> None:
     async with ChatEndpoint() as other, ChatEndpoint(rule=lambda _: f"redirect:{other.url}/chat/completions") as server:
         with pytest.raises(TryFailed, match="points to"):
