@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 from agents.checking import regex_search
 from agents.errors import BadCriterion, ToolRefused
@@ -12,6 +13,8 @@ from bus.setup import Criterion
 SHOWN = 2_000
 """Characters of a file's or a program's text that a verdict quotes at most."""
 
+_COUNT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([kM]?)")
+_FACTORS = {"": 1, "k": 1_000, "M": 1_000_000}
 _DURATION = re.compile(r"(\d{1,9})([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -63,8 +66,11 @@ def texts(criterion: Criterion, key: str) -> tuple[str, ...]:
 
 
 def count(criterion: Criterion, key: str) -> int | None:
-    """Return a whole number from 0, None where the key is not there."""
+    """Return a whole number from 0, None where the key is not there; inputs bring it as a text, such as `1.5k`."""
     value = criterion.get(key)
+    if isinstance(value, str) and (match := _COUNT.fullmatch(value)):
+        amount = Decimal(match[1]) * _FACTORS[match[2]]
+        value = int(amount) if amount == int(amount) else value
     if key in criterion and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise BadCriterion(f"{key!r} should be a whole number from 0, not {_shown(value)}.", key)
     return value if isinstance(value, int) else None

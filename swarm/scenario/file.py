@@ -18,7 +18,9 @@ from swarm.scenario.units import LARGEST_COUNT, LONGEST_MS, MOST_MONEY
 from swarm.scenario.values import (
     MOST_SMALL,
     Count,
+    CountInCheck,
     Duration,
+    DurationInCheck,
     EnvironmentName,
     Fetch,
     Globs,
@@ -85,8 +87,8 @@ class TextCriterion(CriterionSection):
     """A text file is as long as it should be, and says what it should."""
 
     text: str = Field(description="Path of a text file.")
-    min_words: int | None = Field(default=None, ge=0, description="The fewest words it may have.")
-    max_words: int | None = Field(default=None, ge=0, description="The most words it may have.")
+    min_words: CountInCheck | None = Field(default=None, description="The fewest words it may have.")
+    max_words: CountInCheck | None = Field(default=None, description="The most words it may have.")
     contains: list[str] | str | None = Field(
         default=None, description="What it must contain; `re:` begins an expression."
     )
@@ -106,9 +108,7 @@ class RunCriterion(CriterionSection):
     """A command ends with status 0."""
 
     run: str = Field(description="Command for `sh -c`, run in the sandbox at the root of the project's files.")
-    timeout: str | None = Field(
-        default=None, pattern=r"^[0-9]{1,9}[smh]$", description="The longest it may run, such as 60s."
-    )
+    timeout: DurationInCheck | None = Field(default=None, description="The longest it may run, such as 60s.")
 
 
 class AskCriterion(CriterionSection):

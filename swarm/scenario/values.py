@@ -18,11 +18,11 @@ _INSERTED = r"|.*\$\{\{.*"
 """A text that gets its value by `${{ … }}` may stand where a quantity does."""
 
 
-def _shorthand(pattern: str, *, number: str = "", examples: list[str]) -> WithJsonSchema:
+def _shorthand(pattern: str, *, number: str = "", least: int = 0, examples: list[str]) -> WithJsonSchema:
     text: dict[str, JsonValue] = {"type": "string", "pattern": f"^(?:{pattern}{_INSERTED})$", "examples": [*examples]}
     if not number:
         return WithJsonSchema(text)
-    return WithJsonSchema({"anyOf": [{"type": number, "minimum": int(number == "integer")}, text]})
+    return WithJsonSchema({"anyOf": [{"type": number, "minimum": least}, text]})
 
 
 def _name(pattern: str, what: str) -> Callable[[str], str]:
@@ -121,8 +121,11 @@ Duration = Annotated[
 Count = Annotated[
     int,
     BeforeValidator(units.parse_count),
-    _shorthand(units.COUNT, number="integer", examples=["24", "200k", "1.5M"]),
+    _shorthand(units.COUNT, number="integer", least=1, examples=["24", "200k", "1.5M"]),
 ]
+CountInCheck = Annotated[int | str, _shorthand(units.COUNT, number="integer", examples=["300", "1.5k"])]
+DurationInCheck = Annotated[str, _shorthand(r"[0-9]{1,9}[smh]", examples=["60s"])]
+"""As `agents.checking.criteria` reads them."""
 TokenCount = Annotated[Count, AfterValidator(_at_most(1_000_000))]
 MOST_SMALL = 10_000
 SmallCount = Annotated[Count, AfterValidator(_at_most(MOST_SMALL))]

@@ -10,6 +10,7 @@ import pytest
 
 from agents import checks
 from agents.check import Check, CheckContext, Verdict
+from agents.checking import criteria
 from agents.checking.criteria import SHOWN
 from agents.checks.run import files_named, tail
 from agents.errors import BadCriterion, SandboxUnavailable
@@ -96,6 +97,11 @@ def test_the_order_of_keys_means_nothing() -> None:
     assert checks.parse({"schema": "s.json", "json": "a.json"}).key == "json"
 
 
+@pytest.mark.parametrize(("written", "words"), [(3, 3), ("3", 3), ("1k", 1_000), ("1.5k", 1_500), ("0", 0)])
+def test_a_count_may_be_a_text(written: object, words: int) -> None:
+    assert criteria.count({"text": "a", "min_words": written}, "min_words") == words  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize(
     ("criterion", "field", "says"),
     [
@@ -105,7 +111,11 @@ def test_the_order_of_keys_means_nothing() -> None:
         ({"file": "a", "text": "b"}, "text", "two checks"),
         ({"file": "a", "min_words": 3}, "min_words", "unknown in a check of 'file'"),
         ({"text": "a", "min_word": 3}, "min_word", "Did you mean 'min_words'"),
-        ({"text": "a", "min_words": "3"}, "min_words", "whole number"),
+        ({"text": "a", "min_words": "three"}, "min_words", "whole number"),
+        ({"text": "a", "min_words": "1.5"}, "min_words", "whole number"),
+        ({"text": "a", "min_words": "-3"}, "min_words", "whole number"),
+        ({"text": "a", "min_words": "3" * 5_000}, "min_words", "whole number"),
+        ({"text": "a", "min_words": "5", "max_words": 4}, "max_words", "no room"),
         ({"text": "a", "min_words": True}, "min_words", "whole number"),
         ({"text": "a", "max_words": None}, "max_words", "whole number"),
         ({"text": "a", "min_words": -1}, "min_words", "whole number"),

@@ -25,7 +25,7 @@ roles:
   editor: {uses: ./editor.py:Editor, with: {style: plain}, tools: [read_file, write_file]}
 accept:
   - text: summary.md
-    max_words: 200
+    max_words: ${{ inputs.words }}
     contains: ["re:(?i)budget"]
   - ask: Every figure in summary.md stands in the notes.
 limits: {time: 10m, tokens: 150k, money: 0.50 USD}

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents import checks
+from agents.check import CheckContext
+from agents.files.project_folder import ProjectFolder
 from bus.setup import Limits, Permissions, Price, Setup
 from swarm.errors import Fault, ScenarioError
 from swarm.scenario.file import LARGEST_LIMITS, SECTIONS, ScenarioFile, Section
@@ -408,6 +411,16 @@ def test_what_cannot_be_inserted_is_a_fault(goal: str, words: str, folder: Path)
     assert words in str(fault)
 
 
+async def test_an_input_can_be_a_number_of_a_check(folder: Path) -> None:
+    text = "goal: x\ninputs: {n: {default: '2'}}\naccept: [{text: a.md, max_words: '${{ inputs.n }}'}]\n"
+    (folder / "x.yaml").write_text(text)
+    (folder / "a.md").write_text("one two three")
+    context = CheckContext(ProjectFolder(folder))
+    for inputs, verdict in ({}, "fails"), ({"n": "3"}, "holds"):
+        [criterion] = Scenario.load(folder / "x.yaml", inputs=inputs).accept
+        assert (await checks.parse(criterion).judge(context)).verdict == verdict
+
+
 def test_an_input_in_a_command_names_the_variable(folder: Path) -> None:
     text = (
         "goal: x\ninputs: {company: {default: x}}\naccept: [{run: 'echo ${{ inputs.company }}'}]\n"
@@ -638,6 +651,8 @@ def test_the_schema_takes_what_the_loader_takes(accepts: Callable[[str], bool], 
         "goal: x",
         "{goal: x, limits: {tokens: 5, time: 1h30m}, workspace: [material], permissions: {fetch: none}}",
         "{goal: x, inputs: {n: {default: 5m}}, limits: {time: '${{ inputs.n }}', rounds: '2'}}",
+        "{goal: x, inputs: {n: {default: '5'}}, accept: [{text: a.md, min_words: '${{ inputs.n }}', max_words: '9'}]}",
+        "{goal: x, inputs: {n: {default: 5m}}, accept: [{run: 'true', timeout: '${{ inputs.n }}'}]}",
     ):
         assert accepts(text)
         assert not faults_of(text, folder)
@@ -671,7 +686,16 @@ def test_the_schema_refuses_what_the_loader_refuses(text: str, accepts: Callable
 
 @pytest.mark.parametrize(
     "entry",
-    ["{flie: x}", "{file: x, min_words: 3}", "{text: x, contains: 3}", "{run: 5}", "[x]", "{run: x, timeout: 1h30m}"],
+    [
+        "{flie: x}",
+        "{file: x, min_words: 3}",
+        "{text: x, contains: 3}",
+        "{text: x, min_words: many}",
+        "{text: x, min_words: -1}",
+        "{run: 5}",
+        "[x]",
+        "{run: x, timeout: 1h30m}",
+    ],
 )
 def test_the_schema_refuses_criteria_that_no_check_knows(entry: str, accepts: Callable[[str], bool]) -> None:
     assert not accepts(f"{{goal: x, accept: [{entry}]}}")
