@@ -1,15 +1,16 @@
 """Another future of a run: the same past up to an event, and from there on another goal, model, limit or role.
 
-What the past was given is recorded, and need not be where it was: the files of its workspace, the texts of its prompts,
-and what a hub brought and allowed. Code is looked for again.
+What the past was given is recorded, and need not be where it was: the files of its workspace, the texts of its prompts
+and schemas, and what a hub brought and allowed. Code is looked for again.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bus.events import GoalSubmitted, RunForked
-from bus.setup import Limits, Price, RoleSetup, Setup
+from bus.setup import Criterion, Limits, Price, RoleSetup, Setup
 from bus.store import Store, open_store
 from swarm import finding, launch
 from swarm.core.state import RunState, Status
@@ -21,7 +22,8 @@ from swarm.parts import Parts
 from swarm.preparing import Ready
 from swarm.runtime import fold
 from swarm.scenario.draft import Surroundings, text_name
-from swarm.scenario.model import Scenario, ScenarioRole, prompt_files
+from swarm.scenario.model import Scenario, ScenarioRole, named_schemas, prompt_files
+from swarm.scenario.source import FieldPath
 from swarm.scenario.trust import file_hashes, role_hashes
 from swarm.settings import Settings
 
@@ -112,12 +114,26 @@ class Past:
         return replace(scenario, roles=here)
 
     def _texts(self, changes: Changes) -> dict[str, str]:
-        """Return the recorded texts of prompts by the files they were in, without those that are named anew."""
+        """Return the recorded texts of prompts and schemas by the files they were in, without those named anew."""
         files = prompt_files(self.setup.written, self.setup.inputs)
         roles, told = self.setup.roles, changes.told()
         known = {text_name(file): roles[name].prompt or "" for name, file in files.items() if name in roles}
         anew = {text_name(file) for name, file in files.items() if f"roles.{name}.prompt" in told}
+        for where, file in named_schemas(self.setup.written, self.setup.inputs).items():
+            if not isinstance(schema := self._criterion(where)["schema"], str):
+                known[text_name(file)] = json.dumps(schema)
+            if any(f"{'.'.join(map(str, where))}.".startswith(f"{path}.") for path in told):
+                anew.add(text_name(file))
         return {name: text for name, text in known.items() if name not in anew}
+
+    def _criterion(self, where: FieldPath) -> Criterion:
+        """Return the entry of `accept` at a place of the scenario, as it was recorded."""
+        match where:
+            case ("plan", int(subtask), _, int(entry), *_):
+                return (self.setup.plan or ())[subtask].accept[entry]
+            case (_, int(entry), *_):
+                return self.setup.accept[entry]
+        raise KeyError(where)
 
     def _as_the_hub_had_it(self, scenario: Scenario, changes: Changes) -> Scenario:
         """Return a scenario with what a hub brought to it, and within what it allowed, unless that is changed."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from bus.event_log import FileStore
 from bus.setup import FileRef
 from swarm.errors import Fault, ScenarioError
+from swarm.scenario.draft import tree_prefix
 from swarm.scenario.model import Scenario
 
 MOST_BYTES = 256 * 1024 * 1024
@@ -86,7 +87,7 @@ def _listed(source: Path, written: str, home: Path) -> list[tuple[Path, str]]:
     """Return each file to copy with its path in the tree."""
     if source.is_file() and not source.is_symlink():
         return [(source, source.name)]
-    prefix = "" if written in {".", "./"} else f"{source.resolve().name}/"
+    prefix = tree_prefix(source, written)
     return [(path, prefix + path.relative_to(source).as_posix()) for path in _walk(source, _ignored(source), home)]
 
 

@@ -1,8 +1,10 @@
-"""`json: prices.json`: it is JSON, and fits the JSON schema that another file of the tree holds."""
+"""`json: prices.json`: it is JSON, and fits a JSON schema: a given one, or one that another file of the tree holds."""
 
 import asyncio
 import json
 from typing import ClassVar, NoReturn
+
+from pydantic import JsonValue
 
 from agents.check import CheckContext, Verdict
 from agents.checking import criteria, json_schema
@@ -20,7 +22,7 @@ class JsonCheck:
     def __init__(self, criterion: Criterion) -> None:
         criteria.known_keys(criterion, ("json", "schema"))
         self.path = criteria.path(criterion, "json")
-        self.schema = criteria.path(criterion, "schema") if "schema" in criterion else None
+        self.schema = _schema(criterion)
 
     async def judge(self, context: CheckContext) -> Verdict:
         """Read both; a schema that cannot be used is no fault of the file."""
@@ -33,20 +35,32 @@ class JsonCheck:
             return Verdict("fails", criteria.cut(str(error)), (self.path,))
         if self.schema is None:
             return Verdict("holds", f"{self.path!r} is JSON.", (self.path,))
-        try:
-            schema = _parsed(folder, self.schema)
-        except ToolFailed as error:
-            return Verdict("broken", criteria.cut(f"The schema cannot be read. {error}"), (self.schema,))
+        schema: object = self.schema
+        named, files = "its schema", tuple[str, ...]()
+        if isinstance(self.schema, str):
+            named, files = repr(self.schema), (self.schema,)
+            try:
+                schema = _parsed(folder, self.schema)
+            except ToolFailed as error:
+                return Verdict("broken", criteria.cut(f"The schema cannot be read. {error}"), files)
         unusable, faults = json_schema.check(schema, instance)
         if unusable:
             return Verdict(
-                "broken", criteria.cut(f"The schema {self.schema!r}: {'; '.join(unusable)}."), (self.schema,)
+                "broken", criteria.cut(f"{self.path!r}: {named} cannot be used: {'; '.join(unusable)}."), files
             )
         if faults:
             return Verdict(
-                "fails", criteria.cut(f"{self.path!r} does not fit {self.schema!r}: {'; '.join(faults)}."), (self.path,)
+                "fails", criteria.cut(f"{self.path!r} does not fit {named}: {'; '.join(faults)}."), (self.path,)
             )
-        return Verdict("holds", f"{self.path!r} fits {self.schema!r}.", (self.path,))
+        return Verdict("holds", f"{self.path!r} fits {named}.", (self.path,))
+
+
+def _schema(criterion: Criterion) -> JsonValue:
+    """Return a schema, or the path of one in the tree; None where none is wanted."""
+    schema = criterion.get("schema")
+    if "schema" not in criterion or isinstance(schema, dict | bool):
+        return schema
+    return criteria.path(criterion, "schema")
 
 
 def _parsed(folder: ProjectFolder, path: str) -> object:

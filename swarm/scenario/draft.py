@@ -99,6 +99,8 @@ class Draft:
     """Inputs as the person gave them."""
     values: int = 0
     """How many values it has had, to stop at too many."""
+    schemas: dict[Path, str] = field(default_factory=dict)
+    """The texts of the schemas that lie beside it, by their file."""
     inserted: int = 0
     """Characters that inputs brought into its texts, to stop at too many."""
     faults: list[Fault] = field(default_factory=list)
@@ -126,6 +128,11 @@ class Draft:
 def text_name(path: str) -> str:
     """Return the name of a file among the texts: its path without `./`."""
     return str(PurePosixPath(path))
+
+
+def tree_prefix(source: Path, written: str) -> str:
+    """Return how the names of files in a folder of the workspace begin in the tree: not at all for `.`."""
+    return "" if written in {".", "./"} else f"{source.resolve().name}/"
 
 
 def begin(

@@ -101,7 +101,11 @@ class JsonCriterion(CriterionSection):
     """A file is JSON, and fits a schema."""
 
     json_: str = Field(alias="json", description="Path of a JSON file.")
-    schema_: str | None = Field(default=None, alias="schema", description="Path of the JSON Schema it must fit.")
+    schema_: str | dict[str, JsonValue] | None = Field(
+        default=None,
+        alias="schema",
+        description="JSON Schema it must fit: a file beside the scenario, else one of the project; or the schema.",
+    )
 
 
 class RunCriterion(CriterionSection):

@@ -67,9 +67,10 @@ def code_files(scenario: Scenario) -> tuple[Path, ...]:
 
 
 def read_files(scenario: Scenario) -> Iterator[Path]:
-    """Yield the files and folders that are read from outside of the code: workspace and prompts."""
+    """Yield the files and folders that are read from outside of the code: workspace, prompts and schemas."""
     yield from (scenario.folder / path for path in scenario.workspace)
     yield from (role.prompt_file for role in scenario.roles.values() if role.prompt_file)
+    yield from scenario.schemas
 
 
 def outside_files(scenario: Scenario) -> list[Path]:

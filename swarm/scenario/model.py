@@ -19,11 +19,22 @@ from swarm.scenario.draft import Draft, Places, Surroundings, begin, refuse_what
 from swarm.scenario.file import PermissionsSection, PriceSection, RoleSection, ScenarioFile, schema
 from swarm.scenario.inputs import insert_inputs
 from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY, check_rules, prompt_file
-from swarm.scenario.source import Source
+from swarm.scenario.schemas import schema_files, take_schemas_in
+from swarm.scenario.source import FieldPath, Source
 from swarm.scenario.validation import good_rest, good_roles, validate
 from swarm.scenario.yaml_source import read_source
 
-__all__ = ["Dialogue", "RoleModel", "Scenario", "ScenarioRole", "change_limits", "load", "prompt_files", "schema"]
+__all__ = [
+    "Dialogue",
+    "RoleModel",
+    "Scenario",
+    "ScenarioRole",
+    "change_limits",
+    "load",
+    "named_schemas",
+    "prompt_files",
+    "schema",
+]
 
 _ALONE = Surroundings()
 Dialogue = Literal["native", "json"]
@@ -76,6 +87,8 @@ class Scenario:
     model: str | None = None
     """The model of every role that names none; None: what is found."""
     accept: tuple[Criterion, ...] = ()
+    schemas: Mapping[Path, str] = field(default_factory=dict)
+    """The texts of the schemas that were read for it, by their file; they stand in `accept`, parsed."""
     plan: tuple[Subtask, ...] | None = None
     limits: Limits = field(default_factory=Limits)
     permissions: Permissions = field(default_factory=Permissions)
@@ -144,6 +157,7 @@ class Scenario:
         refuse_what_is_not_there_yet(draft)
         values = insert_inputs(draft)
         draft.around.refuse(draft)
+        take_schemas_in(draft)
         file = validate(draft)
         check_rules(draft)
         if file is None or draft.faults:
@@ -169,6 +183,7 @@ class Scenario:
             description=file.description,
             model=file.model,
             accept=tuple(file.accept),
+            schemas=draft.schemas,
             plan=plan or None,
             limits=limits,
             permissions=permissions_of(file.permissions),
@@ -257,20 +272,28 @@ load = Scenario.load
 
 def prompt_files(written: Mapping[str, object], inputs: Mapping[str, str]) -> dict[str, str]:
     """Return the files that a scenario has prompts in, by role. Raises `ScenarioError` where there is nothing in it."""
-    draft = begin(written, Path())
-    give_inputs(draft, inputs)
-    insert_inputs(draft)
-    named = {name: prompt_file(role.prompt) for name, role in good_roles(draft).items() if role.prompt}
+    named = {
+        name: prompt_file(role.prompt) for name, role in good_roles(_filled(written, inputs)).items() if role.prompt
+    }
     return {name: file for name, file in named.items() if file}
+
+
+def named_schemas(written: Mapping[str, object], inputs: Mapping[str, str]) -> dict[FieldPath, str]:
+    """Return the files that a scenario's checks have schemas in, by where they are named. Raises `ScenarioError`."""
+    return schema_files(_filled(written, inputs).data)
 
 
 def workspace_paths(written: Mapping[str, object], inputs: Mapping[str, str]) -> tuple[str, ...]:
     """Return the paths that a scenario names as its workspace. Raises `ScenarioError` where there is nothing in it."""
+    rest = good_rest(_filled(written, inputs))
+    return tuple(rest.workspace or ()) if rest else ()
+
+
+def _filled(written: Mapping[str, object], inputs: Mapping[str, str]) -> Draft:
     draft = begin(written, Path())
     give_inputs(draft, inputs)
     insert_inputs(draft)
-    rest = good_rest(draft)
-    return tuple(rest.workspace or ()) if rest else ()
+    return draft
 
 
 def change_limits(settings: Sequence[str]) -> dict[str, int]:

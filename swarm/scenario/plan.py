@@ -2,20 +2,17 @@
 
 import graphlib
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+
+from pydantic import JsonValue
 
 from agents import checks
 from agents.errors import BadCriterion
 from swarm.errors import listed, nearest, quote
 from swarm.scenario.draft import Draft
 from swarm.scenario.file import RoleSection, SubtaskSection
+from swarm.scenario.source import FieldPath
 from swarm.scenario.validation import good_rest
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
-
-    from swarm.scenario.source import FieldPath
 
 _OWN_REQUESTS = frozenset({"planner", "critic"})
 """Roles of ours that answer plan and review requests, never subtasks."""
@@ -65,18 +62,23 @@ def _check_cycle(draft: Draft, subtasks: Mapping[int, SubtaskSection]) -> None:
         draft.fault("plan", ("plan", index[cycle[0]], "needs"), f"these wait for each other: {way}", "Drop one need.")
 
 
-def check_criteria(draft: Draft) -> None:
-    """Let `agents.checks` say which entries of `accept` it understands."""
-    places: list[tuple[FieldPath, JsonValue]] = [(("accept",), draft.data.get("accept"))]
-    plan = draft.data.get("plan")
+def criteria_of(data: Mapping[str, JsonValue]) -> Iterator[tuple[FieldPath, dict[str, JsonValue]]]:
+    """Yield the entries of `accept`, of the whole and of subtasks, with where they stand."""
+    places: list[tuple[FieldPath, JsonValue]] = [(("accept",), data.get("accept"))]
+    plan = data.get("plan")
     for index, subtask in enumerate(plan if isinstance(plan, list) else ()):
         places.append((("plan", index, "accept"), subtask.get("accept") if isinstance(subtask, dict) else None))
     for where, criteria in places:
         for index, criterion in enumerate(criteria if isinstance(criteria, list) else ()):
-            if not isinstance(criterion, dict):
-                continue
-            try:
-                checks.parse(criterion)
-            except BadCriterion as bad:
-                path = (*where, index, bad.field) if bad.field else (*where, index)
-                draft.fault("criterion", path, str(bad), at_key=bad.field not in criterion)
+            if isinstance(criterion, dict):
+                yield (*where, index), criterion
+
+
+def check_criteria(draft: Draft) -> None:
+    """Let `agents.checks` say which entries of `accept` it understands."""
+    for where, criterion in criteria_of(draft.data):
+        try:
+            checks.parse(criterion)
+        except BadCriterion as bad:
+            path = (*where, bad.field) if bad.field else where
+            draft.fault("criterion", path, str(bad), at_key=bad.field not in criterion)

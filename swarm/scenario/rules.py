@@ -202,7 +202,7 @@ def _check_prompt(draft: Draft, path: FieldPath, prompt: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         draft.fault("file", path, f"{quote(name)} cannot be read: {reason}", f"It is looked for in {draft.folder}.")
-    _check_place(draft, path, file)
+    check_place(draft, path, file)
 
 
 def _check_rest(draft: Draft, file: ScenarioFile) -> None:
@@ -240,10 +240,11 @@ def _check_there(draft: Draft, path: FieldPath, name: str) -> None:
     if not found:
         draft.fault("file", path, f"there is no {quote(name)}", f"It is looked for in {draft.folder}.")
     elif path != ("sandbox", "python"):
-        _check_place(draft, path, draft.folder / name)
+        check_place(draft, path, draft.folder / name)
 
 
-def _check_place(draft: Draft, path: FieldPath, file: Path) -> None:
+def check_place(draft: Draft, path: FieldPath, file: Path) -> None:
+    """Note where a file is no file, or lies outside of the scenario's folder; links are followed."""
     place = Path(os.path.realpath(file))
     if place.parts[:2] in _OF_THE_SYSTEM:
         draft.fault("value", path, f"{quote(str(file))} is no file, but a view of the machine and of this very process")

@@ -44,10 +44,11 @@ def content_hash(scenario: Scenario) -> str | None:
 
 
 def file_hashes(scenario: Scenario) -> dict[str, str]:
-    """Return the SHA-256 of the scenario's file, prompts and code by their name, as `GoalSubmitted` records them."""
+    """Return the SHA-256 of the scenario's file, prompts, schemas and code by name, as `GoalSubmitted` records them."""
     prompts = [role.prompt_file for role in scenario.roles.values() if role.prompt_file]
     own = [scenario.file.absolute()] if scenario.file and scenario.file.is_file() else []
-    return {_place(path, scenario.folder): file_hash(path) for path in (*own, *code_files(scenario), *prompts)}
+    files = (*own, *code_files(scenario), *prompts, *scenario.schemas)
+    return {_place(path, scenario.folder): file_hash(path) for path in files}
 
 
 def role_hashes(roles: Iterable[str]) -> dict[str, str]:

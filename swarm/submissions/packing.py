@@ -38,9 +38,12 @@ def pack(
         models=tuple(models),
         files=files,
         texts={
-            _text_name(role.prompt_file, scenario.folder): role.prompt or ""
-            for role in scenario.roles.values()
-            if role.prompt_file
+            **{
+                _text_name(role.prompt_file, scenario.folder): role.prompt or ""
+                for role in scenario.roles.values()
+                if role.prompt_file
+            },
+            **{_text_name(file, scenario.folder): text for file, text in scenario.schemas.items()},
         },
         client=client,
     )

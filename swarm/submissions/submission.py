@@ -31,7 +31,7 @@ class Submission(Value):
     files: tuple[FileRef, ...] = ()
     """The workspace; the bytes are fetched by their hash."""
     texts: dict[str, str] = {}
-    """The prompts that the scenario has in files, by their path beside it."""
+    """The prompts and schemas that the scenario has in files, by their path beside it."""
     client: str = ""
     """Who submits, `user/instance`; the hub puts in whom the topic names."""
 

@@ -58,7 +58,9 @@ def _sizes(submission: Submission) -> Iterator[Fault]:
         message = f"with its inputs it has {size:,} bytes; a scenario has at most {MOST_OF_A_SCENARIO:,}"
         yield Fault("value", message, field="written")
     if texts > MOST_OF_TEXTS:
-        yield Fault("value", f"prompts have at most {MOST_OF_TEXTS:,} bytes together, not {texts:,}", field="texts")
+        yield Fault(
+            "value", f"prompts and schemas have at most {MOST_OF_TEXTS:,} bytes together, not {texts:,}", field="texts"
+        )
 
 
 def _models(submission: Submission) -> Iterator[Fault]:

@@ -228,6 +228,16 @@ async def test_a_file_that_fits_its_schema_holds(folder: ProjectFolder) -> None:
     assert (await judge(folder, {"json": "p.json", "schema": "p.schema.json"})).verdict == "holds"
 
 
+async def test_a_schema_may_stand_in_the_check(folder: ProjectFolder) -> None:
+    folder.write("p.json", b'{"price": 3}')
+    assert (await judge(folder, {"json": "p.json", "schema": {"required": ["price"]}})).verdict == "holds"
+    verdict = await judge(folder, {"json": "p.json", "schema": {"required": ["cost"]}})
+    assert (verdict.verdict, verdict.shows) == ("fails", "'p.json' does not fit its schema: $: \"cost\" is missing.")
+    assert (await judge(folder, {"json": "p.json", "schema": False})).verdict == "fails"
+    broken = await judge(folder, {"json": "p.json", "schema": {"minumum": 1}})
+    assert (broken.verdict, broken.named) == ("broken", ())
+
+
 async def test_a_file_that_does_not_fit_says_where(folder: ProjectFolder) -> None:
     folder.write("p.json", b'{"prices": [1, "x"]}')
     folder.write("s.json", json.dumps({"properties": {"prices": {"items": {"type": "number"}}}}).encode())

@@ -33,7 +33,8 @@ limits: {time: 10m, tokens: 150k, money: 0.50 USD}
 
 Times are `30s`, `10m`, `2h`; counts may end in `k` or `M`; money is in `USD`. `${{ inputs.NAME }}` stands for what the
 person gave by `--set NAME=…`; `--set limits.tokens=300k` changes any other key for one run, and `--goal` the goal.
-Relative paths begin at the file's folder.
+Relative paths begin at the file's folder. A check's JSON Schema that lies there is taken in as the run begins and goes
+before a file of the same path in the project, so that no agent writes what it is measured by.
 
 Over a bus (`swarm submit`) nothing of one's own code travels: a role that agents bring is only named by the subtasks of
 `plan:`, without an entry that `uses:` something. `swarm check` cannot know it; `swarm submit` says whether it is there.

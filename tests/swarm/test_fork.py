@@ -1,6 +1,7 @@
 """Another future of a run: the same past, paid for once, and its own way from the first difference on."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from agents.briefing import Offer
 from bus.envelope import Stamp
-from bus.events import GoalSubmitted, JournalCut, ModelAnswered, ModelAsked, RunForked
+from bus.events import GoalSubmitted, JournalCut, ModelAnswered, ModelAsked, ReviewRequested, RunForked
 from bus.setup import Endpoint, Permissions, Price
 from bus.store import open_store
 from swarm import finding, launch, preparing, workspace
@@ -26,8 +27,8 @@ from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
 from swarm.submissions.packing import SUBMITTING, pack
 from tests.support.command import clean_env, process, serving
-from tests.support.endpoint import ChatEndpoint
-from tests.support.runs import layers, player, scenario, settings, start, story, task
+from tests.support.endpoint import Answer, Body, ChatEndpoint
+from tests.support.runs import layers, player, results, scenario, settings, start, story, task
 
 PLAN = layers(2, 2)
 
@@ -219,6 +220,33 @@ async def test_a_prompt_s_file_is_read_again_where_a_fork_names_it(tmp_path: Pat
     assert past.scenario(Changes()).roles["coder"].prompt == "You write."
     named = Changes(settings=("roles.coder.prompt='./coder.md'",))
     assert past.scenario(named).roles["coder"].prompt == "You write well."
+
+
+async def test_a_schema_beside_the_scenario_counts_and_a_fork_has_it_also_where_it_is_gone(tmp_path: Path) -> None:
+    beside = tmp_path / "s.json"
+    beside.write_text('{"required": ["price"]}')
+
+    def play(role: str, _: str, body: Body) -> Answer | None:
+        if role != "coder" or any(result.startswith("Wrote") for result in results(body)):
+            return None
+        files = {"a.txt": '{"price": 1}', "s.json": '{"required": ["zebra"]}'}
+        return Answer(calls=[("write_file", {"path": path, "content": text}) for path, text in files.items()])
+
+    async with ChatEndpoint(player([task("a")], play), keep=200) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"json": "a.txt", "schema": "./s.json"}]))
+        assert outcome.outcome == "accepted", outcome.reason
+        begun = (await story(tmp_path)).of(GoalSubmitted)[0]
+        assert begun.hashes["s.json"] == hashlib.sha256(beside.read_bytes()).hexdigest()
+        beside.unlink()
+        again = await forked(tmp_path, 5, of=outcome.run)
+        assert again.outcome == "accepted", again.reason
+        assert (await story(tmp_path)).of(ReviewRequested)[-1].accept[0]["schema"] == {"required": ["price"]}
+        beside.write_text('{"required": ["cost"]}')
+        async with finding.reading(settings(tmp_path)) as store:
+            past = await past_of(store, again.run, None)
+    assert past.scenario(Changes()).accept[0]["schema"] == {"required": ["price"]}
+    for setting in "accept.0.schema=./s.json", "accept=[{json: a.txt, schema: s.json}]":
+        assert past.scenario(Changes(settings=(setting,))).accept[0]["schema"] == {"required": ["cost"]}
 
 
 async def submitted(folder: Path, written: Mapping[str, Any], config: HubConfig, *offers: Offer) -> str:

@@ -96,6 +96,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "material").mkdir()
     (tmp_path / "material" / "a.txt").write_text("1 EUR")
     (tmp_path / "coder.md").write_text("You code.")
+    (tmp_path / "prices.schema.json").write_text('{"type": "array"}')
     (tmp_path / "my_tools.py").write_text(TOOLS)
     (tmp_path / "editor.py").write_text(EDITOR)
     (tmp_path / "helper.py").write_text("x = 1")
@@ -367,6 +368,79 @@ def test_an_accept_entry_that_no_check_understands_is_a_fault_at_its_key(
     assert the_fault(text, folder).field == f"plan.0.{field}"
 
 
+# Schemas
+
+NAMED = "goal: x\naccept:\n  - json: a.json\n    schema: "
+
+
+@pytest.mark.parametrize("name", ["prices.schema.json", "./prices.schema.json"])
+def test_a_schema_beside_the_scenario_is_taken_in(name: str, folder: Path) -> None:
+    (folder / "x.yaml").write_text(NAMED + name)
+    for workspace in [], ["workspace=."]:
+        scenario = Scenario.load(folder / "x.yaml", settings=workspace)
+        assert scenario.accept == ({"json": "a.json", "schema": {"type": "array"}},)
+        assert dict(scenario.schemas) == {folder / "prices.schema.json": '{"type": "array"}'}
+        assert scenario.written["accept"] == [{"json": "a.json", "schema": name}]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["workspace=../elsewhere/data"],
+        ["workspace=[material, ../elsewhere/data/s.json]", "accept.0.schema=s.json"],
+        ["goal=Write data/s.json and a.json."],
+        ["plan=[{id: a, role: coder, do: Write s.json.}]"],
+        ["plan=[{id: a, role: coder, do: x, accept: [{file: ./data/s.json}]}]"],
+    ],
+)
+def test_a_schema_that_is_or_will_be_in_the_project_is_read_there(settings: list[str], folder: Path) -> None:
+    (folder / "elsewhere" / "data").mkdir(parents=True)
+    (folder / "elsewhere" / "data" / "s.json").write_text("{}")
+    (folder / "own").mkdir()
+    (folder / "own" / "material").mkdir()
+    (folder / "own" / "x.yaml").write_text(f"{NAMED}data/s.json\n")
+    [criterion, *_] = Scenario.load(folder / "own" / "x.yaml", settings=settings).accept
+    assert str(criterion["schema"]).endswith("s.json")
+
+
+def test_a_schema_that_is_nowhere_and_that_nobody_makes_is_a_fault(folder: Path) -> None:
+    fault = the_fault(f"{NAMED}p.schema.json\nworkspace: ./material\n", folder)
+    assert (fault.kind, fault.field, fault.line) == ("file", "accept.0.schema", 4)
+    assert "beside the scenario" in fault.message
+    assert str(folder) in fault.hint
+    text = "goal: x\nplan: [{id: a, role: coder, do: x, accept: [{json: a, schema: b}]}]"
+    assert the_fault(text, folder).field == "plan.0.accept.0.schema"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON"),
+        ("[" * 30_000, "no JSON"),
+        ("[]", "an object"),
+        ('{"minumum": 1}', "'minumum' is not supported"),
+        ('{"pattern": "("}', "no regular expression"),
+        ('{"not": ' * 800 + "{}" + "}" * 800, "nested"),
+        (" " * 70_000, "more than 65,536 bytes"),
+        ("\xff", "not UTF-8"),
+    ],
+    ids=range(8),
+)
+def test_a_schema_that_no_check_can_use_is_a_fault_before_the_run(text: str, words: str, folder: Path) -> None:
+    (folder / "s.json").write_bytes(text.encode("latin-1"))
+    fault = the_fault(f"{NAMED}s.json", folder)
+    assert fault.field is not None
+    assert fault.field.startswith("accept.0.schema")
+    assert (fault.line, words in str(fault)) == (4, True)
+
+
+def test_a_schema_may_stand_in_the_scenario(folder: Path) -> None:
+    (folder / "x.yaml").write_text(f"{NAMED}{{required: [price], properties: {{price: {{const: null}}}}}}")
+    [criterion] = Scenario.load(folder / "x.yaml").accept
+    assert criterion["schema"] == {"required": ["price"], "properties": {"price": {"const": None}}}
+    assert "not supported" in the_fault(f"{NAMED}{{requird: [price]}}", folder).message
+
+
 # Inputs
 
 
@@ -579,7 +653,7 @@ def test_what_a_scenario_may_do_is_said_before_it_does_it(folder: Path) -> None:
     assert said["fetch"] == ["example.org", "*.example.org"]
     assert said["outward_tools"] == ["./my_tools.py:post"]
     assert said["commands"] == ["python -m unittest -q"]
-    assert said["reads"] == [str(folder / "material"), str(folder / "coder.md")]
+    assert said["reads"] == [str(folder / name) for name in ("material", "coder.md", "prices.schema.json")]
     tools = said["tools"]
     assert isinstance(tools, dict)
     assert tools["editor"] == ["read_file", "./my_tools.py:count"]
@@ -652,6 +726,7 @@ def test_the_schema_takes_what_the_loader_takes(accepts: Callable[[str], bool], 
         "{goal: x, limits: {tokens: 5, time: 1h30m}, workspace: [material], permissions: {fetch: none}}",
         "{goal: x, inputs: {n: {default: 5m}}, limits: {time: '${{ inputs.n }}', rounds: '2'}}",
         "{goal: x, inputs: {n: {default: '5'}}, accept: [{text: a.md, min_words: '${{ inputs.n }}', max_words: '9'}]}",
+        "{goal: x, accept: [{json: a.json, schema: {required: [b]}}, {json: a.json, schema: prices.schema.json}]}",
         "{goal: x, inputs: {n: {default: 5m}}, accept: [{run: 'true', timeout: '${{ inputs.n }}'}]}",
     ):
         assert accepts(text)

@@ -66,6 +66,7 @@ def folder(tmp_path):
     (tmp_path / "material" / ".git" / "config").write_text("secret")
     (tmp_path / "material" / "a.txt").write_text("1 EUR")
     (tmp_path / "material" / "b.txt").write_text("1 EUR")
+    (tmp_path / "prices.schema.json").write_text("{}")
     (tmp_path / "brief.yaml").write_text(GOOD)
     return tmp_path
 
@@ -89,12 +90,40 @@ def faults_of(submission, config=HUB, **options):
 # What arrives
 
 
+def test_a_schema_beside_the_scenario_arrives_with_it(folder):
+    (folder / "s.json").write_text('{"required": ["price"]}')
+    accept = [{"json": "a.json", "schema": "./s.json"}, {"json": "b.json", "schema": "s.json"}]
+    plan = [{"id": "a", "role": "coder", "do": "x", "accept": accept}]
+    written = {
+        "goal": "Write theirs.json.",
+        "accept": [*accept, {"json": "a.json", "schema": "theirs.json"}],
+        "plan": plan,
+    }
+    scenario = Scenario.from_dict(written, folder=folder, around=SUBMITTING)
+    submission, _ = pack(scenario, run="r", client="alice/laptop", home=folder / ".swarm")
+    assert submission.texts == {"s.json": '{"required": ["price"]}'}
+    arrived = unpack(submission, HUB, folder=Path("/nowhere")).scenario
+    assert (arrived.accept, arrived.plan) == (scenario.accept, scenario.plan)
+    assert [one["schema"] for one in arrived.accept] == [
+        {"required": ["price"]},
+        {"required": ["price"]},
+        "theirs.json",
+    ]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"minumum": 3}', '{"a": ' * 40_000, "\ud800"])
+def test_a_schema_of_no_use_is_refused_as_it_arrives(text):
+    accept = [{"json": "a.json", "schema": "s.json"}]
+    submission = Submission(run="r", written={"goal": "x", "accept": accept}, texts={"s.json": text}, client="alice/x")
+    assert "accept.0.schema" in faults_of(submission)
+
+
 def test_a_scenario_is_packed_with_its_texts_and_its_files_by_hash(folder):
     submission, places = packed(folder, inputs={"company": "a brewery"}, settings=["limits.tokens=90k"])
     assert submission.inputs == {"company": "a brewery"}
     assert submission.written["limits"]["tokens"] == "90k"
     assert submission.written["name"] == "brief"
-    assert submission.texts == {"prompts/coder.md": "You code ${{ as written }}."}
+    assert submission.texts == {"prompts/coder.md": "You code ${{ as written }}.", "prices.schema.json": "{}"}
     assert [one.path for one in submission.files] == ["material/a.txt", "material/b.txt"]
     assert {path.read_text() for path in places.values()} == {"1 EUR"}
     assert {*places} == {one.sha256 for one in submission.files}

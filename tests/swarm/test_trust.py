@@ -91,6 +91,19 @@ def test_the_scenario_its_prompts_and_its_code_are_hashed_by_name(scenario: Scen
     assert list(file_hashes(scenario)) == ["editor.py", "helper.py", "coder.md"]
 
 
+def test_schemas_are_hashed_by_name_and_one_from_outside_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    schema = {"goal": "x", "accept": [{"json": "a.json", "schema": "s.json"}]}
+    (folder / "s.json").write_text("{}")
+    scenario = Scenario.from_dict(schema, folder=folder)
+    assert list(file_hashes(scenario)) == ["s.json"]
+    assert content_hash(scenario) is None
+    (folder / "s.json").rename(tmp_path / "s.json")
+    (folder / "s.json").symlink_to(tmp_path / "s.json")
+    assert content_hash(Scenario.from_dict(schema, folder=folder)) is not None
+
+
 def test_a_hash_is_trusted_once_it_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert store_path() == tmp_path / "config" / "eventswarm" / "trusted"
