@@ -210,7 +210,7 @@ def showing(count: int, end: int | None = None) -> float:
         async with open_store(place, read_only=True) as store:
             info = await finding.find(store, "last")
             state = await fold(store.log, info.run, end=end)
-            outcome_now(state, info).model_dump_json()
+            (await outcome_now(state, info)).model_dump_json()
         return perf_counter() - begun
 
     return asyncio.run(show())

@@ -107,7 +107,7 @@ async def resume(
         async for last in store.log.read(info.run, info.length, info.length):
             if last.correlation_id != info.run:  # all there is was said of its past, which another may have written
                 raise UsageError(f"{info.run} has no event of its own: its process ended before it began. Fork anew.")
-        if state.status in {"accepted", "failed"} and not changes:
+        if state.stays_ended(changes or {}):
             return await _finish(state, store)
         async with Parts(state.setup, settings, announce=announce) as parts:
             await parts.prepare()

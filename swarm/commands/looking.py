@@ -1,14 +1,22 @@
 """Looking at a run that may be going on, have ended, or have lost its process."""
 
+import asyncio
+from pathlib import Path
+
 from bus.event_log import RunInfo
 from swarm.core.state import RunState
 from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import is_gone
 
 
-def outcome_now(state: RunState, info: RunInfo) -> Outcome:
-    """Return the outcome of a run as it stands; the reason of a running one says whether anybody carries it on."""
-    outcome, owner = outcome_of(state), info.owner
+async def outcome_now(state: RunState, info: RunInfo) -> Outcome:
+    """Return the outcome of a run as it stands, with the folder of its files where that is there.
+
+    The reason of a running one says whether anybody carries it on.
+    """
+    own = state.out_folder if state.ended is not None and not info.imported else None
+    there = own is not None and await asyncio.to_thread(Path(own).is_dir)
+    outcome, owner = outcome_of(state, folder=own if there else None), info.owner
     if outcome.outcome != "running":
         return outcome
     if info.imported:

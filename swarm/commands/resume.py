@@ -17,6 +17,8 @@ from swarm.commands.arguments import add_optional_bus
 from swarm.views.terminal import note, one_line, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bus.events import GoalSubmitted
     from swarm.core.state import Verdict
     from swarm.settings import Settings
@@ -77,7 +79,7 @@ async def _resume(args: argparse.Namespace) -> int:
         settings = read_settings(os.environ, folder)  # the keys may be in the `.env` beside the scenario
         _warn(await asyncio.to_thread(_differing, begun, settings.home))
     # Asked before anything is drawn: a view would draw over the question.
-    said = await _asked(run, settings, goes_on=bool(changes)) if can_ask and not args.in_doubt else {}
+    said = await _asked(run, settings, changes) if can_ask and not args.in_doubt else {}
     return await watched(
         args,
         settings,
@@ -116,11 +118,8 @@ def _warn(differing: list[str]) -> None:
         note("The run goes on with the scenario and the files as they were, and with code as it is now.")
 
 
-async def _asked(run: str, settings: "Settings", *, goes_on: bool) -> "dict[tuple[str, str], Verdict]":
-    """Ask a person about each call in doubt; return what they say, by request and digest.
-
-    `goes_on`: whether the run does though it has ended.
-    """
+async def _asked(run: str, settings: "Settings", changes: "Mapping[str, object]") -> "dict[tuple[str, str], Verdict]":
+    """Ask a person about each call in doubt of a run that goes on; return what they say, by request and digest."""
     from swarm import finding  # noqa: PLC0415 - loads only where it is used
     from swarm.commands.asking import answer  # noqa: PLC0415 - likewise
     from swarm.core.doubts import doubts, told  # noqa: PLC0415 - likewise
@@ -130,7 +129,7 @@ async def _asked(run: str, settings: "Settings", *, goes_on: bool) -> "dict[tupl
     async with finding.reading(settings) as store:
         finding.refuse_running(await finding.find(store, run))
         state = await fold(store.log, run)
-    if state.ended is not None and not goes_on:
+    if state.stays_ended(changes):
         return {}
     found: dict[tuple[str, str], Verdict] = {}
     for doubt in doubts(state, leases_end=True):

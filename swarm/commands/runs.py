@@ -40,7 +40,7 @@ async def _runs(*, as_json: bool) -> int:
     async with finding.reading(read_settings(os.environ)) as store:
         for info in await store.log.runs():
             state = await fold(store.log, info.run)
-            outcome = await finding.with_head(outcome_now(state, info), store.log)
+            outcome = await finding.with_head(await outcome_now(state, info), store.log)
             if as_json:
                 told = outcome.model_dump(mode="json", exclude={"files", "subtasks"})
                 place = {"created": info.created, "bytes": info.bytes, "imported": info.imported}

@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _show(args: argparse.Namespace, folder: Path | None) -> int:
-    import asyncio  # noqa: PLC0415 - loads only where it is used
-    import os  # noqa: PLC0415 - likewise
+    import os  # noqa: PLC0415 - loads only where it is used
 
     from swarm import finding, handover  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
@@ -53,15 +52,12 @@ async def _show(args: argparse.Namespace, folder: Path | None) -> int:
             raise UsageError(f"{info.run} has {info.length} events; there is no event {args.at}.")
         state = await fold(store.log, info.run, end=args.at)
         past = args.at is not None and args.at < info.length
-        outcome = await finding.with_head(outcome_now(state, info), store.log)
+        outcome = await finding.with_head(await outcome_now(state, info), store.log)
         if past and outcome.outcome == "running":
             outcome = outcome.model_copy(update={"reason": f"as it was after event {args.at} of {info.length}"})
         if folder is not None:
             wanted = tuple(state.tree.values())
             made = await handover.hand_over(info.run, wanted, store.files, folder)
             outcome = outcome.model_copy(update={"files": wanted, "folder": str(made) if made else None})
-        elif state.ended is not None and not info.imported and (own := state.out_folder) is not None:
-            there = await asyncio.to_thread(Path(own).is_dir)
-            outcome = outcome.model_copy(update={"folder": own if there else None})
     report(outcome, as_json=args.json, imported=info.imported)
     return 0

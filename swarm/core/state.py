@@ -299,6 +299,10 @@ class RunState:
             return None
         return f"{self.out}-{self.handed_over + 1}" if self.handed_over else self.out
 
+    def stays_ended(self, changes: Mapping[str, object]) -> bool:
+        """Tell whether the run has ended and limits that a person changes do not reopen it: only a failed one is."""
+        return self.status == "accepted" or (self.status == "failed" and not changes)
+
     @property
     def all_accepted(self) -> bool:
         """Whether the plan is done."""

@@ -274,7 +274,9 @@ class Desk:
         if state.setup is None:
             raise UsageError(f"{info.run} has not begun")
         changes = self._raised(fields.get("limits", {}), state.limits)
-        if state.status in {"accepted", "failed"} and not changes:
+        if state.status == "accepted":
+            raise UsageError(f"{info.run} was accepted: there is nothing left to do.")
+        if state.stays_ended(changes):
             raise UsageError(f"{info.run} has ended. Only raised limits reopen it: --set limits.tokens=…")
         settled: list[Event] = []
         if verdict is not None:

@@ -120,9 +120,9 @@ def test_json_is_one_object_and_nothing_else(swarm: Swarm, folder: Path) -> None
     assert swarm("show", "last", "--json").json == ended.json
     assert swarm("resume", "last", "--json").json == ended.json
     (line,) = swarm("runs", "--json").out.splitlines()
-    assert json.loads(line) == {
-        key: ended.json[key] for key in ended.json if key not in {"files", "subtasks", "folder"}
-    } | {"folder": None, **{key: json.loads(line)[key] for key in ("created", "bytes", "imported")}}
+    assert json.loads(line) == {key: ended.json[key] for key in ended.json if key not in {"files", "subtasks"}} | {
+        key: json.loads(line)[key] for key in ("created", "bytes", "imported")
+    }
 
 
 def test_a_run_whose_log_has_absurd_numbers_is_listed_with_the_others(swarm: Swarm, folder: Path) -> None:
@@ -165,6 +165,11 @@ def test_a_limit_that_ended_a_run_can_be_raised(swarm: Swarm) -> None:
     assert (ended.status, ended.json["outcome"]) == (1, "failed")
     again = swarm("resume", "last", "--set", "limits.tokens=100k", "--json")
     assert (again.status, again.json["outcome"]) == (0, "accepted")
+
+
+def test_an_accepted_run_is_not_reopened_by_a_raised_limit(swarm: Swarm) -> None:
+    ended = swarm("run", "hello.yaml", "--json").json
+    assert swarm("resume", "last", "--set", "limits.tokens=1M", "--json").json == ended
 
 
 def test_a_dry_run_starts_and_imports_nothing(swarm: Swarm, folder: Path) -> None:

@@ -233,6 +233,14 @@ async def test_who_speaks_of_a_run_that_met_an_error_of_its_hub_is_told_so(kind:
                 await client.call(kind, run=await client.find(RUN))
 
 
+async def test_an_accepted_run_is_not_reopened_by_raised_limits() -> None:
+    async with memory_store() as store, WiredTransport() as transport:
+        await recorded(store, RUN, GoalAccepted(reason="-"))
+        async with a_desk(store, transport), a_client(transport) as client:
+            with pytest.raises(UsageError, match="run was accepted"):
+                await client.call("resume", run=await client.find(RUN), limits={"tokens": 10**9})
+
+
 async def test_a_hub_says_nothing_of_a_run_that_is_with_another_or_not_of_its_store() -> None:
     async with memory_store() as store, WiredTransport() as transport:
         await recorded(store, RUN, owner=Owner("elsewhere", 1, "now"))
