@@ -27,7 +27,7 @@ brokers/        what brokers are told, and what they do · findings.py of `swarm
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
 testing.py      for authors of roles and tools · simulation/ a whole swarm in one process, under one seed
-errors.py       what can go wrong · version.py
+errors.py       what can go wrong · raised.py what our layers raise, in its terms · version.py
 """
 
 import importlib

@@ -1,20 +1,29 @@
 """The Python face: `swarm.run`, `swarm.resume`, `swarm.open_log`."""
 
 import dataclasses
+import inspect
+import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from agents.errors import AgentsError
 from bus.envelope import Envelope
+from bus.errors import BusError
 from bus.event_log import EventLog
 from swarm import finding, launch, preparing
+from swarm.errors import SwarmError, UsageError
 from swarm.outcome import Outcome
+from swarm.raised import as_ours
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings, read_settings
 
 OnEvent = Callable[[Envelope], None]
+
+log = logging.getLogger("swarm")
 
 
 async def run(
@@ -31,17 +40,16 @@ async def run(
 
     `model`: `provider:name` for every role. `home`: where state lives, by default `$SWARM_HOME` or `./.swarm`.
     `out`: the folder for the outcome's files. `bus`: the URL of a broker, whose agents work on it. `on_event` is
-    called with each `Envelope` once it is recorded. Cancelling pauses the run; `resume` goes on with it. Raises
-    `SwarmError` before the run begins; afterwards what happened is in the outcome. Touches no signal handlers, no
-    logging, no working directory, no environment.
+    called with each `Envelope` once it is recorded. Cancelling pauses the run; `resume` goes on with it. So does what
+    `on_event` raises, which is raised here as it is. Raises `SwarmError` before the run begins, and where it can be
+    recorded no further; else what happened is in the outcome. Touches no signal handlers, no logging, no working
+    directory, no environment.
     """
-    if isinstance(scenario, Mapping):
-        scenario = Scenario.from_dict(scenario, inputs=inputs)
-    elif not isinstance(scenario, Scenario):
-        scenario = Scenario.load(scenario, inputs=inputs)
-    settings = _settings(home, scenario.folder)
-    ready = await preparing.prepare(scenario, settings, models=[model] if model else [])
-    return await launch.start(ready, settings, out=Path(out) if out else None, bus=bus, on_event=on_event)
+    with _in_our_terms(on_event) as told:
+        scenario = Scenario.of(scenario, inputs=inputs)
+        settings = _settings(home, scenario.folder)
+        ready = await preparing.prepare(scenario, settings, models=[model] if model else [])
+        return await launch.start(ready, settings, out=Path(out) if out else None, bus=bus, on_event=told)
 
 
 async def resume(
@@ -55,23 +63,64 @@ async def resume(
     """Go on with a run. `limits`: ones to raise, such as `{"tokens": "400k"}`.
 
     `in_doubt`: what becomes of outward calls that were begun and whose outcome nobody knows; None pauses the run again.
-    Raises `SwarmError`.
+    Where code or prompts are not what they were when it began, a warning is logged. Raises as `run` does.
     """
     from swarm.scenario.model import change_limits  # noqa: PLC0415 - most programs never resume
 
-    changes = change_limits([f"limits.{name}={value}" for name, value in (limits or {}).items()])
-    return await launch.resume(
-        run, _settings(home, None), changes=dict(changes), in_doubt=lambda _: in_doubt, on_event=on_event
-    )
+    with _in_our_terms(on_event) as told:
+        changes = change_limits([f"limits.{name}={value}" for name, value in (limits or {}).items()])
+        begun = await launch.begun(run, partial(_settings, home))
+        for name in begun.differs:
+            log.warning("%s is not what it was when the run began", name)
+        return await launch.resume(
+            begun.run, begun.settings, changes=dict(changes), in_doubt=lambda _: in_doubt, on_event=told
+        )
 
 
 @asynccontextmanager
 async def open_log(home: str | Path | None = None) -> AsyncIterator[EventLog]:
     """Open the event log for reading: `async for envelope in log.read(run)`. Raises `SwarmError`."""
-    async with finding.reading(_settings(home, None)) as store:
-        yield store.log
+    try:
+        async with finding.reading(_settings(home, None)) as store:
+            yield store.log
+    except (AgentsError, BusError) as error:  # not what else is raised within: it is the caller's own
+        ours = as_ours(error)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 def _settings(home: str | Path | None, folder: Path | None) -> Settings:
     settings = read_settings(os.environ, folder)
     return settings if home is None else dataclasses.replace(settings, home=Path(home), store=None)
+
+
+@contextmanager
+def _in_our_terms(on_event: OnEvent | None) -> Iterator[OnEvent | None]:
+    """Raise as a `SwarmError` what is raised on purpose within, but as it is what `on_event` raises.
+
+    Yields what is to be called in the place of `on_event`.
+    """
+    if inspect.iscoroutinefunction(on_event):
+        raise UsageError(
+            "on_event: nobody would await an async function. Give a plain one, such as a queue's put_nowait."
+        )
+    its_own: list[Exception] = []
+
+    def told(envelope: Envelope) -> None:
+        try:
+            if on_event is not None:
+                on_event(envelope)
+        except Exception as error:
+            its_own.append(error)
+            raise
+
+    try:
+        yield told
+    except SwarmError:
+        raise
+    except Exception as error:
+        ours = None if error in its_own else as_ours(error)
+        if ours is None:
+            raise
+        raise ours from error

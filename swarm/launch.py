@@ -5,6 +5,7 @@ import datetime as dt
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -19,14 +20,15 @@ from swarm import handover, workspace
 from swarm.core.doubts import Doubt, doubts
 from swarm.core.state import RunState, Verdict
 from swarm.errors import MissingPart, UsageError
-from swarm.finding import find, keeping, refuse_imported, refuse_running, with_head
+from swarm.finding import find, keeping, reading, refuse_imported, refuse_running, with_head
 from swarm.link import Link, over_broker
 from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
 from swarm.preparing import Ready
 from swarm.runtime import execute, fold
-from swarm.scenario.trust import file_hashes, role_hashes
+from swarm.scenario.model import workspace_paths
+from swarm.scenario.trust import differing, file_hashes, role_hashes
 from swarm.settings import Settings
 from swarm.version import VERSION
 from swarm.work_folder import work_folder
@@ -80,6 +82,41 @@ async def start(
         finally:
             if kept:
                 await asyncio.shield(_add_to_recordings(kept, store, run))
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run to go on with. `settings`: with the keys in the `.env` beside its scenario; `differs`: what changed."""
+
+    run: str
+    settings: Settings
+    differs: tuple[str, ...] = ()
+    """Files of the scenario, its code and its workspace that are gone, other or new since it began."""
+
+
+async def begun(name: str, read: Callable[[Path | None], Settings]) -> Begun:
+    """Look a run up that is to be gone on with. `read`: the settings by the scenario's folder. Raises `UsageError`."""
+    settings = read(None)
+    first = None
+    async with reading(settings) as store:
+        info = await find(store, name)
+        refuse_imported(info)
+        async for envelope in store.log.read(info.run, 1, 1):
+            first = envelope.event
+    if not isinstance(first, GoalSubmitted):
+        return Begun(info.run, settings)
+    settings = read(Path(first.setup.folder))
+    return Begun(info.run, settings, await asyncio.to_thread(_differing, first, settings.home))
+
+
+def _differing(begun: GoalSubmitted, home: Path) -> tuple[str, ...]:
+    setup = begun.setup
+    folder = Path(setup.folder)
+    found = differing(begun.hashes, folder, setup.roles)
+    if not begun.client:  # else its folder is with who submitted it
+        paths = workspace_paths(setup.written, setup.inputs)
+        found += workspace.differing(paths, folder, begun.workspace, home=home, out=Path(begun.out))
+    return tuple(dict.fromkeys(found))
 
 
 async def resume(

@@ -50,16 +50,7 @@ class Player:
         if self.how == "play" and not self.file.exists():
             raise NotRecorded(f"There is no recording {self.file}.\n{self._remedy}")
         self._runs += 1
-        return run_alone(self._run(self._loaded(scenario, inputs), model))
-
-    def _loaded(
-        self, scenario: str | Path | Mapping[str, object] | Scenario, inputs: Mapping[str, str] | None
-    ) -> Scenario:
-        if isinstance(scenario, Scenario):
-            return scenario
-        if isinstance(scenario, Mapping):
-            return Scenario.from_dict(scenario, folder=self.folder, inputs=inputs)
-        return Scenario.load(self.folder / scenario, inputs=inputs)
+        return run_alone(self._run(Scenario.of(scenario, folder=self.folder, inputs=inputs), model))
 
     async def _run(self, scenario: Scenario, model: str | None) -> Outcome:
         file = f"{RECORDED}:{self.file.absolute()}"

@@ -86,13 +86,20 @@ async def execute(
     """Run a run until it has ended or is paused; `state` is changed in place.
 
     `link`: an open way to agents, by default one to those of this process alone. Over a broker, this process brings
-    agents only for the roles that nobody there offers. Cancelling pauses the run, with the log complete. Raises
-    what the event log raises.
+    agents only for the roles that nobody there offers. Cancelling pauses the run, with the log complete; so does
+    the first error of `on_record`, which is then told no more. Raises it, and what the event log raises.
     """
     marker = Marker(store.log.marks, state)
+    watcher_raised: list[Exception] = []
 
     def recorded(envelope: Envelope) -> None:
-        on_record(envelope)
+        try:
+            if not watcher_raised:
+                on_record(envelope)
+        except Exception as error:  # noqa: BLE001 - raised below, once the run is paused
+            watcher_raised.append(error)
+            why = f"what watches the run raised {type(error).__name__}: {error}"
+            orchestrator.tell(RunPaused(reason=why[:4000], kind="person"))
         marker.recorded(envelope)
 
     async with (
@@ -135,6 +142,8 @@ async def execute(
         finally:
             for task in tasks:
                 task.cancel()
+    if watcher_raised:
+        raise watcher_raised[0]
 
 
 def _worker(name: str, role: RoleSetup, link: Link, store: Store, parts: Parts, work: Path) -> Worker:  # noqa: PLR0917

@@ -4,24 +4,17 @@
 130 stopped by a person · 70 a bug of ours, with its traceback.
 """
 
-import errno
 import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from swarm.errors import Fault, MissingPart, ScenarioError, SwarmError, UsageError
+from swarm.errors import Fault, ScenarioError
+from swarm.raised import leaves, meaning_of
 from swarm.views.terminal import note, say, shown
 
 BAD, MISSING, BUG, STOPPED = 2, 3, 70, 130
-
-_SURROUNDINGS = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
-    errno.EMFILE, errno.ENFILE, errno.ENOMEM,
-}  # fmt: skip
-"""What the operating system refuses without any fault of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +28,14 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """Return what to say about an error."""
-    found = next(iter(_leaves(error)))
+    found = next(leaves(error))
     if isinstance(found, ScenarioError):
         return Failure(BAD, tuple(dict(fault.as_dict()) for fault in found.faults), str(found))
-    for kind, name, status in _kinds():
-        if isinstance(found, kind):
-            remedy = getattr(found, "remedy", "")
-            reason = str(getattr(found, "reason", "") or found)
-            return Failure(status, (_plain(name, reason, remedy),), f"swarm: {found}")
-    if isinstance(found, OSError) and found.errno in _SURROUNDINGS:
-        place = f"{found.filename}: " if found.filename else ""
-        reason = f"{place}{os.strerror(found.errno)}"
-        return Failure(MISSING, (_plain("system", reason, ""),), f"swarm: {reason}")
-    return _bug(error)
+    meaning = meaning_of(found)
+    if meaning is None:
+        return _bug(error)
+    told = (_plain(meaning.kind, meaning.reason, meaning.remedy),)
+    return Failure(MISSING if meaning.missing else BAD, told, f"swarm: {meaning.text}")
 
 
 def tell(error: BaseException, *, as_json: bool) -> int:
@@ -59,48 +47,6 @@ def tell(error: BaseException, *, as_json: bool) -> int:
     if not as_json or failure.status == BUG:
         note(shown(failure.text))
     return failure.status
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors that a group holds, those on purpose first; a single error is itself."""
-    if not isinstance(error, BaseExceptionGroup):
-        yield error
-        return
-    leaves = [leaf for part in error.exceptions for leaf in _leaves(part)]
-    yield from sorted(leaves, key=lambda leaf: not isinstance(leaf, SwarmError))
-
-
-def _kinds() -> Iterator[tuple[type[BaseException], str, int]]:
-    from agents.errors import ModelUnavailable, NoSuchModel, SandboxUnavailable  # noqa: PLC0415 - only an error needs them
-    from bus.errors import (  # noqa: PLC0415 - likewise
-        BadAddress,
-        BadArchive,
-        BusError,
-        BusUnavailable,
-        Conflict,
-        Damaged,
-        NotAllowed,
-        NotFound,
-        StorageFailed,
-        TooNew,
-    )
-
-    yield UsageError, "usage", BAD
-    yield MissingPart, "missing_part", MISSING
-    yield NoSuchModel, "usage", BAD
-    yield ModelUnavailable, "model", MISSING
-    yield SandboxUnavailable, "sandbox", MISSING
-    yield StorageFailed, "storage", MISSING
-    yield TooNew, "too_new", MISSING
-    yield Damaged, "damaged", MISSING
-    yield Conflict, "conflict", BAD
-    yield NotFound, "not_found", BAD
-    yield BadArchive, "archive", BAD
-    yield BadAddress, "usage", BAD
-    yield BusUnavailable, "bus", MISSING
-    yield NotAllowed, "bus", MISSING
-    yield BusError, "log", MISSING
-    yield SwarmError, "error", BAD
 
 
 def _plain(kind: str, message: str, hint: str) -> dict[str, object]:

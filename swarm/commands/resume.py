@@ -10,16 +10,14 @@ is not repeated unasked: on a terminal you are asked, else --in-doubt says what 
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.commands.arguments import add_optional_bus
 from swarm.views.terminal import note, one_line, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from bus.events import GoalSubmitted
     from swarm.core.state import Verdict
     from swarm.settings import Settings
 
@@ -62,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _resume(args: argparse.Namespace) -> int:
-    import asyncio  # noqa: PLC0415 - loads only where it is used
-    import os  # noqa: PLC0415 - likewise
+    import os  # noqa: PLC0415 - loads only where it is used
+    from functools import partial  # noqa: PLC0415 - likewise
 
     from swarm import launch  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
@@ -72,12 +70,9 @@ async def _resume(args: argparse.Namespace) -> int:
 
     changes = dict(change_limits(args.set))
     can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not args.json
-    settings = read_settings(os.environ)
-    run, begun = await _begun(args.run, settings)
-    if begun is not None:
-        folder = Path(begun.setup.folder)
-        settings = read_settings(os.environ, folder)  # the keys may be in the `.env` beside the scenario
-        _warn(await asyncio.to_thread(_differing, begun, settings.home))
+    begun = await launch.begun(args.run, partial(read_settings, os.environ))
+    run, settings = begun.run, begun.settings
+    _warn(begun.differs)
     # Asked before anything is drawn: a view would draw over the question.
     said = await _asked(run, settings, changes) if can_ask and not args.in_doubt else {}
     return await watched(
@@ -94,22 +89,7 @@ async def _resume(args: argparse.Namespace) -> int:
     )
 
 
-def _differing(begun: "GoalSubmitted", home: Path) -> list[str]:
-    """Return which files that the run began with are gone, other or new by now."""
-    from swarm import workspace  # noqa: PLC0415 - loads only where it is used
-    from swarm.scenario.model import workspace_paths  # noqa: PLC0415 - likewise
-    from swarm.scenario.trust import differing  # noqa: PLC0415 - likewise
-
-    setup = begun.setup
-    folder = Path(setup.folder)
-    found = differing(begun.hashes, folder, setup.roles)
-    if not begun.client:  # else its folder is with who submitted it
-        paths = workspace_paths(setup.written, setup.inputs)
-        found += workspace.differing(paths, folder, begun.workspace, home=home, out=Path(begun.out))
-    return list(dict.fromkeys(found))
-
-
-def _warn(differing: list[str]) -> None:
+def _warn(differing: "Sequence[str]") -> None:
     for name in differing[:_MOST_NAMED]:
         note(f"warning: {one_line(name, 500)} is not what it was when the run began")
     if len(differing) > _MOST_NAMED:
@@ -139,16 +119,3 @@ async def _asked(run: str, settings: "Settings", changes: "Mapping[str, object]"
             if said in {verdict, verdict[0]}:
                 found[doubt.request, doubt.call.digest] = verdict
     return found
-
-
-async def _begun(name: str, settings: "Settings") -> "tuple[str, GoalSubmitted | None]":
-    """Return a run and its first event, None where its process ended before there was one."""
-    from bus.events import GoalSubmitted  # noqa: PLC0415 - loads only where it is used
-    from swarm import finding  # noqa: PLC0415 - likewise
-
-    async with finding.reading(settings) as store:
-        info = await finding.find(store, name)
-        finding.refuse_imported(info)
-        async for envelope in store.log.read(info.run, 1, 1):
-            return info.run, envelope.event if isinstance(envelope.event, GoalSubmitted) else None
-    return info.run, None

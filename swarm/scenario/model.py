@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import JsonValue
 
 from bus.setup import Criterion, Endpoint, Limits, Permissions, Price, RoleSetup, Setup, Subtask
-from swarm.errors import Fault, ScenarioError, listed, quote
+from swarm.errors import Fault, ScenarioError, UsageError, listed, quote
 from swarm.scenario.changes import apply_settings, give_inputs, set_goal
 from swarm.scenario.draft import Draft, Places, Surroundings, begin, refuse_what_is_not_there_yet
 from swarm.scenario.file import PermissionsSection, PriceSection, RoleSection, ScenarioFile, schema
@@ -137,6 +137,26 @@ class Scenario:
         """Take a scenario from a mapping with a file's keys. Raises `ScenarioError`, whose faults have no lines."""
         draft = begin(mapping, Path(folder).absolute(), around)
         return cls._checked(draft, None, goal=goal, settings=settings, inputs=inputs)
+
+    @classmethod
+    def of(
+        cls,
+        what: "str | Path | Mapping[str, object] | Scenario",
+        *,
+        folder: str | Path = ".",
+        inputs: Mapping[str, str] | None = None,
+    ) -> "Scenario":
+        """Take a scenario as programs give one: a path from `folder`, a dict of a file's keys, or one that is loaded.
+
+        Raises `ScenarioError`, and `UsageError` for inputs of one that is loaded: they are in it already.
+        """
+        if isinstance(what, Scenario):
+            if inputs:
+                raise UsageError("inputs: this scenario is loaded, and has them. Give them to `Scenario.load(…)`.")
+            return what
+        if isinstance(what, Mapping):
+            return cls.from_dict(what, folder=folder, inputs=inputs)
+        return cls.load(Path(folder) / what, inputs=inputs)
 
     @classmethod
     def _checked(

@@ -72,10 +72,7 @@ class Simulator:
         inputs: Mapping[str, str] | None,
         place: Path,
     ) -> tuple[Setup, MemoryFileStore, tuple[FileRef, ...]]:
-        if isinstance(scenario, Mapping):
-            scenario = Scenario.from_dict(scenario, folder=self.folder, inputs=inputs)
-        elif not isinstance(scenario, Scenario):
-            scenario = Scenario.load(self.folder / scenario, inputs=inputs)
+        scenario = Scenario.of(scenario, folder=self.folder, inputs=inputs)
         ready = await preparing.prepare(scenario, Settings(home=place / "home"), models=[ONE_MODEL])
         files = MemoryFileStore()
         return ready.setup, files, await workspace.take_in(scenario, files, home=place / "home")

@@ -29,7 +29,7 @@ class Editor(Role[SubtaskAssigned, ResultSubmitted]):
 PLAN = [{"id": "letter", "role": "editor", "do": "Write it."}]
 
 
-class Crashed(Exception):
+class Crashed(BaseException):
     """The process is gone."""
 
 
@@ -44,7 +44,7 @@ async def crash(folder: Path, endpoint: ChatEndpoint) -> None:
     written = scenario(
         endpoint, plan=PLAN, roles={"editor": {"uses": "./editor.py:Editor"}}, accept=[{"file": "letter.txt"}]
     )
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(BaseExceptionGroup):
         await start(folder, written, on_event=on_event)
 
 

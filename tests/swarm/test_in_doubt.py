@@ -31,7 +31,7 @@ async def send_mail(text: str) -> str:
 PLAN = [{"id": "letter", "role": "coder", "do": "TASK letter: write letter.txt", "accept": [{"file": "letter.txt"}]}]
 
 
-class Crashed(Exception):
+class Crashed(BaseException):
     """The process is gone."""
 
 
@@ -55,7 +55,7 @@ async def crash(folder: Path, endpoint: ChatEndpoint, *, done: bool = True) -> N
 
     roles = {"coder": {"tools": ["./tools.py:send_mail", "write_file"]}}
     written = scenario(endpoint, plan=PLAN, roles=roles, accept=[{"file": "letter.txt"}])
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(BaseExceptionGroup):
         await start(folder, written, on_event=on_event)
 
 

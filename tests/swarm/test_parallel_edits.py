@@ -34,7 +34,7 @@ LINES = [f"line {number}\n" for number in range(10)]
 Lines = Mapping[int, str]
 
 
-class Crashed(Exception):
+class Crashed(BaseException):
     """The process is gone, as far as the run can tell."""
 
 
@@ -258,7 +258,7 @@ async def test_a_crash_around_a_merge_changes_nothing_of_what_comes_of_it(tmp_pa
             if isinstance(envelope.event, kind) and seen[kind] == min(2, seen[kind] if kind is MergeTried else 2):
                 raise Crashed
 
-        with pytest.raises(ExceptionGroup):
+        with pytest.raises(BaseExceptionGroup):
             await run(tmp_path, endpoint, plan=plan("a", "b"), on_event=on_event)
         before = await story(tmp_path)
         asked = endpoint.count

@@ -191,7 +191,7 @@ async def test_rules_that_decide_otherwise_are_caught_where_they_do(
 
 
 async def test_a_run_that_crashed_in_the_middle_replays_as_far_as_it_came(tmp_path: Path) -> None:
-    class Crashed(Exception):
+    class Crashed(BaseException):
         pass
 
     def on_event(envelope: Envelope) -> None:
@@ -199,7 +199,7 @@ async def test_a_run_that_crashed_in_the_middle_replays_as_far_as_it_came(tmp_pa
             raise Crashed
 
     async with ChatEndpoint(player(PLAN)) as endpoint:
-        with pytest.raises(ExceptionGroup):
+        with pytest.raises(BaseExceptionGroup):
             await start(tmp_path, scenario(endpoint, accept=[{"file": "t1-0.txt"}]), on_event=on_event)
         found = await again(tmp_path)
         assert found.difference is None, lines(found)

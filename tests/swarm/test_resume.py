@@ -32,7 +32,7 @@ PLAN = layers(2, 2)
 RUNNER = Path(__file__).parents[1] / "support" / "run_until_killed.py"
 
 
-class Crashed(Exception):
+class Crashed(BaseException):
     """The process is gone, as far as the run can tell."""
 
 
@@ -324,7 +324,7 @@ async def test_a_whole_output_lies_in_the_folder_again_when_a_run_goes_on(tmp_pa
 
     async with ChatEndpoint(respond, keep=200) as endpoint:
         written = scenario(endpoint, plan=plan, workspace="notes.md", accept=[{"file": "notes.md"}])
-        with pytest.raises(ExceptionGroup):
+        with pytest.raises(BaseExceptionGroup):
             await start(tmp_path, written, on_event=on_event)
         assert (await resume(tmp_path)).outcome == "accepted"
     told = await story(tmp_path)
