@@ -4,6 +4,7 @@ What the past was given is recorded, and need not be where it was: the files of 
 and schemas, and what a hub brought and allowed. Code is looked for again.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from bus.events import GoalSubmitted, RunForked
 from bus.setup import Criterion, Limits, Price, RoleSetup, Setup
 from bus.store import Store, open_store
-from swarm import finding, launch
+from swarm import finding, handover, launch
 from swarm.core.state import RunState, Status
 from swarm.errors import UsageError
 from swarm.launch import OnEvent
@@ -219,8 +220,10 @@ async def fork(
     before = past.as_it_was().limits
     setup = ready.setup.model_copy(update={"limits": _limits(past.limits, before, ready.setup.limits)})
     async with open_store(settings.place) as store, Parts(setup, settings, announce=announce) as parts:
-        await parts.prepare()
         run = launch.new_run_id(setup.name)
+        target = (out or Path.cwd() / run).absolute()
+        await asyncio.to_thread(handover.refuse_unusable, target)
+        await parts.prepare()
         epoch = await store.log.create(run, this_process(), parent=(past.run, past.at))
         state = await fold(store.log, run)
         first = RunForked(
@@ -229,7 +232,7 @@ async def fork(
             changes=dict(changes.told()),
             setup=setup,
             hashes=file_hashes(ready.scenario) | role_hashes(setup.roles),
-            out=str((out or Path.cwd() / run).absolute()),
+            out=str(target),
         )
         with carrying_on(run):
             return await launch.carry_on(

@@ -9,10 +9,36 @@ from pathlib import Path
 
 from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder
-from bus.errors import StorageFailed
+from bus.errors import BusError, StorageFailed
 from bus.event_log import FileStore
 from bus.setup import FileRef
-from swarm.errors import MissingPart
+from swarm.errors import MissingPart, UsageError
+
+
+def refuse_unusable(target: Path, *, option: str = "") -> None:
+    """Raise `UsageError` now where files could not be written into a folder in the end. Blocks.
+
+    What the system says to a folder beside it counts: rights alone do not tell.
+    """
+    said = f"{option} {target}".strip()
+    if os.path.lexists(target):
+        raise UsageError(f"{said} is there already, and nothing is ever overwritten. Name a new folder.")
+    parent = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    try:
+        _made_beside(target, parent).rmdir()
+    except (OSError, ValueError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise UsageError(f"{said} cannot be made: {parent} takes no folder ({why}). Name another one.") from error
+
+
+async def try_to_hand_over(
+    run: str, files: Iterable[FileRef], store: FileStore, target: Path
+) -> tuple[Path | None, str]:
+    """Do as `hand_over` does, but return why it came to nothing instead of raising it: no outcome is lost by that."""
+    try:
+        return await hand_over(run, files, store, target), ""
+    except (MissingPart, BusError) as error:
+        return None, str(error)
 
 
 async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target: Path) -> Path | None:
@@ -26,15 +52,14 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
     if await asyncio.to_thread(os.path.lexists, target):
         if not await asyncio.to_thread(_holds, target, refs):
             raise MissingPart(
-                f"{target} is there already, and holds something else. Nothing was overwritten; "
-                f"the files are safe: `swarm show {run} --files OTHER_FOLDER` writes them elsewhere."
+                f"{target} is there already, and holds something else. Nothing was overwritten.", _elsewhere(run)
             )
         return target
     try:
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
-        made = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=f".{target.name}-", dir=target.parent))
+        made = await asyncio.to_thread(_made_beside, target, target.parent)
     except OSError as error:
-        raise MissingPart(f"{target} cannot be written: {error.strerror}. Choose another place with --out.") from error
+        raise MissingPart(f"{target} cannot be written: {error.strerror}.", _elsewhere(run)) from error
     try:
         folder = ProjectFolder(made)
         for ref in refs:
@@ -49,6 +74,14 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
     finally:
         await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
     return target
+
+
+def _elsewhere(run: str) -> str:
+    return f"The files are safe: `swarm show {run} --files OTHER_FOLDER` writes them elsewhere."
+
+
+def _made_beside(target: Path, parent: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=parent))
 
 
 def _publish(made: Path, target: Path) -> None:

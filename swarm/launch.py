@@ -48,24 +48,27 @@ async def start(
     """Run a scenario to its end and hand its files over. Cancelling pauses the run.
 
     `bus`: the URL of a broker, whose agents work on it; this process brings only those that nobody there offers.
+    Raises `UsageError` before the run begins where `out`, by default `./RUN`, could not be made in the end.
     """
     setup, kept = ready.setup, ready.recordings
+    run = new_run_id(setup.name)
+    target = (out or Path.cwd() / run).absolute()
     async with (
         open_store(settings.place) as store,
         Parts(setup, settings, announce=announce, recordings=kept) as parts,
         over_broker(bus, store, announce=announce) if bus else nullcontext() as link,
     ):
+        await asyncio.to_thread(handover.refuse_unusable, target)
         await _sandbox_works(setup, parts)
         await parts.prepare()
         files = await workspace.take_in(ready.scenario, store.files, home=settings.home)
-        run = new_run_id(setup.name)
         epoch = await store.log.create(run, this_process())
         first = GoalSubmitted(
             setup=setup,
             workspace=files,
             hashes=file_hashes(ready.scenario) | role_hashes(setup.roles),
             software=VERSION,
-            out=str((out or Path.cwd() / run).absolute()),
+            out=str(target),
         )
         try:
             with carrying_on(run):
@@ -275,10 +278,11 @@ async def _release(store: Store, run: str, epoch: int) -> None:
 
 async def _finish(state: RunState, store: Store) -> Outcome:
     """Hand the files of an ended run over, if it has a folder for them, and return its outcome."""
-    folder = None
+    folder, not_written = None, ""
     if state.ended is not None and (target := state.out_folder) is not None:
-        folder = await handover.hand_over(state.run, state.ended.files, store.files, Path(target))
-    return await with_head(outcome_of(state, folder=str(folder) if folder else None), store.log)
+        folder, not_written = await handover.try_to_hand_over(state.run, state.ended.files, store.files, Path(target))
+    outcome = outcome_of(state, folder=str(folder) if folder else None, not_written=not_written)
+    return await with_head(outcome, store.log)
 
 
 async def _sandbox_works(setup: Setup, parts: Parts) -> None:

@@ -64,14 +64,18 @@ class Outcome(_Frozen):
     """By the limit's name in the scenario; only those that a run adds up to."""
     head: str = ""
     """The hash of its last event: kept elsewhere, it shows whether the log was changed since."""
+    not_written: str = ""
+    """Why its files could not be written into its folder, and what to do; empty where they were, or there is none."""
 
     @property
     def exit_status(self) -> int:
         """The exit status that belongs to it."""
+        if self.not_written:
+            return 3
         return {"accepted": 0, "failed": 1, "paused": 3, "running": 0}[self.outcome]
 
 
-def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
+def outcome_of(state: RunState, *, folder: str | None = None, not_written: str = "") -> Outcome:
     """Return the outcome of a run in any state."""
     spent = state.ledger.spent
     return Outcome(
@@ -92,6 +96,7 @@ def outcome_of(state: RunState, *, folder: str | None = None) -> Outcome:
         events=state.position,
         seconds=state.elapsed_ms / 1000,
         limits=_limits(state),
+        not_written=not_written,
     )
 
 

@@ -1,10 +1,7 @@
 """Arguments that several commands take."""
 
 import argparse
-import os
 from pathlib import Path
-
-from swarm.errors import UsageError
 
 
 def position(text: str) -> int:
@@ -43,10 +40,8 @@ def add_optional_bus(parser: argparse.ArgumentParser) -> None:
 
 def new_folder(text: str, option: str) -> Path:
     """Return the folder that an option names. Raises `UsageError` now where files could not be written in the end."""
+    from swarm.handover import refuse_unusable  # noqa: PLC0415 - only who writes files needs it
+
     out = Path(text)
-    if out.exists() or out.is_symlink():
-        raise UsageError(f"{option} {out} is there already, and nothing is ever overwritten. Name a new folder.")
-    parent = next(parent for parent in out.absolute().parents if parent.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {out} cannot be made: {parent} is no folder that you may write to.")
+    refuse_unusable(out, option=option)
     return out

@@ -61,13 +61,13 @@ async def followed(
     except asyncio.CancelledError:
         note(f"follows {run} no longer; it goes on. `swarm show {run} --bus {args.bus}` shows it.")
         raise
-    folder = None
+    folder, not_written = None, ""
     if state.ended is not None and state.ended.files:
         store = MemoryFileStore()
         files = client.files(client.hub_of(run), run)
         for ref in state.ended.files:
             await store.put(await files.get(ref.sha256))
-        folder = await handover.hand_over(run, state.ended.files, store, out)
-    outcome = outcome_of(state, folder=str(folder) if folder else None)
+        folder, not_written = await handover.try_to_hand_over(run, state.ended.files, store, out)
+    outcome = outcome_of(state, folder=str(folder) if folder else None, not_written=not_written)
     report(outcome, as_json=args.json, bus=args.bus)
     return outcome.exit_status

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from swarm.outcome import Outcome, SubtaskReport
-from swarm.views.terminal import has_colour, one_line, paint, say, shown
+from swarm.views.terminal import has_colour, note, one_line, paint, say, shown
 from swarm.views.wording import clock, dollars
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def report(outcome: Outcome, *, as_json: bool, imported: bool = False, bus: str 
     for label, command in _next_to_import(outcome) if imported else _next(outcome):
         there = f"{command} --bus {shlex.quote(bus)}" if bus else command
         say(f"  {label:<6} {paint(there, 'cyan', colour=colour)}")
+    if outcome.not_written:
+        note(shown(f"swarm: {outcome.not_written}"))
 
 
 def report_archive(what: str, contents: "Contents", *, as_json: bool) -> None:

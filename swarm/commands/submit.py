@@ -44,6 +44,7 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     from swarm import launch  # noqa: PLC0415 - likewise
     from swarm.commands.following import followed, sender  # noqa: PLC0415 - likewise
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
+    from swarm.handover import refuse_unusable  # noqa: PLC0415 - likewise
     from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.submissions.client import client_on  # noqa: PLC0415 - likewise
@@ -54,9 +55,11 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     settings = read_settings(os.environ, scenario.folder)
     show = (lambda _: None) if args.quiet or (args.json and not sys.stderr.isatty()) else note
     async with client_on(args.bus, announce=show) as client:
-        submission, places = pack(
-            scenario, run=launch.new_run_id(scenario.name), client=client.name, home=settings.home, models=args.model
-        )
+        run = launch.new_run_id(scenario.name)
+        target = out or Path.cwd() / run
+        if args.follow:
+            refuse_unusable(target)
+        submission, places = pack(scenario, run=run, client=client.name, home=settings.home, models=args.model)
         hub, warnings = await client.submit(submission, sender(client, places))
         for line in warnings:
             show(f"warning: {line}")
@@ -64,4 +67,4 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
             say(json.dumps({"run": submission.run, "hub": hub}) if args.json else submission.run)
             return 0
         show(f"{submission.run} is with hub {hub}")
-        return await followed(args, client, submission.run, out or Path.cwd() / submission.run)
+        return await followed(args, client, submission.run, target)

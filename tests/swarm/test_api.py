@@ -79,6 +79,23 @@ async def test_a_run_or_a_log_that_is_not_there_is_a_swarm_error() -> None:
             raise PermissionError("mine")
 
 
+@pytest.mark.parametrize("out", [".", "/proc/x"])
+async def test_a_folder_that_cannot_be_taken_is_told_before_a_run_begins(out: str) -> None:
+    with pytest.raises(swarm.SwarmError, match=r"is there already|cannot be made"):
+        await run(out=out)
+    async with swarm.open_log() as log:
+        assert await log.runs() == []
+
+
+async def test_an_outcome_is_not_lost_where_its_folder_was_taken_meanwhile(folder: Path) -> None:
+    outcome = await run(out="made", on_event=lambda _: (folder / "made").mkdir(exist_ok=True))
+    assert (outcome.outcome, outcome.exit_status, outcome.folder) == ("accepted", 3, None)
+    assert f"`swarm show {outcome.run} --files OTHER_FOLDER`" in outcome.not_written
+    (folder / "made").rmdir()
+    outcome = await swarm.resume()
+    assert (outcome.exit_status, outcome.folder, outcome.not_written) == (0, str(folder / "made"), "")
+
+
 # Watching
 
 

@@ -152,6 +152,7 @@ def test_a_role_that_cannot_be_made_without_arguments_is_not_attached(
         ("run", "hello.yaml", "--goal", ""),
         ("run", "hello.yaml", "--model", "tester=openai:x"),
         ("run", "hello.yaml", "--out", "."),
+        ("run", "hello.yaml", "--out", "/proc/x"),
         ("show", "nothing"),
         ("show", "last", "--at", "0"),
         ("resume", "last", "--set", "goal=x"),

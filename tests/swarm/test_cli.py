@@ -125,6 +125,20 @@ def test_json_is_one_object_and_nothing_else(swarm: Swarm, folder: Path) -> None
     }
 
 
+def test_an_outcome_is_told_where_its_folder_was_taken_meanwhile(swarm: Swarm, folder: Path) -> None:
+    (folder / "mine.py").write_text(f"{MINE}    def __init__(self):\n        Path('made').mkdir(exist_ok=True)\n")
+    (folder / "own.yaml").write_text(OWN_CODE)
+    ended = swarm("run", "own.yaml", "--trust", "--quiet", "--out", "made")
+    assert ended.status == 3
+    assert ended.out.startswith("accepted  ")
+    run = json.loads(swarm("runs", "--json").out)["run"]
+    assert "made is there already, and holds something else. Nothing was overwritten." in ended.err
+    assert f"`swarm show {run} --files OTHER_FOLDER`" in ended.err
+    again = swarm("resume", "last", "--json")
+    assert (again.status, again.json["outcome"]) == (3, "accepted")
+    assert again.json["not_written"]
+
+
 def test_a_run_whose_log_has_absurd_numbers_is_listed_with_the_others(swarm: Swarm, folder: Path) -> None:
     swarm("run", "hello.yaml", "--quiet")
     absurd = {"time_ms": 10**400, "tokens": 10**400, "money": 10**400, "rounds": 10**400, "subtasks": 10**400}

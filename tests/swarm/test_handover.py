@@ -9,8 +9,8 @@ from agents.files.project_folder import ProjectFolder
 from bus.errors import NotFound
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef
-from swarm.errors import MissingPart
-from swarm.handover import hand_over
+from swarm.errors import MissingPart, UsageError
+from swarm.handover import hand_over, refuse_unusable
 
 
 @pytest.fixture
@@ -101,8 +101,21 @@ async def test_a_file_that_is_lost_leaves_nothing_behind(tmp_path: Path, store: 
 
 async def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, store: MemoryFileStore) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(MissingPart, match=r"cannot be written: .* Choose another place with --out"):
+    with pytest.raises(MissingPart, match=r"cannot be written: .*swarm show run --files"):
         await hand_over("run", await refs(store, a=b"a"), store, tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("name", ["made/here/out", "file/out", "link/out", "link", "out\0", "x" * 300, "/proc/x"])
+def test_a_place_that_could_not_be_written_in_the_end_is_told_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("nowhere")
+    before = beside(tmp_path / "out")
+    if name == "made/here/out":
+        refuse_unusable(tmp_path / name)
+    else:
+        with pytest.raises(UsageError, match=r"--out .* (is there already|cannot be made)"):
+            refuse_unusable(tmp_path / name, option="--out")
+    assert beside(tmp_path / "out") == before
 
 
 def _umask() -> int:
