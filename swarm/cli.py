@@ -6,6 +6,7 @@ Nothing heavy is imported here: `swarm --help` must feel immediate. The commands
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ environment: SWARM_HOME (state, by default ./.swarm) · SWARM_STORE (a store tha
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command line and return its exit status."""
+    _streams_are_open()
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
     try:
@@ -49,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the edge: every error is told, and a bug keeps its traceback
         return _told(error, as_json=as_json)
     return status
+
+
+def _streams_are_open() -> None:
+    """Have what is printed go nowhere where we were started with a stream closed, which Python has as None."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - a device, open to the end
 
 
 def _told(error: Exception, *, as_json: bool) -> int:
