@@ -16,7 +16,7 @@ from bus.store import Store, open_store
 from swarm import finding, handover, launch
 from swarm.core.state import RunState, Status
 from swarm.errors import UsageError
-from swarm.launch import OnEvent
+from swarm.launch import OnEvent, OnState
 from swarm.outcome import Outcome
 from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
@@ -213,6 +213,7 @@ async def fork(
     settings: Settings,
     *,
     out: Path | None = None,
+    on_state: OnState = lambda _: None,
     on_event: OnEvent | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -236,7 +237,14 @@ async def fork(
         )
         with carrying_on(run):
             return await launch.carry_on(
-                state, [first], store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+                state,
+                [first],
+                store=store,
+                parts=parts,
+                epoch=epoch,
+                home=settings.home,
+                on_state=on_state,
+                on_event=on_event,
             )
 
 

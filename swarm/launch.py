@@ -34,6 +34,8 @@ from swarm.version import VERSION
 from swarm.work_folder import work_folder
 
 OnEvent = Callable[[Envelope], None]
+OnState = Callable[[RunState], None]
+"""Given a run's state, which goes on with the run, before its first event."""
 
 
 async def start(
@@ -42,6 +44,7 @@ async def start(
     *,
     out: Path | None = None,
     bus: str | None = None,
+    on_state: OnState = lambda _: None,
     on_event: OnEvent | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -79,6 +82,7 @@ async def start(
                     parts=parts,
                     epoch=epoch,
                     home=settings.home,
+                    on_state=on_state,
                     on_event=on_event,
                     link=link,
                 )
@@ -128,6 +132,7 @@ async def resume(
     *,
     changes: Mapping[str, JsonValue] | None = None,
     in_doubt: Callable[[Doubt], Verdict | None] = lambda _: None,
+    on_state: OnState = lambda _: None,
     on_event: OnEvent | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -155,7 +160,14 @@ async def resume(
                 epoch = await _taken(store, info)
                 first = [*_settled(state, in_doubt), RunResumed(changes=dict(changes or {}))]
                 return await carry_on(
-                    state, first, store=store, parts=parts, epoch=epoch, home=settings.home, on_event=on_event
+                    state,
+                    first,
+                    store=store,
+                    parts=parts,
+                    epoch=epoch,
+                    home=settings.home,
+                    on_state=on_state,
+                    on_event=on_event,
                 )
 
 
@@ -213,6 +225,7 @@ async def carry_on(
     parts: Parts,
     epoch: int,
     home: Path,
+    on_state: OnState,
     on_event: OnEvent | None,
     link: Link | None = None,
 ) -> Outcome:
@@ -225,6 +238,7 @@ async def carry_on(
         if on_event is not None:
             on_event(envelope)
 
+    on_state(state)
     try:
         async with work_folder(home, state.run) as work:
             await execute(

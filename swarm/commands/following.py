@@ -54,6 +54,7 @@ async def followed(
     state = after or RunState(run)
     view = view_for(sys.stderr, quiet=args.quiet, terminal_only=args.json)
     try:
+        view.on_state(state)
         async with view:
             async for envelope in client.follow(run, state.position + 1):
                 apply(state, envelope)

@@ -76,5 +76,5 @@ async def _fork(args: argparse.Namespace, out: Path | None) -> int:
     return await watched(
         args,
         settings,
-        lambda watch: fork(past, ready, changes, settings, out=out, on_event=watch.on_event, announce=watch.announce),
+        lambda watch: fork(past, ready, changes, settings, out=out, **watch._asdict()),
     )

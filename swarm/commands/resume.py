@@ -83,8 +83,7 @@ async def _resume(args: argparse.Namespace) -> int:
             settings,
             changes=changes,
             in_doubt=lambda doubt: args.in_doubt or said.get((doubt.request, doubt.call.digest)),
-            on_event=watch.on_event,
-            announce=watch.announce,
+            **watch._asdict(),
         ),
     )
 

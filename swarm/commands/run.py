@@ -86,7 +86,5 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     return await watched(
         args,
         settings,
-        lambda watch: launch.start(
-            ready, settings, out=out, bus=args.bus, on_event=watch.on_event, announce=watch.announce
-        ),
+        lambda watch: launch.start(ready, settings, out=out, bus=args.bus, **watch._asdict()),
     )

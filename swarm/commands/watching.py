@@ -12,6 +12,7 @@ from bus.envelope import Envelope
 from bus.store import open_store
 from swarm.commands.failures import STOPPED
 from swarm.commands.report import report
+from swarm.core.state import RunState
 from swarm.finding import with_head
 from swarm.outcome import Outcome, outcome_of
 from swarm.runtime import fold
@@ -24,6 +25,7 @@ from swarm.views.terminal import note
 class Watch(NamedTuple):
     """What a run tells the one who watches it."""
 
+    on_state: Callable[[RunState], None]
     on_event: Callable[[Envelope], None]
     announce: Callable[[str], None]
 
@@ -79,7 +81,7 @@ async def watched(args: argparse.Namespace, settings: Settings, act: Callable[[W
     stopped = False
     try:
         async with view:
-            outcome = await act(Watch(on_event, view.announce))
+            outcome = await act(Watch(view.on_state, on_event, view.announce))
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if not run or task is None:

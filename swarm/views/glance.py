@@ -6,15 +6,11 @@ from typing import cast
 from bus.envelope import Envelope
 from bus.events import (
     AssignmentEnded,
-    CallGranted,
     Event,
     FilesMerged,
     GoalAccepted,
     GoalFailed,
     GoalSubmitted,
-    ModelAnswered,
-    ModelAsked,
-    ModelTryFailed,
     PlanProposed,
     PlanRefused,
     PlanRequested,
@@ -27,8 +23,8 @@ from bus.events import (
     SubtaskAssigned,
     WorkFailed,
 )
-from bus.setup import Limits, Setup, Subtask
-from swarm.core.limits import CallKey, cost
+from bus.setup import Subtask
+from swarm.core.state import RunState
 from swarm.views.wording import doing
 
 
@@ -56,35 +52,24 @@ class Glance:
     """What a person wants to know of a run that goes on."""
 
     run: str = ""
-    setup: Setup | None = None
-    limits: Limits = field(default_factory=Limits)
+    state: RunState = field(default_factory=lambda: RunState(""))
+    """As the rules have it: what is spent, and the limits. It goes on by itself."""
     rows: dict[str, Row] = field(default_factory=dict)
     at_work: dict[str, Doing] = field(default_factory=dict)
     """Lease -> what its agent is at."""
-    tokens: int = 0
-    money: int = 0
-    """Picodollars."""
-    price_known: bool = True
     elapsed_ms: int = 0
     last: str = ""
     running: bool = False
     _before: dict[str, Row] = field(default_factory=dict)
-    _asked: dict[CallKey, ModelAsked] = field(default_factory=dict)
 
     def fold(self, envelope: Envelope) -> None:  # noqa: C901, PLR0912 - one line a kind of event
         """Take one more event in."""
         event = cast("Event", envelope.event)
         self.run, self.elapsed_ms = envelope.correlation_id, envelope.elapsed_ms
         lease = envelope.causation_id or ""
-        self._spend(envelope.subject or "", lease, event)
         match event:
-            case GoalSubmitted(setup=setup):
-                self.setup, self.limits, self.running = setup, setup.limits, True
-            case RunForked(setup=setup):
-                self.setup, self.limits, self.running = setup, setup.limits, True
-                self.at_work.clear()
-            case RunResumed(changes=changes):
-                self.limits, self.running = self.limits.model_copy(update=changes), True
+            case GoalSubmitted() | RunForked() | RunResumed():
+                self.running = True
                 self.at_work.clear()
             case RunPaused() | GoalAccepted() | GoalFailed():
                 self.running = False
@@ -132,20 +117,3 @@ class Glance:
     def _mark(self, name: str | None, status: str) -> None:
         if name in self.rows:
             self.rows[name].status = status
-
-    def _spend(self, request: str, lease: str, event: Event) -> None:
-        if not isinstance(event, ModelAsked | CallGranted | ModelAnswered | ModelTryFailed):
-            return
-        key = (request, event.attempt, event.path, event.number)
-        if isinstance(event, ModelAsked):
-            self._asked[key] = event
-        elif isinstance(event, CallGranted) and key in self._asked:
-            self._asked[key] = self._asked[key].model_copy(update={"max_tokens": event.max_tokens})
-        elif isinstance(event, ModelAnswered):
-            self._asked.pop(key, None)
-            self.tokens += event.usage.input + event.usage.output
-            role = self.setup.roles.get(self.at_work[lease].role) if self.setup and lease in self.at_work else None
-            self.price_known = self.price_known and role is not None and role.price is not None
-            self.money += cost(event.usage, role.price) if role and role.price else 0
-        elif (asked := self._asked.pop(key, None)) and isinstance(event, ModelTryFailed) and event.unproven:
-            self.tokens += asked.input_bound + asked.max_tokens

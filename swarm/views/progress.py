@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self, TextIO
 
 from bus.envelope import Envelope
+from swarm.core.state import RunState
 from swarm.outcome import PICO
 from swarm.views.glance import Glance, Row
 from swarm.views.terminal import has_colour, one_line
@@ -48,7 +49,7 @@ def drawn(glance: Glance, elapsed_ms: int) -> "RenderableType":
         line.append(one_line(row.subtask.id, LONG), style="bold")
         line.append(f"  {one_line(row.subtask.role, LONG)}  {row.status}", style=style)
         if row.attempt > 1:
-            line.append(f"  attempt {row.attempt} of {glance.limits.attempts}", style="yellow")
+            line.append(f"  attempt {row.attempt} of {glance.state.limits.attempts}", style="yellow")
         if row.subtask.id in by_subtask:
             line.append(f"  {by_subtask[row.subtask.id].did}", style="dim")
         lines.append(line)
@@ -64,11 +65,11 @@ def drawn(glance: Glance, elapsed_ms: int) -> "RenderableType":
 
 def footer(glance: Glance, elapsed_ms: int) -> str:
     """Return tokens, money and time against their limits."""
-    limits = glance.limits
-    spent = dollars(glance.money / PICO) if glance.price_known else "price not known"
+    limits, spent = glance.state.limits, glance.state.ledger.spent
+    money = dollars(spent.money / PICO) if spent.price_known else "price not known"
     most = f" of {dollars(limits.money / PICO)}" if limits.money is not None else ""
     return (
-        f"{glance.tokens:,} of {limits.tokens:,} tokens · {spent}{most} · "
+        f"{spent.tokens:,} of {limits.tokens:,} tokens · {money}{most} · "
         f"{clock(elapsed_ms)[:-2]} of {clock(limits.time_ms)[:-2]}"
     )
 
@@ -91,6 +92,9 @@ def _tree(rows: dict[str, Row]) -> Iterator[tuple[Row, int]]:
 
 class Quiet:
     """Shows nothing."""
+
+    def on_state(self, state: RunState) -> None:
+        """Take the run's state, which goes on by itself, before the first event."""
 
     def on_event(self, envelope: Envelope) -> None:
         """Take an event."""
@@ -199,6 +203,10 @@ class LiveView(_Drawing):
         await super().__aexit__(*exc)
         self._live.stop()
 
+    def on_state(self, state: RunState) -> None:
+        """Show what is spent by it."""
+        self.glance.state = state
+
     def on_event(self, envelope: Envelope) -> None:
         """Fold the event in."""
         self.glance.fold(envelope)
@@ -216,7 +224,7 @@ class LiveView(_Drawing):
 
 
 View = Quiet
-"""What shows a run: `on_event`, `announce`, and `async with` around them."""
+"""What shows a run: `on_state`, `on_event`, `announce`, and `async with` around them."""
 
 
 def view_for(stream: TextIO, *, quiet: bool, terminal_only: bool) -> View:

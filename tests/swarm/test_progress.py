@@ -5,6 +5,8 @@ import contextlib
 import io
 import os
 import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,15 @@ import swarm
 from bus.envelope import Envelope
 from bus.events import SubtaskAssigned
 from bus.setup import Subtask
+from swarm import launch
 from swarm.views.glance import Doing, Glance, Row
 from swarm.views.progress import LiveView, PlainView, Quiet, drawn, footer, view_for
+from swarm.views.wording import dollars
 from tests.support.command import ANSWERS, SCENARIO
+from tests.support.endpoint import ChatEndpoint
 from tests.support.events import envelopes
+from tests.support.runs import player, prepare, scenario
+from tests.support.runs import settings as settings_in
 
 
 @pytest.fixture
@@ -51,8 +58,30 @@ async def test_a_run_is_folded_as_it_goes(recorded: list[Envelope]) -> None:
     assert statuses == ["waiting", "working", "in review", "accepted"]
     assert not glance.at_work
     assert not glance.running
-    assert glance.tokens > 0
     assert "of 200,000 tokens · $0.00 · 1:05 of 30:00" in shown(glance)
+
+
+async def test_what_is_shown_as_spent_is_what_is_counted_also_of_lost_calls_and_after_a_resume(tmp_path: Path) -> None:
+    async def watched(act: Callable[..., Awaitable[swarm.Outcome]]) -> tuple[str, swarm.Outcome]:
+        glance = Glance()
+        outcome = await act(on_state=lambda state: setattr(glance, "state", state), on_event=glance.fold)
+        tokens = outcome.tokens.input + outcome.tokens.output + outcome.tokens.unproven
+        said = f"{tokens:,} of {int(outcome.limits['tokens'].limit):,} tokens · {dollars(outcome.cost_usd or 0)} of"
+        assert footer(glance, 0).startswith(said)
+        return said, outcome
+
+    down = ["reset_midway", "401"]
+    async with ChatEndpoint(player(), faults=down) as endpoint:
+        plan = [{"id": "a", "role": "coder", "do": "TASK a: write a.txt"}]
+        limits = {"money": "5 USD", "tokens": "150k"}
+        price = {"input": 1.0, "output": 2.0}
+        ready = await prepare(tmp_path, scenario(endpoint, price=price, plan=plan, limits=limits))
+        at = settings_in(tmp_path)
+        before, paused = await watched(partial(launch.start, ready, at, out=tmp_path / "out"))
+        assert (paused.outcome, bool(paused.tokens.unproven), bool(paused.cost_usd)) == ("paused", True, True)
+        after, resumed = await watched(partial(launch.resume, "last", at))
+    assert resumed.tokens.unproven >= paused.tokens.unproven
+    assert after != before
 
 
 @given(st.lists(envelopes(), max_size=4))
@@ -91,7 +120,9 @@ def test_markup_is_not_read() -> None:
 
 
 def test_a_price_that_is_not_known_is_said() -> None:
-    assert "price not known" in footer(Glance(price_known=False), 0)
+    glance = Glance()
+    glance.state.ledger.spent.price_known = False
+    assert "price not known" in footer(glance, 0)
 
 
 async def test_plain_lines_come_in_order_and_all_of_them(recorded: list[Envelope]) -> None:
