@@ -189,9 +189,7 @@ async def cancel(name: str, settings: Settings) -> Outcome:
             with carrying_on(info.run):
                 epoch = await _taken(store, info)
                 first = [CancelAsked(reason="cancelled by a person")]
-                return await carry_on(
-                    state, first, store=store, parts=parts, epoch=epoch, home=settings.home, on_event=None
-                )
+                return await carry_on(state, first, store=store, parts=parts, epoch=epoch, home=settings.home)
 
 
 async def _taken(store: Store, info: RunInfo) -> int:
@@ -225,8 +223,8 @@ async def carry_on(
     parts: Parts,
     epoch: int,
     home: Path,
-    on_state: OnState,
-    on_event: OnEvent | None,
+    on_state: OnState = lambda _: None,
+    on_event: OnEvent | None = None,
     link: Link | None = None,
 ) -> Outcome:
     """Run a run that this process owns to its end or pause, let go of it, and return what it came to."""
