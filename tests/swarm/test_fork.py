@@ -39,7 +39,7 @@ async def forked(folder: Path, at: int, *, of: str, **changes: Any) -> Outcome:
     async with finding.reading(chosen) as store:
         past = await past_of(store, of, at)
     ready = await preparing.prepare(past.scenario(wanted), chosen, models=past.models(wanted))
-    return await fork(past, ready, wanted, chosen, out=folder / f"fork-{at}")
+    return await fork(past, ready, wanted, chosen, out=folder / f"fork-{of}-{at}")
 
 
 async def begun(folder: Path, endpoint: ChatEndpoint, **more: Any) -> str:
