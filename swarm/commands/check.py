@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
     from swarm.scenario.may import may  # noqa: PLC0415 - likewise
     from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
-    from swarm.views.terminal import one_line, say  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import one_line, say, say_json  # noqa: PLC0415 - likewise
 
     scenario = Scenario.load(scenario_path(args.scenario), goal=args.goal, settings=args.set)
     found = may(scenario)
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             "may": found,
             "warnings": list(scenario.warnings),
         }
-        say(json.dumps(answer, ensure_ascii=False))
+        say_json(json.dumps(answer, ensure_ascii=False))
         return 0
     for warning in scenario.warnings:
         say(f"warning: {one_line(warning, 500)}")

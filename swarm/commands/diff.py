@@ -43,7 +43,7 @@ async def _diff(args: argparse.Namespace) -> int:
     from swarm.comparison import compare, parting  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
-    from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import say, say_json, shown  # noqa: PLC0415 - likewise
 
     async with finding.reading(read_settings(os.environ)) as store:
         a = await finding.find(store, args.a)
@@ -54,7 +54,7 @@ async def _diff(args: argparse.Namespace) -> int:
         where = await parting(aiter(store.log.read(a.run)), aiter(store.log.read(b.run)))
         found = compare(state, await fold(store.log, b.run), where)
     if args.json:
-        say(found.model_dump_json())
+        say_json(found.model_dump_json())
     else:
         for line in _lines(found):
             say(shown(line))

@@ -43,7 +43,7 @@ async def _doctor(part: str | None, bus: str | None, *, as_json: bool) -> int:
 
     from swarm.commands.failures import MISSING  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
-    from swarm.views.terminal import has_colour, paint, say, shown  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import has_colour, paint, say, say_json, shown  # noqa: PLC0415 - likewise
 
     settings = read_settings(os.environ)
     parts: dict[str, list[Finding]] = {}
@@ -59,7 +59,7 @@ async def _doctor(part: str | None, bus: str | None, *, as_json: bool) -> int:
     good = all(enough.get(name, any)(finding.good for finding in findings) for name, findings in parts.items())
     if as_json:
         found = {name: [finding._asdict() for finding in findings] for name, findings in parts.items()}
-        say(json.dumps({"ok": good, **found}, ensure_ascii=False))
+        say_json(json.dumps({"ok": good, **found}, ensure_ascii=False))
         return 0 if good else MISSING
     colour = has_colour(sys.stdout)
     for name, findings in parts.items():

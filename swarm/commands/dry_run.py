@@ -12,7 +12,7 @@ from swarm.model_choice import Choice
 from swarm.outcome import PICO
 from swarm.scenario.may import may
 from swarm.scenario.model import Scenario
-from swarm.views.terminal import one_line, say
+from swarm.views.terminal import one_line, say, say_json
 from swarm.views.wording import clock, dollars
 
 _LONG = 200
@@ -21,7 +21,7 @@ _LONG = 200
 def dry_run(scenario: Scenario, choices: Mapping[str, Choice], *, as_json: bool) -> None:
     """Print it."""
     if as_json:
-        say(json.dumps(_object(scenario, choices), ensure_ascii=False))
+        say_json(json.dumps(_object(scenario, choices), ensure_ascii=False))
         return
     for line in _lines(scenario, choices):
         say(line)

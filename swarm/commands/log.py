@@ -65,7 +65,7 @@ async def _log(args: argparse.Namespace) -> int:
     from swarm.core.state import RunState  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
-    from swarm.views.terminal import has_colour, say  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import has_colour, say, say_json  # noqa: PLC0415 - likewise
     from swarm.views.timeline import Timeline  # noqa: PLC0415 - likewise
 
     async with finding.reading(read_settings(os.environ)) as store:
@@ -80,7 +80,10 @@ async def _log(args: argparse.Namespace) -> int:
                 continue  # it was not there yet when we began to follow
             if args.type and not fnmatchcase(type(envelope.event).__name__.lower(), args.type.lower()):
                 continue
-            say(told.line(colour=colour) if told else encode(envelope).decode())
+            if told is None:
+                say_json(encode(envelope).decode())
+            else:
+                say(told.line(colour=colour))
             if args.follow:
                 sys.stdout.flush()
     return 0

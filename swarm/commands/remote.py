@@ -15,7 +15,7 @@ from swarm.core.state import RunState
 from swarm.errors import UsageError
 from swarm.outcome import outcome_of
 from swarm.submissions.client import client_on, state_of
-from swarm.views.terminal import has_colour, note, say
+from swarm.views.terminal import has_colour, note, say, say_json
 from swarm.views.timeline import Timeline
 
 
@@ -56,7 +56,10 @@ async def log(args: argparse.Namespace) -> int:
                 continue
             if args.type and not fnmatchcase(type(envelope.event).__name__.lower(), args.type.lower()):
                 continue
-            say(encode(envelope).decode() if args.json else told.line(colour=colour))
+            if args.json:
+                say_json(encode(envelope).decode())
+            else:
+                say(told.line(colour=colour))
             if args.follow:
                 sys.stdout.flush()
     return 0

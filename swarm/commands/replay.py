@@ -44,7 +44,7 @@ async def _replay(args: argparse.Namespace) -> int:
     from swarm.replay import replay  # noqa: PLC0415 - likewise
     from swarm.runtime import fewer_collections  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
-    from swarm.views.terminal import say, shown  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import say, say_json, shown  # noqa: PLC0415 - likewise
 
     tools = HubConfig.load(args.config).tools if args.config else {}
     settings = read_settings(os.environ)
@@ -57,7 +57,7 @@ async def _replay(args: argparse.Namespace) -> int:
             log = store.log.read(info.run)
             found = await replay(info.run, log, store.files, Path(place), tools=tools, closed=settings.closed)
     if args.json:
-        say(json.dumps({"ok": found.difference is None, **asdict(found)}, ensure_ascii=False))
+        say_json(json.dumps({"ok": found.difference is None, **asdict(found)}, ensure_ascii=False))
     elif found.difference is None:
         say(f"{found.run}: {found.events} events and {found.attempts} attempts of roles, all as the log has them")
         if found.elsewhere:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from swarm.outcome import Outcome, SubtaskReport
-from swarm.views.terminal import has_colour, note, one_line, paint, say, shown
+from swarm.views.terminal import has_colour, note, one_line, paint, say, say_json, shown
 from swarm.views.wording import clock, dollars
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _LONG = 2_000
 def report(outcome: Outcome, *, as_json: bool, imported: bool = False, bus: str | None = None) -> None:
     """Print the outcome on standard output; an imported run goes on only as a fork. `bus`: where its hub is."""
     if as_json:
-        say(outcome.model_dump_json())
+        say_json(outcome.model_dump_json())
         return
     colour = has_colour(sys.stdout)
     say(f"{paint(outcome.outcome, STYLES[outcome.outcome], colour=colour)}  {outcome.run}")

@@ -33,7 +33,7 @@ async def _runs(*, as_json: bool) -> int:
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.measures import age, size  # noqa: PLC0415 - likewise
-    from swarm.views.terminal import has_colour, one_line, paint, say  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import has_colour, one_line, paint, say, say_json  # noqa: PLC0415 - likewise
     from swarm.views.wording import clock, dollars  # noqa: PLC0415 - likewise
 
     colour, now = has_colour(sys.stdout), utc_now()
@@ -44,7 +44,7 @@ async def _runs(*, as_json: bool) -> int:
             if as_json:
                 told = outcome.model_dump(mode="json", exclude={"files", "subtasks"})
                 place = {"created": info.created, "bytes": info.bytes, "imported": info.imported}
-                say(json.dumps(told | place, ensure_ascii=False))
+                say_json(json.dumps(told | place, ensure_ascii=False))
                 continue
             status = paint(f"{outcome.outcome:<9}", STYLES[outcome.outcome], colour=colour)
             money = "" if outcome.cost_usd is None else f"  {dollars(outcome.cost_usd)}"

@@ -21,13 +21,13 @@ def run(args: argparse.Namespace) -> int:
 
     from swarm.commands.shipped import shipped  # noqa: PLC0415 - likewise
     from swarm.scenario.yaml_source import read_source  # noqa: PLC0415 - likewise
-    from swarm.views.terminal import one_line, say  # noqa: PLC0415 - likewise
+    from swarm.views.terminal import one_line, say, say_json  # noqa: PLC0415 - likewise
 
     for name, path in shipped().items():
         written = read_source(path).data
         about = str(written.get("description", "")) if isinstance(written, dict) else ""
         if args.json:
-            say(json.dumps({"name": name, "description": about, "file": str(path)}, ensure_ascii=False))
+            say_json(json.dumps({"name": name, "description": about, "file": str(path)}, ensure_ascii=False))
         else:
             say(f"{name:<20} {one_line(about, 120)}")
     return 0

@@ -1,9 +1,12 @@
 """Text for people: safe to show, and coloured only where a terminal shows colour."""
 
 import os
+import re
 import sys
+import unicodedata
 from typing import TextIO
 
+_NOT_ASCII = re.compile(r"[^\x00-\x7e]")
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 
 
@@ -39,9 +42,23 @@ def say(text: str = "") -> None:
     print(_printable(text, sys.stdout))  # noqa: T201 - this is where the command line prints
 
 
+def say_json(text: str) -> None:
+    """Print JSON as a result: on a terminal with escapes for what that would obey or hide, which is the same JSON."""
+    say(_NOT_ASCII.sub(_escaped, text) if sys.stdout.isatty() else text)
+
+
 def note(text: str) -> None:
     """Print what is about the result: standard error."""
     print(_printable(text, sys.stderr), file=sys.stderr, flush=True)  # noqa: T201 - likewise
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Return the escapes of a character, one for each unit of UTF-16, or what needs none as it is."""
+    character = found.group()
+    if unicodedata.category(character) not in {"Cc", "Cf"}:
+        return character
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def _printable(text: str, stream: TextIO) -> str:

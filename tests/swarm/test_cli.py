@@ -300,6 +300,20 @@ def test_a_person_is_asked_once_for_each_content(folder: Path) -> None:
     assert (status, "[y/N]" in shown) == (2, True)
 
 
+def test_json_on_a_terminal_has_escapes_for_what_that_would_obey(swarm: Swarm, folder: Path) -> None:
+    said = "a\x7f\x9b31m\u202e\U000e0041é\u200d"
+    written = r'"a\x7f\x9b31m\u202e\U000e0041é\u200d"'
+    (folder / "answers.yaml").write_text(ANSWERS.replace("It is written.", written), encoding="utf-8")
+    run = swarm("run", "hello.yaml", "--json").json["run"]
+    assert said in swarm("log", run, "--json").out
+    status, shown = on_a_terminal("log", run, "--json", cwd=folder, LANG="C.UTF-8")
+    assert status == 0
+    assert "a\\u007f\\u009b31m\\u202e\\udb40\\udc41é\\u200d" in shown
+    assert not {"\x7f", "\x9b", "\u202e", "\U000e0041"} & set(shown)
+    told = [json.loads(line) for line in shown.splitlines()]
+    assert told == [json.loads(line) for line in swarm("log", run, "--json").out.splitlines()]
+
+
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 
