@@ -16,6 +16,16 @@ CHECKS = {
 }
 
 
+MOST_EXPRESSIONS = 200
+"""Regular expressions in one scenario or plan: each is compiled to be checked."""
+
+
+def expressions(criterion: Criterion) -> int:
+    """Return how many regular expressions a criterion has."""
+    texts = [one for value in criterion.values() for one in (value if isinstance(value, list) else [value])]
+    return sum(isinstance(one, str) and one.startswith("re:") for one in texts)
+
+
 def parse(criterion: Criterion) -> Check:
     """Return the check that a criterion means: exactly one of its keys, in any order, names it.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 
-from agents.checks import parse
+from agents.checks import MOST_EXPRESSIONS, expressions, parse
 from agents.errors import BadCriterion
 from bus.setup import Criterion, RoleSetup, Setup, Subtask
 
@@ -32,6 +32,8 @@ def faults(
     """
     if not subtasks:
         return ["the plan has no subtasks; give at least one"]
+    if sum(expressions(entry) for subtask in subtasks for entry in subtask.accept) > MOST_EXPRESSIONS:
+        return [f"more than {MOST_EXPRESSIONS} regular expressions in all; join some by |, or look for plain texts"]
     found: list[str] = []
     ids = [subtask.id for subtask in subtasks]
     counts = Counter(ids)

@@ -76,7 +76,13 @@ def criteria_of(data: Mapping[str, JsonValue]) -> Iterator[tuple[FieldPath, dict
 
 def check_criteria(draft: Draft) -> None:
     """Let `agents.checks` say which entries of `accept` it understands."""
+    left = checks.MOST_EXPRESSIONS
     for where, criterion in criteria_of(draft.data):
+        left -= checks.expressions(criterion)
+        if left < 0:
+            most = f"more than {checks.MOST_EXPRESSIONS} regular expressions in all"
+            draft.fault("criterion", where, most, "Join some by |, or look for plain texts.")
+            return
         try:
             checks.parse(criterion)
         except BadCriterion as bad:

@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agents.checking import bounded, regex_search
 
@@ -74,6 +76,36 @@ def test_the_first_matches_are_found_and_no_more() -> None:
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 900, "x" * 1_001, "", "(?<=a*)b"])
 def test_what_is_no_usable_expression_is_said(pattern: str) -> None:
     assert regex_search.fault(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?i)" + "[ -\U0010ffff]" * 199,
+        "[ -\uffff]" * 199,
+        r"(?i)[\x20-\U0010ffff]",
+        r"[\040-\uffff][\0-\ufff0]",
+        r"(?i)[\N{SPACE}-\N{PLAYING CARD ACE OF SPADES}]",
+    ],
+    ids=["sets of all", "sets of the first plane", "hexadecimal", "octal", "names"],
+)
+def test_an_expression_that_takes_long_to_be_compiled_is_none(pattern: str) -> None:
+    begun = time.process_time()
+    assert "span more than" in (regex_search.fault(pattern) or "")
+    assert time.process_time() - begun < 0.2
+    for ordinary in (
+        r"[^\x00-\x7f]",
+        "[\u4e00-\u9fff]+的[一-鿿]",
+        "[a-zA-Z0-9_-]+@[a-z-]",
+        r"[\-\uffff]",
+        r"\d-\d{3}-\N{EN DASH}",
+    ):
+        assert regex_search.fault(ordinary) is None
+
+
+@given(st.text(alphabet="\\\\\\xuUN{}[]-(?i)|*0189af \n٣"))
+def test_any_text_is_an_expression_or_said_to_be_none(pattern: str) -> None:
+    assert regex_search.fault(pattern) or re.compile(pattern)
 
 
 def test_an_expression_that_python_warns_about_is_usable() -> None:

@@ -60,6 +60,14 @@ BAD_FILES = {
         "goal: x\nroles: {coder: {prompt: /proc/self/environ}}\n", "roles.coder.prompt", "value"
     ),
     "a check that nobody knows": ("goal: x\naccept: [{fiel: x}]\n", "accept.0.fiel", "criterion"),
+    "a check whose regex takes long to compile": (
+        "goal: x\naccept: [{text: a, contains: 're:(?i)[\\0-\\uffff]b[\\0-\\uffff]'}]\n",
+        "accept.0.contains", "criterion",
+    ),
+    "more regexes than are looked at": (
+        f"goal: x\naccept: [{{text: a, lacks: [{', '.join(['re:a'] * 200)}]}}, {{text: a, lacks: re:b}}]\n",
+        "accept.1", "criterion",
+    ),
     "a check that is no regex": ("goal: x\naccept: [{text: a, contains: 're:('}]\n", "accept.0.contains", "criterion"),
     "zero": ("goal: x\nlimits: {tokens: 0}\n", "limits.tokens", "value"),
     "nonsense": ("goal: x\nlimits: {time: soon}\n", "limits.time", "value"),

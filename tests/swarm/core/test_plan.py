@@ -57,6 +57,10 @@ def test_a_plan_works_just_when_its_needs_have_an_order(subtasks: list[Subtask])
         ([subtask("a", role="critic")], "cannot be given work"),
         ([subtask("a", role="astronaut")], "role 'astronaut' cannot be given work"),
         ([subtask("a", instruction=" \n")], "the instruction is empty"),
+        (
+            [subtask("a", accept=[{"text": "a", "lacks": ["re:b"] * 101}] * 2)],
+            "more than 200 regular expressions in all",
+        ),
         ([subtask("a", "z")], "needs 'z', which is not in the plan"),
         ([subtask("a", "a")], "'a' needs itself"),
         ([subtask("a", accept=[{"smell": "good"}])], "'a': accept:"),
