@@ -14,6 +14,8 @@ CHECKS = {
     "run": "agents.checks.run:RunCheck",
     "ask": "agents.checks.ask:AskCheck",
 }
+RUNS_COMMANDS = frozenset({"run_python", "run_command"})
+"""Tools of which a role has one whose subtasks a planner may have checked by `run`."""
 
 
 MOST_EXPRESSIONS = 200

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.json_schema import SkipJsonSchema
 
 from agents.briefing import Offer
+from agents.checks import RUNS_COMMANDS
 from agents.context import Context
 from agents.prompts import bullets, file_list, section
 from agents.role import Role, prompt_of
@@ -18,7 +20,6 @@ READS_FILES = frozenset({"read_file", "list_files", "search_files"})
 """With these alone a role has nothing to do where there are no files."""
 LOOKS_ONLY = READS_FILES | {"fetch_page", "search_web"}
 """With these alone a role cannot make a file, whatever a plan says."""
-
 
 _WRITES = re.compile(
     r"(?:write|create|make)\s+(?:an? |the )?(?:file |module )?[`'\"]?([\w-][\w./-]*\.[a-z]\w{0,4})\b", re.IGNORECASE
@@ -36,6 +37,8 @@ class Planned(BaseModel):
     creates: Annotated[list[str], Field(description="paths of the files that it must write, if any")] = []
     do: str
     needs: list[str] = []
+    accept: SkipJsonSchema[list[Criterion]] = []
+    """Told of by `plan_of` alone, and only to models that can make use of it."""
 
 
 class Plan(BaseModel):
@@ -46,13 +49,29 @@ class Plan(BaseModel):
     subtasks: Annotated[list[Planned], Field(min_length=1)]
 
 
+_CHECKS = (
+    'checks of its files, where the goal says what they must hold, such as {"text": "a.md", "max_words": 200, '
+    '"contains": ["EUR"]} or {"json": "a.json"}'
+)
+_RUN = ', and for {} also {{"run": "python -m unittest -q"}}'
+
+
 @functools.cache
-def plan_of(roles: tuple[str, ...], most: int) -> type[Plan]:
-    """Return the answer for these roles and at most so many subtasks; endpoints that keep to a schema keep to that."""
+def plan_of(roles: tuple[str, ...], most: int, *, runners: tuple[str, ...] | None = None) -> type[Plan]:
+    """Return the answer for these roles and at most so many subtasks; endpoints that keep to a schema keep to that.
+
+    `runners`: roles whose results may be run to check them; None leaves checks untold.
+    """
     role = Annotated[str, Field(json_schema_extra={"enum": [*roles]})]
-    planned = create_model("Planned", __base__=Planned, role=(role, ...))
+    base = Planned if runners is None else _told_of_checks(runners)
+    planned = create_model("Planned", __base__=base, role=(role, ...))
     several = (list[planned], Field(min_length=1, max_length=most))  # pyright: ignore[reportInvalidTypeForm]
     return create_model("Plan", __base__=Plan, subtasks=several)
+
+
+def _told_of_checks(runners: tuple[str, ...]) -> type[Planned]:
+    about = _CHECKS + (_RUN.format(", ".join(runners)) if runners else "")
+    return create_model("Planned", __base__=Planned, accept=(list[Criterion], Field([], description=about)))
 
 
 class Planner(Role[PlanRequested, PlanProposed]):
@@ -73,11 +92,14 @@ class Planner(Role[PlanRequested, PlanProposed]):
             + section("The plan so far (keep accepted subtasks as they are)", "\n".join(present))
             + section("Why another plan is needed", bullets(request.feedback))
         )  # the limit stands in the schema: told in words, a small model takes it for a number to reach
-        answer = plan_of(tuple(offer.role for offer in offers), max(told.most_subtasks, 1))
+        roles = tuple(offer.role for offer in offers)
+        runners = tuple(offer.role for offer in offers if RUNS_COMMANDS.intersection(offer.tools))
+        small = told.role.dialogue == "json"  # each word more that such a model is told is one less that it heeds
+        answer = plan_of(roles, max(told.most_subtasks, 1), runners=None if small else runners)
         reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user.rstrip(), answer=answer)
         plan: Plan = reply.data
         subtasks = one_a_file(without_impossible_files(with_named_files(plan.subtasks), offers))
-        return PlanProposed(subtasks=tuple(_subtask(planned) for planned in subtasks))
+        return PlanProposed(subtasks=tuple(as_subtask(planned) for planned in subtasks))
 
 
 def useful(offers: Sequence[Offer], *, files: bool) -> Sequence[Offer]:
@@ -101,7 +123,11 @@ def with_named_files(subtasks: Sequence[Planned]) -> list[Planned]:
 def without_impossible_files(subtasks: Sequence[Planned], offers: Sequence[Offer]) -> list[Planned]:
     """Ask no files of roles that cannot write any: their results are what they report."""
     readers = {offer.role for offer in offers if offer.tools and LOOKS_ONLY.issuperset(offer.tools)}
-    return [one.model_copy(update={"creates": []}) if one.role in readers else one for one in subtasks]
+    return [_without_files(one) if one.role in readers else one for one in subtasks]
+
+
+def _without_files(one: Planned) -> Planned:
+    return one.model_copy(update={"creates": [], "accept": [entry for entry in one.accept if "ask" in entry]})
 
 
 def one_a_file(subtasks: Sequence[Planned]) -> list[Planned]:
@@ -152,9 +178,16 @@ def _reached(start: str, needs: Mapping[str, Sequence[str]]) -> set[str]:
 def _joined(one: Planned, other: Planned) -> Planned:
     creates = list(dict.fromkeys([*one.creates, *other.creates]))
     do = one.do if other.do in one.do else f"{one.do}\n{other.do}"
-    return one.model_copy(update={"creates": creates, "do": do})
+    return one.model_copy(update={"creates": creates, "do": do, "accept": [*one.accept, *other.accept]})
 
 
-def _subtask(planned: Planned) -> Subtask:
-    accept: tuple[Criterion, ...] = tuple({"file": path} for path in dict.fromkeys(planned.creates))
-    return Subtask(id=planned.id, role=planned.role, instruction=planned.do, needs=tuple(planned.needs), accept=accept)
+def as_subtask(planned: Planned) -> Subtask:
+    """Return a subtask as a plan has it: the files that it creates are checked first."""
+    accept: list[Criterion] = []
+    files: list[Criterion] = [{"file": path} for path in planned.creates]
+    for entry in (*files, *planned.accept):
+        if entry not in accept:
+            accept.append(entry)
+    return Subtask(
+        id=planned.id, role=planned.role, instruction=planned.do, needs=tuple(planned.needs), accept=tuple(accept)
+    )

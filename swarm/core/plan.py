@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 
-from agents.checks import MOST_EXPRESSIONS, expressions, parse
+from agents.checks import MOST_EXPRESSIONS, RUNS_COMMANDS, expressions, parse
 from agents.errors import BadCriterion
 from bus.setup import Criterion, RoleSetup, Setup, Subtask
 
@@ -15,7 +15,6 @@ RESERVED = re.compile(r"plan|outcome|(plan|review)-.*")
 """Ids that requests of the run itself bear."""
 
 NOT_WORKERS = frozenset({"planner", "critic"})
-RUNS_COMMANDS = frozenset({"run_python", "run_command"})
 
 
 def faults(

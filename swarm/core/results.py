@@ -196,6 +196,9 @@ def _end_attempt(state: RunState, work: Work, why: str, *, retryable: bool) -> N
             work.round,
         )
         leases.want(state, again)
+    elif not retryable and work.subtask is not None and state.setup is not None and state.setup.plan is None:
+        # A check that cannot be made: the planner wanted it, and may find a plan without.
+        _retry(state, state.subtasks[work.subtask], why, retryable=False)
     else:
         state.stuck = Stuck("plan" if work.kind == "plan" else "attempts", f"{work.request}: {why}", final=True)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from agents.briefing import Offer
 from agents.roles.planner import (
     Planned,
+    as_subtask,
     one_a_file,
     plan_of,
     useful,
@@ -86,6 +87,27 @@ def test_the_schema_of_a_plan_names_the_roles_and_the_most_subtasks() -> None:
     schema = str(plan_of(("coder", "poet"), 5).model_json_schema())
     assert "'enum': ['coder', 'poet']" in schema
     assert "'maxItems': 5" in schema
+
+
+def test_a_plan_may_have_checks_and_models_are_told_of_them_where_they_can_make_use_of_them() -> None:
+    entry = {"text": "a.md", "contains": ["zebra"]}
+    data = {
+        "subtasks": [{"id": "a", "role": "coder", "do": "x", "creates": ["a.md", "a.md"], "accept": [entry, entry]}]
+    }
+    untold, told, alone = (plan_of(("coder",), 5, runners=runners) for runners in (None, ("coder",), ()))
+    for kind in (untold, told, alone):
+        (one,) = kind.model_validate(data).subtasks
+        assert as_subtask(one).accept == ({"file": "a.md"}, entry)
+    assert ["accept" in str(kind.model_json_schema()) for kind in (untold, told, alone)] == [False, True, True]
+    assert ['"run"' in str(kind.model_json_schema()) for kind in (told, alone)] == [True, False]
+
+
+def test_checks_follow_their_subtasks() -> None:
+    entry, ask = {"text": "x.md"}, {"ask": "It is so."}
+    one, other = (planned(name, "x.md").model_copy(update={"accept": [entry, ask]}) for name in ("a", "b"))
+    assert one_a_file([one, other])[0].accept == [entry, ask, entry, ask]
+    reader = one.model_copy(update={"role": "researcher"})
+    assert without_impossible_files([reader], (READER, WRITER))[0].accept == [ask]
 
 
 @pytest.mark.parametrize(

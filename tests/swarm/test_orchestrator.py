@@ -127,6 +127,67 @@ async def test_a_planner_is_told_why_its_plan_cannot_work(tmp_path: Path) -> Non
     assert told.of(PlanRefused)[0].reasons[0].startswith("the needs go in a circle: ")
 
 
+def checked(*accept: dict[str, Any]) -> str:
+    return json.dumps({"subtasks": [task("a") | {"accept": accept}]})
+
+
+async def test_what_a_planner_wants_checked_is_checked(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role == "planner":
+            return checked({"text": "a.txt", "contains": ["zebra"]})
+        return write("a.txt", "a zebra") if role == "coder" and rejected(body) and not wrote(body) else None
+
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"file": "a.txt"}]))
+    assert outcome.outcome == "accepted", outcome.reason
+    told = await story(tmp_path)
+    assert len(told.of(SubtaskAssigned)) == 2
+    assert told.of(SubtaskAssigned)[1].feedback == ("'a.txt' does not contain 'zebra'.",)
+
+
+async def test_a_planner_wants_commands_run_only_of_roles_that_may_run_them(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        told = "only for roles that may run commands" in str(body)
+        return checked(*[] if told else [{"run": "true"}]) if role == "planner" else None
+
+    coder = {"tools": ["write_file"]}
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, roles={"coder": coder}, accept=[{"file": "a.txt"}]))
+    assert outcome.outcome == "accepted", outcome.reason
+    assert len((await story(tmp_path)).of(PlanRefused)) == 1
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_a_check_that_cannot_be_made_ends_a_run_unless_a_planner_can_do_without_it(
+    tmp_path: Path, *, own: bool
+) -> None:
+    accept = {"json": "a.txt", "schema": "none.json"}
+
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role == "planner":
+            return checked(*[] if "could not be made" in str(body) else [accept])
+        return write("a.txt", "{}") if role == "coder" and not wrote(body) else None
+
+    plan = [{"id": "a", "role": "coder", "do": "TASK a: write a.txt and none.json", "accept": [accept]}]
+    written = {"accept": [{"file": "a.txt"}]} | ({"plan": plan} if own else {})
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, **written))
+    told = await story(tmp_path)
+    assert outcome.outcome == ("failed" if own else "accepted"), outcome.reason
+    assert len(told.of(PlanRequested)) == (0 if own else 2)
+    assert not own or "could not be made" in outcome.reason
+
+
+async def test_a_small_planner_is_told_nothing_of_checks(tmp_path: Path) -> None:
+    said = []
+    for number, dialogue in enumerate(("native", "json")):
+        async with ChatEndpoint(player([task("a")])) as endpoint:
+            written = scenario(endpoint, roles={"planner": {"dialogue": dialogue}}, accept=[{"file": "a.txt"}])
+            await start(tmp_path / str(number), written)
+            said.append(str(endpoint.requests[0].body))
+    assert ['"accept"' in one.replace("'", '"') for one in said] == [True, False]
+
+
 async def test_three_plans_that_cannot_work_end_the_run(tmp_path: Path) -> None:
     plans = iter([CIRCLE, STRANGER, NAMELESS])
 
