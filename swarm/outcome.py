@@ -1,5 +1,6 @@
 """What a run came to, as programs read it: the object that `--json` prints and `swarm.run` returns."""
 
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -62,6 +63,8 @@ class Outcome(_Frozen):
     seconds: float
     limits: dict[str, Used] = {}
     """By the limit's name in the scenario; only those that a run adds up to."""
+    unmatched: tuple[str, ...] = ()
+    """Patterns of the scenario's `outcome` that none of an ended run's files fit."""
     head: str = ""
     """The hash of its last event: kept elsewhere, it shows whether the log was changed since."""
     not_written: str = ""
@@ -96,8 +99,15 @@ def outcome_of(state: RunState, *, folder: str | None = None, not_written: str =
         events=state.position,
         seconds=state.elapsed_ms / 1000,
         limits=_limits(state),
+        unmatched=_unmatched(state),
         not_written=not_written,
     )
+
+
+def _unmatched(state: RunState) -> tuple[str, ...]:
+    patterns = state.setup.outcome if state.setup and state.ended else ()
+    files = state.ended.files if state.ended else ()
+    return tuple(one for one in patterns if not any(fnmatchcase(file.path, one) for file in files))
 
 
 def _limits(state: RunState) -> dict[str, Used]:

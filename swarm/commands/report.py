@@ -85,6 +85,8 @@ def _say_files(outcome: Outcome) -> None:
         say(f"         {one_line(file.path, 200)}  ({file.bytes:,} bytes)")
     if len(outcome.files) > _MOST_FILES:
         say(f"         … and {len(outcome.files) - _MOST_FILES} more")
+    if outcome.unmatched:
+        say(f"  none   of the files fits `outcome`: {one_line(', '.join(map(repr, outcome.unmatched)), 200)}")
 
 
 def _subtask(subtask: SubtaskReport) -> str:
@@ -99,7 +101,7 @@ def _next(outcome: Outcome) -> list[tuple[str, str]]:
         return [("go on", f"swarm resume {run} --in-doubt retry|skip|fail"), *look]
     if outcome.outcome == "paused":
         return [("go on", f"swarm resume {run}"), *look]
-    if outcome.files and outcome.folder is None:
+    if (outcome.files and outcome.folder is None) or outcome.unmatched:
         look.append(("files", f"swarm show {run} --files FOLDER"))
     if outcome.outcome == "failed" and "limit" in outcome.reason:
         look.insert(0, ("go on", f"swarm resume {run} --set limits.NAME=MORE"))

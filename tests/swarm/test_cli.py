@@ -166,6 +166,13 @@ def test_quiet_shows_only_the_outcome(swarm: Swarm) -> None:
     assert ended.out.startswith("accepted")
 
 
+def test_a_pattern_of_the_outcome_that_no_file_fits_is_told_with_the_way_to_the_files(swarm: Swarm) -> None:
+    ended = swarm("run", "hello.yaml", "--quiet", "--set", "outcome=['*.txt', reprot.md]")
+    assert (ended.status, "fits `outcome`: 'reprot.md'" in ended.out, "'*.txt'" in ended.out) == (0, True, False)
+    assert f"swarm show {ended.out.split()[1]} --files FOLDER" in ended.out
+    assert swarm("show", "last", "--json").json["unmatched"] == ["reprot.md"]
+
+
 def test_a_run_that_fails_exits_1_and_says_why(swarm: Swarm, folder: Path) -> None:
     (folder / "answers.yaml").write_text("- {role: coder, reply: no}\n", encoding="utf-8")
     ended = swarm("run", "hello.yaml", "--set", "limits.attempts=1", "--set", "limits.rounds=1")
