@@ -16,12 +16,12 @@ from bus.setup import Endpoint, Permissions, Price
 from swarm.core.plan import NOT_WORKERS
 from swarm.errors import ScenarioError, quote
 from swarm.scenario import own_code, rules
-from swarm.scenario.draft import Draft, Surroundings, begin
+from swarm.scenario.draft import Draft, Surroundings, begin, refuse_what_is_not_there_yet
 from swarm.scenario.file import EndpointSection, PermissionsSection, PriceSection, RoleSection, Section, Sections
 from swarm.scenario.model import Dialogue, permissions_of, price_of
 from swarm.scenario.source import fault
 from swarm.scenario.validation import good_roles, validated
-from swarm.scenario.values import Count, Duration, Host, Model, Money, Slug, SmallCount, Text
+from swarm.scenario.values import Count, Duration, Model, Money, Slug, SmallCount, Text
 from swarm.scenario.yaml_source import read_source
 
 
@@ -43,12 +43,6 @@ class HubRoleSection(RoleSection):
         description="Users of the broker whose agents may take it; left out: all, for a planner or critic that the hub "
         "brings its own user alone.",
     )
-
-
-class PermissionCaps(PermissionsSection):
-    """Where runs may reach at most."""
-
-    sandbox: list[Host] = Field(default=[], description="Hosts that code in the sandbox may reach at most.")
 
 
 class LimitCaps(Section):
@@ -73,7 +67,7 @@ class HubFile(Section):
     tools: dict[Annotated[str, AfterValidator(_tool_name)], Text] = Field(
         default={}, description="Tools that submissions may name: package.module:name or ./file.py:name."
     )
-    permissions: PermissionCaps = Field(default=PermissionCaps(), description="Where runs may reach at most.")
+    permissions: PermissionsSection = Field(default=PermissionsSection(), description="Where runs may reach at most.")
     limits: LimitCaps = Field(default=LimitCaps(), description="What a submission cannot exceed.")
     users: list[User] | None = Field(default=None, description="Users of the broker that may submit; left out: all.")
 
@@ -83,7 +77,7 @@ SECTIONS: Sections = {
     ("roles", "*"): HubRoleSection,
     ("endpoints", "*"): EndpointSection,
     ("endpoints", "*", "price"): PriceSection,
-    ("permissions",): PermissionCaps,
+    ("permissions",): PermissionsSection,
     ("limits",): LimitCaps,
 }
 
@@ -149,6 +143,7 @@ class HubConfig:
             waits=True,
         )
         draft = begin(source, folder, around)
+        refuse_what_is_not_there_yet(draft, below=("permissions",))
         file = validated(draft, HubFile, SECTIONS)
         _check(draft, file)
         if file is None or draft.faults:
@@ -159,9 +154,7 @@ class HubConfig:
             prices={name: price_of(one.price) for name, one in file.endpoints.items() if one.price},
             model=_whole_model(file.model, folder),
             tools={name: _whole(reference, folder) for name, reference in file.tools.items()},
-            permissions=permissions_of(file.permissions).model_copy(
-                update={"sandbox": tuple(file.permissions.sandbox)}
-            ),
+            permissions=permissions_of(file.permissions),
             limits=_limits(file.limits),
             users=None if file.users is None else frozenset(file.users),
             warnings=tuple(draft.warnings),

@@ -154,9 +154,11 @@ def begin(
     raise ScenarioError(draft.faults)
 
 
-def refuse_what_is_not_there_yet(draft: Draft) -> None:
-    """Note each key whose feature is not in this version, and drop it."""
+def refuse_what_is_not_there_yet(draft: Draft, *, below: FieldPath = ()) -> None:
+    """Note each key (below one, where that is given) whose feature is not in this version, and drop it."""
     for path, hint in _NOT_YET.items():
+        if path[: len(below)] != below:
+            continue
         parent: JsonValue = draft.data
         for part in path[:-1]:
             parent = parent.get(str(part)) if isinstance(parent, dict) else None
