@@ -50,8 +50,6 @@ class AgentCard(_Card):
     """Where it runs, for people."""
     protocols: tuple[int, ...] = (PROTOCOL,)
     """Versions of the wire format that it speaks."""
-    max_payload: int = Field(default=1 << 20, ge=1024)
-    """Bytes of the largest message that it takes."""
 
 
 class HubCard(_Card):
