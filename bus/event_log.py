@@ -182,8 +182,8 @@ class EventLog(Protocol):
 class Heartbeats(Protocol):
     """What a store may offer besides: owners say that they are alive, and others learn who does not any more.
 
-    Only the store's clock counts, never an owner's. While the store itself is away nobody is heard: an owner that could
-    not say it was alive takes nobody for gone until all have had `after_s` to be heard again. Nothing here guards a
+    Only the store's clock counts, never an owner's. While the store itself is away nobody is heard: who could not say
+    that it is alive believes in nobody's silence until all have had `after_s` to be heard again. Nothing here guards a
     run: that is `EventLog.take` and the epoch.
     """
 

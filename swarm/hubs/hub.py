@@ -7,6 +7,7 @@ and goes on where the other stopped. One that comes back from a pause finds its 
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -88,6 +89,10 @@ class Hub:
     """Runs that ended or paused here."""
     broken: dict[str, None] = field(default_factory=dict)
     """Runs that an error nobody has reckoned with keeps from going on here."""
+    _beat_at: float = math.inf
+    """When it last said that it is alive."""
+    _believes_from: float = -math.inf
+    """From when on silence counts: while the store was away from us nobody may have been heard."""
     _board: Switchboard = field(init=False)
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     _objections: Sparing = field(default_factory=lambda: Sparing(OBJECT_S))
@@ -337,11 +342,16 @@ class Hub:
         """Say that this hub is alive: first of all, before it owns anything."""
         if isinstance(self.store.log, Heartbeats):
             await self.store.log.beat(self.owner)
+            now = asyncio.get_running_loop().time()
+            if now - self._beat_at > SILENT_S - LOOK_S:
+                self._believes_from = now + SILENT_S
+            self._beat_at = now
 
     async def _gone(self, owners: set[Owner]) -> set[Owner]:
         """Return those owners that do not carry their runs on any more."""
         gone = {owner for owner in owners if is_gone(owner)}
-        if isinstance(self.store.log, Heartbeats) and owners != gone:
+        believes = asyncio.get_running_loop().time() >= self._believes_from
+        if isinstance(self.store.log, Heartbeats) and owners != gone and believes:
             gone |= await self.store.log.silent(owners - gone, SILENT_S)
         return gone
 

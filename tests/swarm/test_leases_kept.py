@@ -1,7 +1,7 @@
 """An agent and a hub's roster where messages can be lost: what is said of a lease, and what of others is kept."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -465,6 +465,54 @@ async def test_a_run_that_the_store_fails_for_as_it_is_taken_over_is_taken_over_
             while goes_on and (await log.info(RUN)).length == 1:
                 await asyncio.sleep(0.01)
         assert not hub._unread
+        running.cancel()
+        await asyncio.wait({running})
+
+
+class Heard(MemoryEventLog):
+    """A log whose owners say that they are alive, and may be kept from it; time is that of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.beats: dict[Owner, float] = {}
+
+    async def beat(self, owner: Owner) -> None:
+        if self.away:
+            raise StorageFailed("another holds the lock")
+        self.beats[owner] = asyncio.get_running_loop().time()
+
+    async def silent(self, run_owners: Iterable[Owner], after_s: float) -> set[Owner]:
+        now = asyncio.get_running_loop().time()
+        return {one for one in run_owners if now - self.beats.get(one, -after_s) >= after_s}
+
+
+async def test_a_hub_that_could_not_say_that_it_is_alive_takes_no_other_for_gone_before_that_could_say_so_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(hub_module, "SILENT_S", 1.5)
+    other = Owner("elsewhere", 1, "boot")
+    async with WiredTransport() as transport, Heard() as log:
+        epoch = await log.create(RUN, other)
+        first = Stamp("/swarm/hub/hub-0", new_id, utc_now)(RUN, goal(1, 1).model_copy(update={"client": "u/c"}))
+        await log.append(RUN, 0, epoch, [replace(first, sequence=1)])
+        await log.beat(other)
+        hub = Hub("hub-1", Bus(transport), Store(log, MemoryFileStore()), this_process(), replace(TERMS, rejoin_s=0.0))
+        running = asyncio.create_task(hub.run())
+        async with asyncio.timeout(10):
+            while this_process() not in log.beats:
+                await asyncio.sleep(0.01)
+            log.away = True
+            await asyncio.sleep(2.0)
+            log.away = False
+            await asyncio.sleep(0.5)  # the other one has not looked yet
+            assert not hub.runs
+            await log.beat(other)
+            await asyncio.sleep(0.8)
+            assert not hub.runs
+            while RUN not in hub.runs:
+                await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.wait({running})
 
