@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace, out: Path | None) -> int:
-    import json  # noqa: PLC0415 - loads only where it is used
+    import asyncio  # noqa: PLC0415 - loads only where it is used
+    import json  # noqa: PLC0415 - likewise
 
     from swarm import launch  # noqa: PLC0415 - likewise
     from swarm.commands.following import followed, sender  # noqa: PLC0415 - likewise
@@ -59,7 +60,9 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
         target = out or Path.cwd() / run
         if args.follow:
             refuse_unusable(target)
-        submission, places = pack(scenario, run=run, client=client.name, home=settings.home, models=args.model)
+        submission, places = await asyncio.to_thread(  # the broker is not to take us for gone meanwhile
+            pack, scenario, run=run, client=client.name, home=settings.home, models=args.model
+        )
         hub, warnings = await client.submit(submission, sender(client, places))
         for line in warnings:
             show(f"warning: {line}")

@@ -6,7 +6,9 @@ import functools
 import json
 import operator
 import re
+import threading
 import time
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +19,20 @@ from hypothesis import strategies as st
 
 from agents.briefing import Offer
 from bus.file_store import MemoryFileStore
+from bus.pubsub import Bus
 from bus.setup import Endpoint, FileRef, Limits, Permissions, Price, Setup
+from swarm.cli import main
 from swarm.commands.following import sender
 from swarm.errors import ScenarioError, UsageError
 from swarm.hubs.hub_config import HubConfig, HubRole
 from swarm.hubs.unpacking import unpack
 from swarm.scenario.model import RoleModel, Scenario
+from swarm.submissions import client, packing
+from swarm.submissions.client import Client
 from swarm.submissions.packing import SUBMITTING, pack
 from swarm.submissions.submission import MOST_FAULTS, Submission
 from tests.support.events import JSON, TEXTS
+from tests.support.wired import WiredTransport
 
 GOOD = """
 goal: Write report.md for ${{ inputs.company }}.
@@ -372,6 +379,31 @@ def test_a_runs_id_is_one_that_may_stand_in_a_topic(run):
 def test_a_file_that_no_workspace_has_is_refused(files, told):
     refs = tuple(FileRef(path=path, sha256=sha, bytes=size) for path, sha, size in files)
     assert any(told in one.message for one in faults_of(sent().model_copy(update={"files": refs})).values())
+
+
+def test_files_are_looked_through_beside_the_connection_that_the_broker_is_to_see_alive(folder, monkeypatch, capsys):
+    threads = []
+
+    def looked_through(*given, **named):
+        threads.append(threading.current_thread())
+        return pack(*given, **named)
+
+    class Submits(Client):
+        async def submit(self, *_):
+            return "h1", ()
+
+    @asynccontextmanager
+    async def client_on(*_, **__):
+        async with WiredTransport() as transport:
+            yield Submits(Bus(transport), "ann/cli-1")
+
+    monkeypatch.setattr(packing, "pack", looked_through)
+    monkeypatch.setattr(client, "client_on", client_on)
+    monkeypatch.chdir(folder)
+    assert main(["submit", "brief.yaml", "--bus", "mqtt://127.0.0.1", "--quiet"]) == 0
+    assert capsys.readouterr().out
+    assert threads != []
+    assert threading.main_thread() not in threads
 
 
 def test_what_is_too_large_is_refused():
