@@ -42,15 +42,16 @@ class SimulatedSubscription:
         self._consumers: deque[asyncio.Future[None]] = deque()
         self._last = 0
         self._closed = False
+        self._failed: Exception | None = None
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
         return self
 
     async def get(self) -> Delivery:
-        """Wait for the next delivery. Raises `StopAsyncIteration` once closed and empty."""
+        """Wait for the next delivery. Raises `StopAsyncIteration` once closed and empty, or what closed it."""
         while not self._queue:
             if self._closed:
-                raise StopAsyncIteration
+                raise self._failed or StopAsyncIteration
             place = asyncio.get_running_loop().create_future()
             self._consumers.append(place)
             try:
@@ -81,9 +82,10 @@ class SimulatedSubscription:
         self._queue.append((Delivery(topic, message, self, self._last), hold))
         self._call()
 
-    def close(self) -> None:
-        """Take nothing more; what is queued can still be had."""
+    def close(self, failed: Exception | None = None) -> None:
+        """Take nothing more; what is queued can still be had. `failed`: what whoever waits then gets."""
         self._closed = True
+        self._failed = failed
         while self._consumers:
             self._call()
 
@@ -120,13 +122,14 @@ class SimulatedTransport:
         self.broker = broker or SimulatedBroker()
         self.client_id = client_id
         self.on_connect = on_connect
-        """Called after each connection, once all is subscribed to again."""
+        """Called after each connection, once all is subscribed to again; what it raises ends the transport."""
         self.dropped: Counter[str] = Counter()
         self._keeps_session = keeps_session
         self._receive_maximum = receive_maximum
         self._will_topic = will_topic
         self._patience_s = patience_s
         self._open = False
+        self._failed: Exception | None = None
         self._link: Link | None = None
         self._links: dict[Link, int] = {}
         self._back = asyncio.Event()
@@ -242,7 +245,7 @@ class SimulatedTransport:
 
     def _close(self, subscription: SimulatedSubscription) -> None:
         self._routes.remove(subscription)
-        subscription.close()
+        subscription.close(self._failed)
         gone = []
         for pattern in self._subscriptions.pop(subscription, ()):
             self._filters[pattern] -= 1
@@ -278,6 +281,8 @@ class SimulatedTransport:
             raise BusUnavailable(f"the connection did not come back within {self._patience_s:g} s") from None
 
     def _check_open(self) -> None:
+        if self._failed is not None:
+            raise self._failed
         if not self._open:
             raise RuntimeError("the transport is not open: publish and subscribe inside `async with transport:`")
 
@@ -315,6 +320,12 @@ class SimulatedTransport:
             if self.on_connect is not None:
                 await self.on_connect()
         except BusUnavailable:
+            return
+        except Exception as error:  # noqa: BLE001 - it is raised again where somebody waits for the bus
+            self._failed = error
+            self._back.set()
+            for subscription in tuple(self._subscriptions):
+                self._close(subscription)
             return
         await asyncio.sleep(WORDS_WAIT_S)
         if link.at_client:

@@ -171,3 +171,27 @@ def test_a_broker_that_stays_away_is_an_error_after_a_while() -> None:
             assert asyncio.get_running_loop().time() > 10
 
     simulated(main())
+
+
+def test_what_is_to_be_done_after_a_reconnection_and_fails_ends_the_transport_where_somebody_waits() -> None:
+    async def main() -> None:
+        broker, calls = SimulatedBroker(), 0
+
+        async def on_connect() -> None:
+            nonlocal calls
+            calls += 1
+            if calls > 1:
+                raise KeyError("no card")
+
+        async with (
+            SimulatedTransport(broker, client_id="a", on_connect=on_connect) as transport,
+            transport.subscribe("x") as subscription,
+        ):
+            broker.reset("a")
+            with pytest.raises(KeyError, match="no card"):
+                await subscription.get()
+            with pytest.raises(KeyError, match="no card"):
+                async with transport.subscribe("y"):
+                    pass
+
+    simulated(main())
