@@ -49,6 +49,11 @@ def faults(
     return found
 
 
+def may_run(tools: Iterable[str]) -> bool:
+    """Tell whether a role with these tools may run commands, and so may be checked by one."""
+    return not RUNS_COMMANDS.isdisjoint(tools)
+
+
 def find_cycle(subtasks: Iterable[Subtask]) -> list[str]:
     """Return the ids of one circle of needs, first and last the same; empty where there is none."""
     try:
@@ -103,6 +108,6 @@ def _faults_of_criterion(subtask: str, criterion: Criterion, role: RoleSetup | N
         parse(criterion)
     except BadCriterion as error:
         return [f"{subtask!r}: accept: {error}"]
-    if "run" in criterion and role is not None and RUNS_COMMANDS.isdisjoint(role.tools):
+    if "run" in criterion and role is not None and not may_run(role.tools):
         return [f"{subtask!r}: accept: `run` is only for roles that may run commands"]
     return []

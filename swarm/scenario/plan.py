@@ -1,27 +1,27 @@
 """A scenario's plan as a graph that can be worked, and its `accept` entries as checks that are understood."""
 
 import graphlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pydantic import JsonValue
 
 from agents import checks
 from agents.errors import BadCriterion
+from swarm.core.plan import NOT_WORKERS, RESERVED, may_run
 from swarm.errors import listed, nearest, quote
 from swarm.scenario.draft import Draft
-from swarm.scenario.file import RoleSection, SubtaskSection
+from swarm.scenario.file import SubtaskSection
 from swarm.scenario.source import FieldPath
 from swarm.scenario.validation import good_rest
 
-_OWN_REQUESTS = frozenset({"planner", "critic"})
-"""Roles of ours that answer plan and review requests, never subtasks."""
-
 
 def check_plan(
-    draft: Draft, subtasks: Mapping[int, SubtaskSection], roles: Mapping[str, RoleSection], known: set[str]
+    draft: Draft, subtasks: Mapping[int, SubtaskSection], tools: Mapping[str, Collection[str]], known: set[str]
 ) -> None:
-    """Note what keeps the plan from working: unknown roles and needs, equal ids, circles, too many."""
+    """Note what keeps the plan from working: unknown roles and needs, equal ids, circles, too many, forbidden checks.
+
+    `tools`: of the roles whose tools are known without loading a class.
+    """
     first: dict[str, int] = {}
     written = draft.data.get("plan")
     plan = written if isinstance(written, list) else []
@@ -35,20 +35,34 @@ def check_plan(
         if (before := first.setdefault(subtask.id, index)) != index:
             message = f"the id {quote(subtask.id)} stands twice (also plan.{before})"
             draft.fault("plan", (*path, "id"), message, "Give each subtask an id of its own.")
-        if re.fullmatch(r"plan-\d+|review-.*", subtask.id):
+        if RESERVED.fullmatch(subtask.id):
             draft.fault("plan", (*path, "id"), f"{quote(subtask.id)} is an id that a run gives itself")
-        if subtask.role not in known:
-            hint = nearest(subtask.role, known, otherwise="A role of your own is declared under `roles:`.")
-            message = f"role {quote(subtask.role)} is unknown (known: {listed(known - _OWN_REQUESTS)})"
-            draft.fault("unknown_name", (*path, "role"), message, hint)
-        elif subtask.role in _OWN_REQUESTS and not (subtask.role in roles and roles[subtask.role].uses):
-            hint = f"Give it to one of {listed(known - _OWN_REQUESTS)}."
-            draft.fault("plan", (*path, "role"), f"the {subtask.role} takes no subtasks", hint)
+        _check_role(draft, path, subtask.role, known)
         for position, need in enumerate(subtask.needs):
             if need not in ids:
                 message = f"there is no subtask {quote(need)} (there are: {listed(ids)})"
                 draft.fault("plan", (*path, "needs", position), message, nearest(need, ids))
+        if subtask.role in tools and not may_run(tools[subtask.role]):
+            _check_runs_nothing(draft, path, subtask)
     _check_cycle(draft, subtasks)
+
+
+def _check_role(draft: Draft, path: FieldPath, role: str, known: set[str]) -> None:
+    if role not in known:
+        hint = nearest(role, known, otherwise="A role of your own is declared under `roles:`.")
+        message = f"role {quote(role)} is unknown (known: {listed(known - NOT_WORKERS)})"
+        draft.fault("unknown_name", (*path, "role"), message, hint)
+    elif role in NOT_WORKERS:
+        hint = f"Give it to one of {listed(known - NOT_WORKERS)}."
+        draft.fault("plan", (*path, "role"), f"the {role} takes no subtasks", hint)
+
+
+def _check_runs_nothing(draft: Draft, path: FieldPath, subtask: SubtaskSection) -> None:
+    for position, criterion in enumerate(subtask.accept):
+        if "run" in criterion:
+            hint = "Give the role run_python or run_command, or let `accept:` of the whole scenario run it."
+            message = f"`run` is only for roles that may run commands, and the {subtask.role} may not"
+            draft.fault("plan", (*path, "accept", position, "run"), message, hint, at_key=True)
 
 
 def _check_cycle(draft: Draft, subtasks: Mapping[int, SubtaskSection]) -> None:

@@ -111,8 +111,8 @@ Slug = Annotated[
 ]
 SubtaskId = Annotated[
     str,
-    AfterValidator(_name(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "id; use letters, digits, - _ and ., at most 63")),
-    WithJsonSchema({"type": "string", "pattern": f"^(?:[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}{_INSERTED})$"}),
+    AfterValidator(_name(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", "id; use letters, digits, - and _, at most 63")),
+    WithJsonSchema({"type": "string", "pattern": f"^(?:[A-Za-z0-9][A-Za-z0-9_-]{{0,62}}{_INSERTED})$"}),
 ]
 EnvironmentName = Annotated[str, AfterValidator(_environment_name), Field(json_schema_extra={"examples": ["LAB_KEY"]})]
 Duration = Annotated[
