@@ -51,8 +51,8 @@ async def start(
     """Run a scenario to its end and hand its files over. Cancelling pauses the run.
 
     `bus`: the URL of a broker, whose agents work on it; this process brings only those that nobody there offers.
-    Raises `ScenarioError` for a plan that the rules would refuse, `UsageError` where `out`, by default `./RUN`, could not
-    be made in the end.
+    Raises `ScenarioError` for a plan that the rules would refuse, `UsageError` where `out`, by default `./RUN`, could
+    not be made in the end.
     """
     refuse_plan(ready)
     setup, kept = ready.setup, ready.recordings
