@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from agents.briefing import Briefing, Finding
 from agents.canonical import digest_of
-from agents.check import CheckContext, Verdict
+from agents.check import Check, CheckContext, Verdict
 from agents.checks import parse
 from agents.conversation.structured import Answer
 from agents.dialogue import Act, Ask, Broken, Call, Dialogue, Finished, Outcome
@@ -120,7 +120,8 @@ class Context:
 
     async def folder(self) -> ProjectFolder:
         """Return the attempt's folder, laid out. What is read from it directly is no effect."""
-        return await self._folder.open()
+        with self._effects:
+            return await self._folder.open()
 
     # Effects
 
@@ -203,7 +204,55 @@ class Context:
 
     async def check(self, criterion: Criterion) -> Verdict:
         """Judge one criterion of `accept` by looking or running. Raises `BadCriterion`."""
-        check = parse(criterion)
+        with self._effects:
+            return await self._check(parse(criterion), criterion)
+
+    async def now(self) -> float:
+        """Return the time in seconds since 1970 (UTC); the recorded one when the role is run again."""
+        return await self._draw("now", self._means.now)
+
+    async def random(self) -> float:
+        """Return a random number from 0 to 1; the recorded one when the role is run again."""
+        return await self._draw("random", random.random)
+
+    # Replies
+
+    def result(self, text: str, *, files: Iterable[str] | None = None, data: JsonValue = None) -> ResultSubmitted:
+        """Make the reply to a subtask.
+
+        `files`: paths that belong to the result; left out: all that the attempt made, changed or deleted.
+        """
+        self.result_files = tuple(files) if files is not None else None
+        return ResultSubmitted(text=text, data=data)
+
+    async def changes(self) -> tuple[FileChange, ...]:
+        """Return the files that belong to the result, stored."""
+        with self._effects:
+            return await self._folder.result(self.result_files)
+
+    # How effects are done
+
+    def _granted(self, names: Iterable[str] | None) -> Mapping[str, Tool]:
+        if names is None:
+            return self._means.tools
+        return {name: self._means.tools[name] for name in names if name in self._means.tools}
+
+    async def _act(self, calls: tuple[Call, ...], granted: Mapping[str, Tool]) -> list[Outcome]:
+        """Run the calls of one reply; several only read, and run together."""
+        paths = [self._effects.next_path() for _ in calls]  # before any runs: keys do not hang on who is first
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._calls.use(path, granted[call.name], call.arguments), name=call.name)
+                for path, call in zip(paths, calls, strict=True)
+            ]
+        outcomes = []
+        for call, task in zip(calls, tasks, strict=True):
+            returned = task.result()
+            whole = returned.whole.path if returned.whole else None
+            outcomes.append(Outcome(call.id, returned.output, returned.error, returned.wrong_arguments, whole))
+        return outcomes
+
+    async def _check(self, check: Check, criterion: Criterion) -> Verdict:
         path = self._effects.next_path()
         digest = digest_of({"criterion": criterion, "files": sorted((r.path, r.sha256) for r in self.files.values())})
         started = CheckStarted(attempt=self.attempt, path=path, digest=digest, criterion=criterion)
@@ -229,56 +278,13 @@ class Context:
         await self._effects.done(ended)
         return verdict
 
-    async def now(self) -> float:
-        """Return the time in seconds since 1970 (UTC); the recorded one when the role is run again."""
-        return await self._draw("now", self._means.now)
-
-    async def random(self) -> float:
-        """Return a random number from 0 to 1; the recorded one when the role is run again."""
-        return await self._draw("random", random.random)
-
-    # Replies
-
-    def result(self, text: str, *, files: Iterable[str] | None = None, data: JsonValue = None) -> ResultSubmitted:
-        """Make the reply to a subtask.
-
-        `files`: paths that belong to the result; left out: all that the attempt made, changed or deleted.
-        """
-        self.result_files = tuple(files) if files is not None else None
-        return ResultSubmitted(text=text, data=data)
-
-    async def changes(self) -> tuple[FileChange, ...]:
-        """Return the files that belong to the result, stored."""
-        return await self._folder.result(self.result_files)
-
-    # How effects are done
-
-    def _granted(self, names: Iterable[str] | None) -> Mapping[str, Tool]:
-        if names is None:
-            return self._means.tools
-        return {name: self._means.tools[name] for name in names if name in self._means.tools}
-
-    async def _act(self, calls: tuple[Call, ...], granted: Mapping[str, Tool]) -> list[Outcome]:
-        """Run the calls of one reply; several only read, and run together."""
-        paths = [self._effects.next_path() for _ in calls]  # before any runs: keys do not hang on who is first
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._calls.use(path, granted[call.name], call.arguments), name=call.name)
-                for path, call in zip(paths, calls, strict=True)
-            ]
-        outcomes = []
-        for call, task in zip(calls, tasks, strict=True):
-            returned = task.result()
-            whole = returned.whole.path if returned.whole else None
-            outcomes.append(Outcome(call.id, returned.output, returned.error, returned.wrong_arguments, whole))
-        return outcomes
-
     async def _draw(self, kind: Literal["now", "random"], draw: Callable[[], float]) -> float:
         drawn = ValueDrawn(attempt=self.attempt, path=self._effects.next_path(), kind=kind, value=0.0)
-        entry = self._effects.begin(drawn)
-        if entry is not None and entry.outcome is not None:
-            return cast("ValueDrawn", await self._effects.recorded(entry)).value
-        await self._effects.live()
-        value = draw()
-        await self._effects.done(drawn.model_copy(update={"value": value}))
-        return value
+        with self._effects:
+            entry = self._effects.begin(drawn)
+            if entry is not None and entry.outcome is not None:
+                return cast("ValueDrawn", await self._effects.recorded(entry)).value
+            await self._effects.live()
+            value = draw()
+            await self._effects.done(drawn.model_copy(update={"value": value}))
+            return value

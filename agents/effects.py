@@ -4,12 +4,17 @@ While the journal still holds outcomes, the role is being run again: outcomes ar
 nothing new is done. Once the journal is drained the role lives.
 
 A role may also *part* from its log: in a replay where the log ends, in a fork where its request differs. From there on
-nothing is done for it; whoever runs it (`reply_of`) ends it.
+nothing is done for it; whoever runs it (`reply_of`) ends it. So it is where it diverges, and where its run must pause:
+the exception that tells the role so counts, whatever it makes of it.
 
 Recorded or new, an outcome is handed over alone, and only when the role has done all that it does about the one before:
 so what a role does is a function of the order of its outcomes, which the log has, and of nothing else. Whether it is
 done asyncio tells only where nothing else is to run either; else `QUIET_TURNS` of the loop in which it began no effect
 are taken for it.
+
+A role that is quiet, and has not begun what its log has next, may wait for something of its own: a timer or a thread.
+Only where there is none, at `LOOKS` looks, does it not do what its log says. A replay waits for no timer: where nothing
+else can happen, the role's next one is over.
 """
 
 import asyncio
@@ -19,21 +24,28 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
-from agents.errors import Diverged
+from agents.errors import Diverged, ModelUnavailable, RunMustPause
 from agents.journal import Entry, Journal, Lane
-from agents.turns import turns
+from agents.turns import end_now, next_timer, threads_at_work, turns
+from bus.errors import BusUnavailable, LogError, NotHeld
 from bus.events import Effect, Path
 
 QUIET_TURNS = 32
 """Who waits for a group or for tasks goes on two or three turns after them: a dozen waits, one in another, fit in."""
-PATIENCE_S = 5.0
-"""How long a role that is run again may do nothing, while it waits for a new effect and left a recorded one unbegun."""
+LOOK_S = 0.25
+"""How often it is looked whether a role that left a recorded effect unbegun waits for something of its own."""
+LOOKS = 20
+"""So often it must wait for nothing that can be seen. Looks are counted and not time: a process may stand still."""
+ENDING = (Diverged, RunMustPause, ModelUnavailable, LogError, BusUnavailable, NotHeld)
+"""What ends an attempt, and mostly pauses its run: no reply of the role comes before it."""
 
 R = TypeVar("R")
 Course = Literal["live", "recorded", "fork"]
 """What a role does where its log ends, and where it differs: lives on, diverges; parts, diverges; lives on, parts."""
 
 _lane: contextvars.ContextVar[tuple[Lane, "asyncio.Task[object] | None"]] = contextvars.ContextVar("lane")
+_role: contextvars.ContextVar["Effects | None"] = contextvars.ContextVar("role", default=None)
+"""Whose code runs: a timer is the role's in whose context it was begun."""
 
 
 class Reporter(Protocol):
@@ -48,14 +60,21 @@ class Reporter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """A role has parted from its log; the first `records` of it still count."""
+
+    records: int
+
+
 class Effects:
-    """The effects of one attempt."""
+    """The effects of one attempt. `with effects`: what is raised in it and ends the attempt is kept (`ENDING`)."""
 
     def __init__(self, recorded: Sequence[Effect], reporter: Reporter, *, course: Course = "live") -> None:
         self.count = len(recorded)
         """How many effect events belong to the attempt so far."""
-        self.parted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """Done once the role has parted from its log: how many of its records still count."""
+        self.over: asyncio.Future[Parted | Exception] = asyncio.get_running_loop().create_future()
+        """Done once it does not count any more what the role says: it has parted, or what ends its attempt came."""
         self.begun: Effect | None = None
         """The effect that the role began last."""
         self._course = course
@@ -71,10 +90,26 @@ class Effects:
         self._alive = asyncio.Event()
         if self._journal.drained:
             self._alive.set()
+        self._held = 0
+        """How many wait until all that is recorded has been handed out."""
+        self._context = contextvars.copy_context()
+        self._next_look: asyncio.TimerHandle | None = None
+        self._left = False
+
+    def __enter__(self) -> None:
+        """Begin what may raise."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Keep what ends the attempt; it passes on."""
+        if isinstance(error, ENDING):
+            self._end(error)
 
     def enter(self) -> None:
         """Make the running task the role's own one, before it does anything."""
         _lane.set((Lane(), asyncio.current_task()))
+        _role.set(self)
+        if self._course == "recorded":
+            self._look_again(0)
 
     def next_path(self) -> Path:
         """Return the path of the running task's next effect; a child of the role's own task has a lane of its own."""
@@ -85,13 +120,15 @@ class Effects:
 
         Raises `Diverged`.
         """
+        if self.over.done():
+            return None
         self.begun = intent
         try:
             entry = self._journal.begin(intent)
         except Diverged as diverged:
             if self._course != "fork":
                 raise
-            self._part(diverged.at)
+            self._end(Parted(diverged.at))
             return None
         self._stir()
         return entry
@@ -103,40 +140,45 @@ class Effects:
         return await future
 
     async def live(self) -> None:
-        """Wait until all that is recorded has been handed out. Raises `Diverged` if the role does not ask for it."""
-        if not self.parted.done():
+        """Wait until all that is recorded has been handed out."""
+        if not self.over.done():
             await self.handed_out()
         if self._course == "recorded":
-            self._part(self.count)
-        if self.parted.done():
+            self._end(Parted(self.count))
+        if self.over.done():
             await asyncio.get_running_loop().create_future()  # whoever runs the role ends it
 
-    def _part(self, records: int) -> None:
-        if not self.parted.done():
-            self.parted.set_result(records)
+    def _end(self, how: Parted | Exception) -> None:
+        if not self.over.done():
+            self.over.set_result(how)
 
     async def handed_out(self) -> None:
-        """Wait until all that is recorded has been handed out, or the role has parted. Raises `Diverged`."""
-        while not self._alive.is_set() and not self.parted.done():
-            before = self._stirred
+        """Wait until all that is recorded has been handed out."""
+        if not self._alive.is_set():
+            self._held += 1
+            self._look_on()
             try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._alive.wait()
-            except TimeoutError:
-                if self._stirred != before:
-                    continue
-                if self._course != "fork":
-                    missing = self._journal.missing()
-                    said = f"the role began something new before {missing}, which its log has"
-                    raise Diverged(self._journal.next, said) from None
-                self._part(self._journal.next)
+                await self._alive.wait()
+            finally:
+                self._held -= 1
 
     async def drain(self) -> None:
-        """Let the role part once all that is recorded has been handed out. Raises `Diverged`, as `handed_out` does."""
-        try:
-            await self.handed_out()
-        finally:
-            self._part(self.count)
+        """Let the role part once all that is recorded has been handed out."""
+        await self.handed_out()
+        self._end(Parted(self.count))
+
+    def leave(self) -> None:
+        """Note that the role is at its end, or was ended."""
+        self._left = True
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    def ended(self, error: BaseException | None = None) -> None:
+        """Note that the role came to its end, by an error perhaps; what it never began of its log counts before it."""
+        at = self._journal.unbegun()
+        if at is not None:
+            raised = "" if error is None else f" It raised {type(error).__name__}: {error}"
+            self._differ(at, f"the role ended without {self._journal.named(at)}, which its log has.{raised}")
 
     async def ask(self, event: Effect) -> int:
         """Report an intent and wait for the word on it."""
@@ -168,6 +210,7 @@ class Effects:
         if idle or self._turns.now >= self._quiet_at:
             if not self._hand_out():
                 self._turning = False
+                self._look_on()
                 return
             self._quiet_at = self._turns.now + QUIET_TURNS
         self._turns.call_at(self._quiet_at, self._look)
@@ -190,6 +233,52 @@ class Effects:
                 return True
         return False
 
+    def _look_on(self) -> None:
+        """Look from time to time whether a role that left a recorded effect unbegun can still begin it."""
+        if self._next_look is None and not self._alive.is_set() and not self.over.done():
+            self._look_again(0)
+
+    def _look_again(self, looks: int) -> None:
+        if not self._left:
+            call_later = asyncio.get_running_loop().call_later
+            self._next_look = call_later(LOOK_S, self._look_whether_stuck, self._stirred, looks, context=self._context)
+
+    def _look_whether_stuck(self, stirred: int, looks: int) -> None:
+        """Take one more look. `stirred`: how often the role had done something by the last one."""
+        self._next_look = None
+        replayed = self._course == "recorded"
+        if self.over.done() or not (replayed or self._waited_for()):
+            return
+        if self._turning or self._stirred != stirred or threads_at_work():
+            self._look_again(0)
+        elif self._timer() is not None:
+            if replayed:
+                self._turns.call_at(self._turns.now + QUIET_TURNS, self._pass_time)
+            else:
+                self._look_again(0)
+        elif looks + 1 < LOOKS or (at := self._journal.unbegun()) is None:
+            self._look_again(looks + 1)
+        else:
+            said = f"the role waits for something, and has not begun {self._journal.named(at)}, which its log has"
+            self._differ(at, said)
+
+    def _waited_for(self) -> bool:
+        """Tell whether anybody waits for what is recorded, or for its end."""
+        waiting = self._held or any(not future.done() for future in self._awaited.values())
+        return not self._alive.is_set() and bool(waiting)
+
+    def _pass_time(self, idle: bool) -> None:  # noqa: FBT001 - called by `Turns`
+        """Let the role's next timer be over, where nothing else can happen."""
+        if idle and not threads_at_work() and (timer := self._timer()) is not None:
+            end_now(timer)
+        self._look_again(0)
+
+    def _timer(self) -> asyncio.TimerHandle | None:
+        return next_timer(lambda context: context.get(_role) is self)
+
+    def _differ(self, at: int, said: str) -> None:
+        self._end(Parted(at) if self._course == "fork" else Diverged(at, said))
+
     def _own_lane(self) -> Lane:
         task = asyncio.current_task()
         lane, owner = _lane.get()
@@ -200,46 +289,43 @@ class Effects:
         return own
 
 
-@dataclass(frozen=True, slots=True)
-class Parted:
-    """A role has parted from its log; the first `records` of it still count."""
-
-    records: int
-
-
 async def reply_of(effects: Effects, role: Coroutine[Any, Any, R], *, only_recorded: bool = False) -> R | Parted:
-    """Run a role that may part from its log until it replies or parts. What it raises passes through.
+    """Run a role until it replies or parts from its log. What it raises passes through, but for what came before.
 
     `only_recorded`: until all that is recorded has been handed out; what the role does then is of no interest.
+    Raises `Diverged`, and what else ended the attempt (`ENDING`), whatever the role made of it.
     """
     if not only_recorded:
-        return await _until_parted(effects, role)
+        return await _until_over(effects, role)
     draining = asyncio.create_task(effects.drain(), name="drain")
     try:
-        reply = await _until_parted(effects, role)
+        return await _until_over(effects, role)
     finally:
         draining.cancel()
         await asyncio.wait((draining,))
-    if not draining.cancelled():
-        draining.result()  # that it diverged comes before what it said
-    return reply
 
 
-async def _until_parted(effects: Effects, role: Coroutine[Any, Any, R]) -> R | Parted:
-    """Run a role in the running task, and cancel it once it has parted: what it says of that is of no interest."""
-    over = False
+async def _until_over(effects: Effects, role: Coroutine[Any, Any, R]) -> R | Parted:
+    """Run a role in the running task, and cancel it once it is over: what it says of that is of no interest."""
+    done = False
     try:
         async with asyncio.timeout(None) as ending:
-            effects.parted.add_done_callback(lambda _: None if over else ending.reschedule(0))
+            effects.over.add_done_callback(lambda _: None if done else ending.reschedule(0))
             effects.enter()
             try:
                 reply = await role
             finally:
-                over = True
-    except (Exception, SystemExit):
-        if not effects.parted.done():
+                done = True
+                effects.leave()
+    except (Exception, SystemExit) as error:
+        effects.ended(error)
+        if not effects.over.done():
             raise
     else:
-        if not effects.parted.done():
+        effects.ended()
+        if not effects.over.done():
             return reply
-    return Parted(effects.parted.result())
+    end = effects.over.result()
+    if isinstance(end, Exception):
+        raise end
+    return end

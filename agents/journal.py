@@ -118,11 +118,18 @@ class Journal:
         """Which of the records is handed out next, from 0."""
         return self._next
 
-    def missing(self) -> str:
-        """Name the recorded effect that the role has not begun."""
+    def unbegun(self) -> int | None:
+        """Return which of the records, from 0, is the first of an effect that the role has not begun."""
+        for at in range(self._next, len(self._records)):
+            if not self._entries[self._records[at].path].begun:
+                return at
+        return None
+
+    def named(self, at: int) -> str:
+        """Name one of the records, from 0."""
         from agents.divergence import named  # noqa: PLC0415 - likewise
 
-        return "nothing" if self.drained else named(self._records[self._next])
+        return named(self._records[at])
 
 
 def digest_in(event: Effect) -> str:

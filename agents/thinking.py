@@ -47,6 +47,10 @@ class Thinking:
 
         Raises `ModelFailed`, `RunMustPause`, `Diverged`.
         """
+        with self.effects:
+            return await self._ask(ask)
+
+    async def _ask(self, ask: Ask) -> ModelReply | ModelTryFailed:
         path = self.effects.next_path()
         messages = self._canonical(ask)
         sampling: dict[str, JsonValue] = {} if self.temperature is None else {"temperature": self.temperature}

@@ -49,6 +49,10 @@ class ToolCalls:
 
     async def use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
         """Return what a call gave; an error is a `ToolReturned` too. Raises `Diverged`, `InDoubt`, `StorageFailed`."""
+        with self.effects:
+            return await self._use(path, tool, arguments)
+
+    async def _use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
         digest = digest_of({"arguments": arguments, "tool": tool.name})
         done = ToolReturned(
             attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments), output=""

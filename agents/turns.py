@@ -1,8 +1,16 @@
-"""Turns of the event loop: who waits for some of them to pass, or for all others to have done what they do."""
+"""Turns of the event loop: who waits for some of them to pass, or for all others to have done what they do.
+
+And what a loop may wait for: timers, and threads.
+"""
 
 import asyncio
+import contextvars
 import heapq
+import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import thread as pools
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 
@@ -68,6 +76,36 @@ def is_idle(loop: asyncio.AbstractEventLoop) -> bool:
     asyncio keeps what is to run in `_ready`; of a loop that does not have it nobody can tell.
     """
     return not getattr(loop, "_ready", True)
+
+
+def next_timer(of: Callable[[contextvars.Context], bool]) -> asyncio.TimerHandle | None:
+    """Return the next timer of the running loop that was begun in one of certain contexts.
+
+    asyncio keeps timers in `_scheduled`; of a loop that does not have it nobody can tell.
+    """
+    scheduled: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled", [])
+    found = (one for one in scheduled if not one.cancelled() and of(cast("Any", one)._context))  # noqa: SLF001
+    return min(found, key=asyncio.TimerHandle.when, default=None)
+
+
+def end_now(timer: asyncio.TimerHandle) -> None:
+    """Let a timer be over at once."""
+    handle: Any = timer
+    callback, args, context = handle._callback, handle._args, handle._context  # noqa: SLF001 - cancelled, it has none
+    timer.cancel()
+    asyncio.get_running_loop().call_soon(callback, *args, context=context)
+
+
+def threads_at_work() -> bool:
+    """Tell whether a thread of any pool is at work, but for this one: nobody can tell who waits for it."""
+    frames = sys._current_frames()  # noqa: SLF001 - a pool does not say
+    here = threading.get_ident()
+    waits = pools._worker.__code__  # noqa: SLF001 - where a thread without work is
+    for one, queue in list(pools._threads_queues.items()):  # noqa: SLF001
+        frame = frames.get(one.ident)
+        if one.ident != here and frame is not None and (frame.f_code is not waits or queue.qsize()):
+            return True
+    return False
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()

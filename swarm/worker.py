@@ -396,11 +396,7 @@ class Worker:
                 envelope, briefing, assignment.role, means, effects=effects, folder=folder, deadline_s=deadline_s
             )
             at_work = answer(self.workshop.role(assignment.role, briefing.role), request, context)
-            if briefing.forked:
-                reply = await reply_of(effects, at_work)
-            else:
-                effects.enter()
-                reply = await at_work
+            reply = await reply_of(effects, at_work)
             return reply if isinstance(reply, Parted) else reply.model_copy(update={"effects": effects.count})
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
             return ending(error, envelope.id, effects.count, alone=self.terms is not None)

@@ -1,14 +1,16 @@
 """The engine under a context: what is recorded is handed over in order, alone, and before anything new is done."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from agents import effects as module
-from agents.effects import Effects, Parted, reply_of
-from agents.errors import Diverged
-from bus.events import Effect, ValueDrawn
+from agents.effects import Course, Effects, Parted, reply_of
+from agents.errors import Diverged, RunMustPause
+from bus.events import Effect, ToolCalled, ToolReturned, ValueDrawn
 
 
 def drawn(*path: int, value: float = 0.5) -> ValueDrawn:
@@ -93,17 +95,137 @@ async def test_an_outcome_whose_task_was_cancelled_holds_nobody_up() -> None:
 
 
 async def test_nothing_new_is_done_before_all_that_is_recorded_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
-    effects, told = entered([drawn(0), drawn(5)])
-    await draw(effects, 0.9)
-    with pytest.raises(Diverged, match="something new before ValueDrawn 5, which its log has"):
+    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    told = Told()
+    effects = Effects([drawn(0), drawn(5)], told)
+
+    async def other() -> None:
         await draw(effects, 0.9)
+        await draw(effects, 0.9)
+
+    with pytest.raises(Diverged, match="has not begun ValueDrawn 5, which its log has") as caught:
+        await reply_of(effects, other())
+    assert caught.value.at == 1
     assert told.events == []
+
+
+@pytest.mark.parametrize("course", ["live", "recorded"])
+async def test_who_waits_only_for_what_is_recorded_is_told_what_the_role_never_began(
+    monkeypatch: pytest.MonkeyPatch, course: Course
+) -> None:
+    """The log has the second of two side by side first, and the role begins it no more."""
+    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    effects = Effects([drawn(1, 0), drawn(0, 0), drawn(2)], Told(), course=course)
+
+    async def alone() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(draw(effects, 0.0))
+        await draw(effects, 0.0)
+
+    with pytest.raises(Diverged, match=r"has not begun ValueDrawn 1\.0, which its log has"):
+        await reply_of(effects, alone())
+
+
+@pytest.mark.parametrize("course", ["live", "recorded"])
+async def test_a_role_that_leaves_out_what_its_log_has_last_differs_whatever_it_says(course: Course) -> None:
+    async def says(*, ends: bool) -> str:
+        await draw(effects, 0.0)
+        if ends:
+            raise ValueError("of no use")
+        return "done"
+
+    for ends, more in ((False, ""), (True, " It raised ValueError: of no use")):
+        effects = Effects([drawn(0), drawn(1)], Told(), course=course)
+        with pytest.raises(Diverged) as caught:
+            await reply_of(effects, says(ends=ends))
+        assert str(caught.value) == f"the role ended without ValueDrawn 1, which its log has.{more}"
+    effects = Effects([drawn(0), drawn(1)], Told(), course="fork")
+    assert await reply_of(effects, says(ends=False)) == Parted(1)
+
+
+@pytest.mark.parametrize("course", ["live", "recorded"])
+async def test_a_role_that_makes_nothing_of_what_differs_has_differed_all_the_same(course: Course) -> None:
+    told = Told()
+    effects = Effects([drawn(0)], told, course=course)
+
+    async def careless() -> str:
+        while True:
+            try:
+                with effects:
+                    effects.begin(ToolReturned(attempt=1, path=(0,), digest="d", tool="t", arguments={}, output=""))
+            except Diverged:
+                await asyncio.gather(draw(effects, 0.1), return_exceptions=True)
+                return "all is well"
+
+    with pytest.raises(Diverged, match="the role began ToolReturned 0, its log has ValueDrawn 0 there"):
+        await reply_of(effects, careless())
+    assert told.events == [], "nothing more was done for it"
+
+
+async def test_the_first_of_what_ends_an_attempt_counts() -> None:
+    effects = Effects([], Told())
+
+    async def stubborn() -> str:
+        for reason in ("no key", "no paper"):
+            with contextlib.suppress(RunMustPause), effects:
+                raise RunMustPause(reason)
+        return "all is well"
+
+    with pytest.raises(RunMustPause, match="no key"):
+        await reply_of(effects, stubborn())
+
+
+@pytest.mark.parametrize("course", ["live", "recorded"])
+async def test_a_role_that_waits_for_a_timer_of_its_own_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, course: Course
+) -> None:
+    """A replay does not wait: the timer is over as soon as nothing else can happen."""
+    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    long_s = 3600.0 if course == "recorded" else 0.3
+    called = ToolCalled(attempt=1, path=(0, 0), digest="slow", tool="slow", arguments={})
+    effects = Effects([called, drawn(1), drawn(2)], Told(), course=course)
+
+    async def slow() -> None:
+        effects.begin(called.model_copy(update={"path": effects.next_path()}))
+        await effects.live()
+
+    async def impatient() -> float:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(long_s):
+                await asyncio.create_task(slow())
+        await draw(effects, 0.9)
+        await asyncio.sleep(long_s)
+        return await draw(effects, 0.9)
+
+    async with asyncio.timeout(5):
+        assert await reply_of(effects, impatient()) == 0.5
+
+
+@pytest.mark.parametrize("course", ["live", "recorded"])
+async def test_a_role_that_waits_for_a_thread_of_its_own_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, course: Course
+) -> None:
+    """Also where a timer bounds it: the thread is done before that."""
+    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    effects = Effects([drawn(1, 0), drawn(0, 0)], Told(), course=course)
+
+    async def thinks() -> None:
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(time.sleep, 0.3)
+        await draw(effects, 0.9)
+
+    async def both() -> str:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(draw(effects, 0.9))
+            group.create_task(thinks())
+        return "done"
+
+    assert await reply_of(effects, both()) == "done"
 
 
 async def test_a_role_that_goes_on_is_not_held_for_one_that_went_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """One task waits with something new while another is still at what is recorded, and takes its time."""
-    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(module, "LOOK_S", 0.002)
     effects, told = entered([drawn(0, number) for number in range(6)])
 
     async def slow() -> None:

@@ -89,11 +89,12 @@ def test_outcomes_are_handed_out_in_the_order_of_the_log_each_after_all_before_i
     assert entry is not None
     assert entry.path == (1,)
     assert journal.deliverable() is None, "tool 2 had begun before"
-    assert journal.missing() == "ToolCalled 2"
+    assert journal.unbegun() == 3
+    assert journal.named(3) == "ToolCalled 2"
     journal.begin(tool(ToolReturned, (2,)))
     assert [getattr(journal.deliverable(), "path", None) for _ in range(3)] == [(0,), (2,), None]
     assert journal.drained
-    assert journal.missing() == "nothing"
+    assert journal.unbegun() is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path as Folder
 
 from agents.briefing import Briefing
 from agents.context import Context, Means
-from agents.effects import Effects
+from agents.effects import Effects, reply_of
 from agents.files.attempt_folder import AttemptFolder
 from agents.model import EndpointHealth, ModelReply, ModelRequest
 from agents.tool import tool
@@ -142,10 +142,13 @@ class World:
             folder=AttemptFolder(folder, MemoryFileStore(), {}, {}),
             deadline_s=600,
         )
-        effects.enter()
-        await context.folder()  # laid out at once: threads take their own time
-        self.effects = effects
-        return await role(context)
+
+        async def at_work() -> object:
+            await context.folder()  # laid out at once: threads take their own time
+            self.effects = effects
+            return await role(context)
+
+        return await reply_of(effects, at_work())
 
 
 @dataclass

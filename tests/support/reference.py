@@ -362,6 +362,9 @@ Run again over its recorded outcomes, a role must begin the same effects in the 
   tools or `ctx.folder()`, not through paths of your own.
 - Keep nothing in globals or on `self` from one request to the next.
 - Do not let the order of a `set`, of a folder's listing or of `id()` decide what is asked first.
+- A timeout or pause of its own (`asyncio.timeout`, `asyncio.sleep`) bounds what the role waits for, and decides nothing
+  else: the log has no time of it. In a resume it is waited for again, in a replay it is over at once where nothing else
+  can happen.
 - Parallel work is fine: `asyncio.gather`, a `TaskGroup`, and `asyncio.as_completed` over tasks that are made in a
   fixed order. Recorded outcomes come back in the order of the log, one at a time, so that what was first then is first
   again.

@@ -144,6 +144,57 @@ async def test_a_line_more_above_what_a_role_raises_is_no_difference(tmp_path: P
     assert found.difference is None, lines(found)
 
 
+CARELESS = '''
+import asyncio
+
+from swarm import Context, ResultSubmitted, Role, SubtaskAssigned
+
+
+class Careless(Role[SubtaskAssigned, ResultSubmitted]):
+    """Minds no failure."""
+
+    name = "careless"
+    handles = SubtaskAssigned
+    tools = ("write_file", "read_file")
+
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        await ctx.call_tool("write_file", path="it.txt", content="it")
+        await asyncio.gather(ctx.random(), ctx.call_tool("read_file", path="it.txt"), return_exceptions=True)
+        try:
+            await ctx.call_tool("read_file", path="none.txt")
+        except Exception:
+            pass
+        return ctx.result("done")
+'''
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "says"),
+    [
+        ("none.txt", "it.txt", "-path: none.txt\n+path: it.txt"),
+        (', ctx.call_tool("read_file", path="it.txt")', "", "has not begun ToolReturned 2.0, which its log has"),
+        (
+            'await ctx.call_tool("read_file", path="none.txt")',
+            "pass",
+            "ended without ToolReturned 3, which its log has",
+        ),
+    ],
+)
+async def test_a_role_that_minds_no_failure_is_caught_where_it_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: str, now: str, says: str
+) -> None:
+    monkeypatch.setattr("agents.effects.LOOK_S", 0.01)
+    (tmp_path / "careless.py").write_text(CARELESS)
+    plan, roles = [{"id": "it", "role": "careless", "do": "Do it."}], {"careless": {"uses": "./careless.py:Careless"}}
+    async with ChatEndpoint(lambda _: "said") as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, plan=plan, roles=roles, accept=[{"file": "it.txt"}]))
+    assert outcome.outcome == "accepted", outcome.reason
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
+    (tmp_path / "careless.py").write_text(CARELESS.replace(was, now))
+    assert says in lines(await again(tmp_path))
+
+
 async def test_a_role_that_ends_otherwise_or_does_more_is_caught(tmp_path: Path) -> None:
     (tmp_path / "editor.py").write_text(EDITOR)
     async with ChatEndpoint(lambda _: "said") as endpoint:
