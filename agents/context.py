@@ -121,7 +121,7 @@ class Context:
     async def folder(self) -> ProjectFolder:
         """Return the attempt's folder, laid out. What is read from it directly is no effect."""
         with self._effects:
-            return await self._folder.open()
+            return await self._folder.lend()
 
     # Effects
 

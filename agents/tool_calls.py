@@ -8,7 +8,7 @@ what nobody knows the outcome of is for a person to say.
 import logging
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from pydantic import JsonValue
@@ -32,7 +32,7 @@ log = logging.getLogger("swarm.agents")
 
 OUTPUT_CAP = 16_384
 """Bytes of a tool's output that are recorded and shown; the whole lies in a file beside."""
-SKIPPED = "This was begun before, and nobody knows whether it was done. A person said to go on without doing it again."
+SKIPPED = "This was begun before, and nobody knows whether it was done. A person said not to do it again."
 
 
 @dataclass(slots=True)
@@ -46,6 +46,10 @@ class ToolCalls:
     request: str
     attempt: int
     told: list[str]
+    _begun: dict[Path, str] = field(default_factory=dict)
+    """Digests of outward calls under way: begun, and without an outcome."""
+    _cut_off: set[str] = field(default_factory=set)
+    """Digests of those that ended without an outcome, such as by a timeout of the role's own."""
 
     async def use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
         """Return what a call gave; an error is a `ToolReturned` too. Raises `Diverged`, `InDoubt`, `StorageFailed`."""
@@ -64,12 +68,21 @@ class ToolCalls:
             if tool.network:
                 self.told.append(returned.output)
             return returned
-        await self.effects.live()
+        if entry is not None:
+            self._begun[path] = digest
         try:
-            checked = tool.validate(arguments)
+            await self.effects.live()
+            return await self._do(done, tool, entry)
+        finally:
+            if path in self._begun:
+                self._cut_off.add(self._begun.pop(path))
+
+    async def _do(self, done: ToolReturned, tool: Tool, entry: Entry | None) -> ToolReturned:
+        try:
+            checked = tool.validate(done.arguments)
         except ToolFailed as wrong:
             return await self._returned(done, str(wrong), error=True, wrong_arguments=True)
-        answered = self._without_doing(tool, checked, digest)
+        answered = self._without_doing(tool, checked, done.digest)
         if answered is not None:
             output, error = answered
             return await self._returned(done, output, error=error)
@@ -90,14 +103,16 @@ class ToolCalls:
             return None
         if digest in self.briefing.outward:
             return self.briefing.outward[digest].output, False
-        return (SKIPPED, True) if self.briefing.settled.get(digest) in {"skip", "fail"} else None
+        return (SKIPPED, False) if self.briefing.settled.get(digest) in {"skip", "fail"} else None
 
     async def _intend(self, done: ToolReturned, tool: Tool, entry: Entry | None) -> None:
-        """Have the intent recorded, if it is not. Raises `InDoubt` where it is, and to do it might be to repeat it."""
-        if entry is not None:
-            if tool.idempotent or self.briefing.settled.get(done.digest) == "retry":
-                return
+        """Have the intent recorded, if it is not. Raises `InDoubt` where to do it might be to repeat it."""
+        told_to = entry is not None and self.briefing.settled.get(done.digest) == "retry"
+        begun_before = entry is not None or done.digest in self._cut_off
+        if begun_before and not tool.idempotent and not told_to:
             raise InDoubt(f"{tool.name} was called in {self.request!r}, and nobody knows whether it was done")
+        if entry is not None:
+            return
         await self.effects.ask(
             ToolCalled(
                 attempt=self.attempt,
@@ -109,6 +124,8 @@ class ToolCalls:
                 idempotent=tool.idempotent,
             )
         )
+        if tool.effect == "outward":
+            self._begun[done.path] = done.digest
 
     async def _run(self, done: ToolReturned, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
         context = ToolContext(
@@ -118,13 +135,21 @@ class ToolCalls:
             # Not the attempt: the next one repeats what was under way as this one ended.
             idempotency_key=f"{self.briefing.run}:{self.request}:{done.digest[:32]}",
         )
+        output, error = "", True
         changes: tuple[FileChange, ...] = ()
         try:
+            if tool.effect != "reads":
+                await self.folder.before_change()
             output, error = await _outcome_of(tool, arguments, context)
             if tool.effect != "reads":
                 changes = await self.folder.changes()
         except ToolFailed as failure:  # what it left in the folder cannot be kept
-            output, error = str(failure), True
+            output = f"{output}\n{failure}".strip()
+            error = error or tool.effect != "outward"  # what was done outside was done all the same
+        except BaseException:  # mostly it was cancelled
+            if tool.effect != "reads":
+                await self.folder.cut_off()
+            raise
         if tool.network:
             self.told.append(output)
         return await self._returned(done, output, error=error, files=changes)
@@ -145,20 +170,27 @@ class ToolCalls:
             output = cut_middle(output, OUTPUT_CAP, whole.path if whole else None)
         update = {"output": output, "error": error, "wrong_arguments": wrong_arguments, "files": files, "whole": whole}
         returned = done.model_copy(update=update)
+        self._begun.pop(done.path, None)
         await self.effects.done(returned)
         return returned
 
 
 async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext) -> tuple[str, bool]:
-    """Run a tool; return its output, and whether that is an error. A tool that breaks is an error, not a crash."""
+    """Run a tool; return its output, and whether that is an error. A tool that breaks is an error, not a crash.
+
+    Raises `InDoubt` where it acts outward and breaks, unless idempotent: `ToolFailed` says that it did not act.
+    """
     try:
         return await tool.run(arguments, context), False
     except ToolFailed as failure:
         return str(failure), True
     except (AgentsError, StorageFailed):
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the run goes on; the reason is in its log
+    except (Exception, SystemExit) as error:  # the run goes on; the reason is in its log
         reason = f"{type(error).__name__}: {error}{raised_at(error)}"
         where = "".join(traceback.format_exception(error))
         log.warning("tool raised", extra={"tool": tool.name, "error": reason, "where": where})
-        return f"{tool.name} broke: {reason}", True
+        broke = f"{tool.name} broke: {reason}"
+        if tool.effect == "outward" and not tool.idempotent:
+            raise InDoubt(f"{broke}; nobody knows whether it was done") from error
+        return broke, True

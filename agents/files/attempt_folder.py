@@ -35,6 +35,8 @@ class AttemptFolder:
         self._beside = dict(beside or {})
         self._folder: ProjectFolder | None = None
         self._scan: Scan | None = None
+        self._made = False
+        self._lent = False
         self._laying_out = asyncio.Lock()
         self.changing = asyncio.Lock()
         """Held by what changes the folder: one at a time."""
@@ -44,6 +46,7 @@ class AttemptFolder:
         async with self._laying_out:  # several reads of one reply come at once
             if self._folder is None:
                 folder = ProjectFolder(self._root)
+                self._made = True
                 await asyncio.to_thread(_make_empty, self._root)
                 for ref in self._wanted.values():
                     await self._write(folder, ref)
@@ -52,6 +55,27 @@ class AttemptFolder:
                 self._scan = await asyncio.to_thread(folder.scan)
                 self._folder = folder
             return self._folder
+
+    async def lend(self) -> ProjectFolder:
+        """Return the folder, laid out, for a role that may write into it itself."""
+        self._lent = True
+        return await self.open()
+
+    async def before_change(self) -> None:
+        """Take in what the role itself wrote, so that what a call leaves there is told from it. Raises as `changes`."""
+        if self._lent:
+            await self.changes()
+
+    async def cut_off(self) -> None:
+        """Let the folder be what it was before a change that was cut off: what that left is in no record.
+
+        As after a crash it is laid out anew; at once where the role may look, else when it is needed.
+        """
+        if self._folder is not None and self._scan is not None:
+            self._wanted = dict(self._scan.files)
+            self._folder = self._scan = None
+        if self._lent:
+            await self.open()
 
     async def recorded(self, changes: Sequence[FileChange], whole: FileRef | None = None) -> None:
         """Bring about what the log has of an earlier run of this attempt: changes, and a tool's whole output."""
@@ -107,12 +131,12 @@ class AttemptFolder:
 
     async def remove(self) -> None:
         """Delete the folder from disk. Raises `StorageFailed`."""
-        if self._folder is not None:
+        if self._made:
             try:
                 await asyncio.to_thread(remove_tree, self._root)
             except OSError as error:
                 raise StorageFailed(f"{self._root} cannot be removed: {error.strerror}.") from error
-            self._folder = None
+            self._folder, self._made = None, False
 
     async def _write(self, folder: ProjectFolder, ref: FileRef) -> None:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ class Maker:
         attempt: int = 1,
         start: Mapping[str, FileRef] | None = None,
         outward: Mapping[str, Deed] | None = None,
+        settled: Mapping[str, str] | None = None,
         run: str = "run-1",
         window: int | None = None,
         deadline_s: float = 60.0,
@@ -119,7 +121,15 @@ class Maker:
             request="it",
             attempt=attempt,
             feedback=(),
-            briefing=Briefing("the goal", setup, start=start or {}, base=start or {}, outward=outward or {}, run=run),
+            briefing=Briefing(
+                "the goal",
+                setup,
+                start=start or {},
+                base=start or {},
+                outward=outward or {},
+                settled=settled or {},
+                run=run,
+            ),
             means=Means(model or Answers(), {one.name: one for one in tools}, temperature=0.25, window=window),
             effects=effects,
             folder=AttemptFolder(self.folder, self.store, start or {}, start or {}),
@@ -321,6 +331,122 @@ async def test_what_an_earlier_attempt_did_outward_is_not_done_again(make: Maker
     assert await context.call_tool("post", text="hello again") == "posted"
     assert POSTED == ["hello again"]
     assert log.kinds == ["ToolReturned", "ToolCalled", "ToolReturned"]
+
+
+@pytest.mark.parametrize("verdict", ["skip", "fail"])
+async def test_a_call_that_a_person_said_not_to_repeat_is_taken_for_done(make: Maker, verdict: str) -> None:
+    """A role in code goes on as well, also one whose subtask was planned anew."""
+    POSTED.clear()
+    digest = digest_of({"arguments": {"text": "hello"}, "tool": "post"})
+    context, log = make(tools=[post], settled={digest: verdict})
+    assert "nobody knows whether it was done" in await context.call_tool("post", text="hello")
+    assert POSTED == []
+    assert log.kinds == ["ToolReturned"]
+
+
+def breaking(error: BaseException, *, idempotent: bool = False) -> Tool:
+    @tool(effect="outward", needs_approval=False, idempotent=idempotent)
+    async def send() -> str:
+        """Send something, and break."""
+        raise error
+
+    return send
+
+
+async def test_of_an_outward_tool_that_breaks_nobody_knows_whether_it_acted(make: Maker) -> None:
+    reset = ConnectionResetError("reset after it was sent")
+    context, log = make(tools=[breaking(reset)])
+    with pytest.raises(InDoubt, match="send broke: ConnectionResetError: reset after it was sent; nobody knows"):
+        await context.call_tool("send")
+    assert log.kinds == ["ToolCalled"]
+    for one, says in ((breaking(reset, idempotent=True), "send broke"), (breaking(ToolFailed("no paper")), "no paper")):
+        context, log = make(tools=[one])
+        with pytest.raises(ToolFailed, match=says):
+            await context.call_tool("send")
+        assert log.kinds == ["ToolCalled", "ToolReturned"]
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+async def test_an_outward_call_that_the_role_cut_off_is_not_repeated(make: Maker, *, idempotent: bool) -> None:
+    """Unless it may be; what the role asks for twice side by side is done twice."""
+    begun: list[str] = []
+    halts, halted = True, asyncio.Event()
+
+    @tool(effect="outward", needs_approval=False, idempotent=idempotent)
+    async def send(text: str) -> str:
+        """Send something, and halt."""
+        begun.append(text)
+        if text == "slow" and halts:
+            halted.set()
+            await asyncio.Event().wait()
+        return "sent"
+
+    async def impatient(context: Context) -> None:
+        halted.clear()
+        sending = asyncio.create_task(context.call_tool("send", text="slow"))
+        await halted.wait()
+        sending.cancel()
+        await asyncio.wait([sending])
+
+    context, log = make(tools=[send])
+    await impatient(context)
+    await asyncio.gather(context.call_tool("send", text="quick"), context.call_tool("send", text="quick"))
+    assert begun == ["slow", "quick", "quick"]
+    told_to, _ = make(tools=[send], recorded=log.events[:1], settled={log.events[0].digest or "": "retry"})
+    await impatient(told_to)
+    halts = False
+    for one in (context, told_to):
+        if idempotent:
+            assert await one.call_tool("send", text="slow") == "sent"
+        else:
+            with pytest.raises(InDoubt, match="send was called in 'it', and nobody knows"):
+                await one.call_tool("send", text="slow")
+
+
+async def test_what_was_done_outside_was_done_also_where_its_files_cannot_be_kept(make: Maker) -> None:
+    @tool(effect="outward", needs_approval=False)
+    async def buy(context: ToolContext) -> str:
+        """Buy something, and leave two bills of which one system has room for one."""
+        for name in ("bill.txt", "Bill.txt"):
+            (context.folder.root / name).write_text(name)
+        return "bought"
+
+    context, _ = make(tools=[buy])
+    said = await context.call_tool("buy")
+    assert said.startswith("bought\n")
+    assert "cannot be kept beside" in said
+
+
+@pytest.mark.parametrize("looks", [False, True])
+async def test_what_a_call_that_was_cut_off_left_in_the_folder_is_gone(make: Maker, *, looks: bool) -> None:
+    @tool(effect="folder")
+    async def halfway(context: ToolContext) -> str:
+        """Write one of two files and change another."""
+        (context.folder.root / "half.txt").write_text("half")
+        (context.folder.root / "kept.txt").write_text("spoilt")
+        await asyncio.Event().wait()
+        return "whole"
+
+    context, _ = make(tools=[halfway, write_file])
+    await context.call_tool("write_file", path="kept.txt", content="kept")
+    own = (await context.folder()).root if looks else None
+    if own:
+        (own / "own.txt").write_text("the role's own")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await context.call_tool("halfway")
+    if own:
+        assert {path.name: path.read_text() for path in own.iterdir()} == {
+            "kept.txt": "kept",
+            "own.txt": "the role's own",
+        }
+    else:
+        await context.call_tool("write_file", path="more.txt", content="more")
+    changes = {change.path: change.sha256 for change in await context.changes()}
+    assert changes.keys() == {"kept.txt", "own.txt" if own else "more.txt"}
+    assert changes["kept.txt"] == await make.store.put(b"kept")
+    await context._folder.remove()
+    assert not make.folder.exists()
 
 
 @tool(effect="outward", idempotent=True)

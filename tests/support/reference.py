@@ -378,7 +378,13 @@ _TOOLS_HEAD = """\
 docstring is what the model is told.
 
 `network`, `idempotent`, `needs_approval` and `polls` (calling it again with the same answer is no lack of progress) say
-more. An error that the model should see is raised as `ToolFailed`. An argument annotated `ToolContext` is filled by us:
+more. An error that the model should see is raised as `ToolFailed`.
+
+`ToolFailed` is an outward tool's word that it did not act. After any other exception nobody knows whether it did:
+unless it is idempotent the run pauses, as after a crash, and a person says what becomes of the call. The same holds
+where a timeout of the role's own cut it off, and the role calls it again.
+
+An argument annotated `ToolContext` is filled by us:
 """
 
 

@@ -86,9 +86,60 @@ async def test_a_persons_word_on_a_call_in_doubt_is_kept(tmp_path: Path, verdict
     told = await story(tmp_path)
     assert [(event.tool, event.verdict) for event in told.of(DoubtSettled)] == [("send_mail", verdict)]
     returned = next(event for event in told.of(ToolReturned) if event.tool == "send_mail")
-    assert returned.error is (verdict == "skip")
+    assert not returned.error, "it goes on as if it were done"
     assert (tmp_path / "sent.txt").read_text() == "hello\n" * times
     assert len([event for event in told.of(ToolCalled) if event.tool == "send_mail"]) == 1
+
+
+BROKEN = '''
+from pathlib import Path
+
+from swarm import Context, ResultSubmitted, Role, SubtaskAssigned, tool
+
+
+@tool(effect="outward", needs_approval=False)
+async def post(text: str) -> str:
+    """Post a text, and hear nothing more."""
+    with Path({sent!r}).open("a") as sent:
+        sent.write(text + "\\n")
+    raise ConnectionResetError("reset after the order was sent")
+
+
+class Poster(Role[SubtaskAssigned, ResultSubmitted]):
+    """Posts, and goes on."""
+
+    name = "poster"
+    handles = SubtaskAssigned
+    tools = ("write_file",)
+
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        try:
+            await ctx.call_tool("post", text="hello")
+        except Exception:
+            await ctx.call_tool("post", text="hello")
+        await ctx.call_tool("write_file", path="letter.txt", content="posted")
+        return ctx.result("Posted.")
+'''
+POSTS = [{"id": "letter", "role": "poster", "do": "Post it.", "accept": [{"file": "letter.txt"}]}]
+
+
+@pytest.mark.parametrize("verdict", ["skip", "fail"])
+async def test_an_outward_tool_that_broke_is_in_doubt_and_its_role_goes_on_by_a_persons_word(
+    tmp_path: Path, verdict: Verdict
+) -> None:
+    """After `fail` the planner plans the subtask anew, and it does not stand before the same wall."""
+    sent = tmp_path / "sent.txt"
+    (tmp_path / "poster.py").write_text(BROKEN.replace("{sent!r}", repr(str(sent))))
+    plan = player([{"id": "letter", "role": "poster", "do": "Post it another way."}])
+    async with ChatEndpoint(plan, keep=20) as endpoint:
+        roles = {"poster": {"uses": "./poster.py:Poster", "tools": ["./poster.py:post", "write_file"]}}
+        outcome = await start(tmp_path, scenario(endpoint, plan=POSTS, roles=roles, accept=[{"file": "letter.txt"}]))
+        assert (outcome.outcome, outcome.exit_status) == ("paused", 3)
+        assert "post broke: ConnectionResetError: reset after the order was sent" in outcome.reason
+        assert [one.status for one in outcome.subtasks] == ["in_doubt"]
+        outcome = await resume(tmp_path, verdict)
+    assert outcome.outcome == "accepted", outcome.reason
+    assert sent.read_text() == "hello\n"
 
 
 async def test_a_call_in_doubt_that_is_given_up_ends_its_subtask(tmp_path: Path) -> None:
