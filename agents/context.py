@@ -28,6 +28,7 @@ from agents.sandbox import Sandbox
 from agents.thinking import Thinking
 from agents.tool import Tool
 from agents.tool_calls import ToolCalls
+from bus.codec import in_unicode
 from bus.events import (
     CheckEnded,
     CheckStarted,
@@ -272,7 +273,7 @@ class Context:
             digest=digest,
             criterion=criterion,
             verdict=verdict.verdict,
-            shows=verdict.shows,
+            shows=in_unicode(verdict.shows),
             named=verdict.named,
         )
         await self._effects.done(ended)

@@ -23,6 +23,7 @@ from agents.journal import Entry
 from agents.sandbox import Sandbox
 from agents.tool import Tool, ToolContext
 from agents.web.flow import check_flow
+from bus.codec import in_unicode
 from bus.errors import StorageFailed
 from bus.events import Path, ToolCalled, ToolReturned
 from bus.raised_at import raised_at
@@ -164,6 +165,7 @@ class ToolCalls:
         files: tuple[FileChange, ...] = (),
     ) -> ToolReturned:
         whole = None
+        output = in_unicode(output)
         if len(output) * 4 > OUTPUT_CAP and len(output.encode()) > OUTPUT_CAP:
             name = f".swarm/output-{'.'.join(map(str, done.path))}.txt"
             whole = await self.folder.keep_output(name, output)

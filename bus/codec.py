@@ -50,11 +50,35 @@ def encode(envelope: Envelope) -> bytes:
         line = orjson.dumps(_attributes(envelope))[:-1] + b',"data":' + data + b"}"
     except (PydanticSerializationError, TypeError, ValueError) as error:
         raise BadEnvelope(f"event {envelope.id!r} ({envelope.type}) cannot be written: {error}") from error
-    # Only what looks as if decoding might not undo it pays for the proof.
-    suspect = len(data) > _MAX_DIGITS or _REPLACED in data or data.count(b"[") + data.count(b"{") > _MAX_BRACKETS
-    if suspect and decode(line) != envelope:
+    if _is_suspect(data) and decode(line) != envelope:
         raise BadEnvelope(f"event {envelope.id!r} ({envelope.type}) cannot be written: bad Unicode")
     return line
+
+
+def prove(event: Fact) -> None:
+    """Raise `BadEnvelope` for an event that `encode` would not write, whatever its envelope."""
+    try:
+        data = event.__pydantic_serializer__.to_json(event)
+        undone = not _is_suspect(data) or _as_data(data, type(event)) == event
+    except (PydanticSerializationError, TypeError, ValueError) as error:
+        raise BadEnvelope(f"this {type(event).__name__} cannot be written: {error}") from error
+    if not undone:
+        raise BadEnvelope(f"this {type(event).__name__} cannot be written: bad Unicode")
+
+
+def _as_data(data: bytes, kind: type[Fact]) -> Fact:
+    from_json(b'{"data":' + data + b"}")  # as deep as it lies in an envelope
+    return kind.model_validate_json(data, strict=True)
+
+
+def in_unicode(text: str) -> str:
+    """Return a text as it can be written: lone surrogates, as in names of files that are not UTF-8, become `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _is_suspect(data: bytes) -> bool:
+    """Tell what looks as if decoding might not undo it: only that pays for the proof."""
+    return len(data) > _MAX_DIGITS or _REPLACED in data or data.count(b"[") + data.count(b"{") > _MAX_BRACKETS
 
 
 def _attributes(envelope: Envelope) -> dict[str, object]:

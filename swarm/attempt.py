@@ -24,8 +24,9 @@ from agents.errors import (
 )
 from agents.files.attempt_folder import AttemptFolder
 from agents.role import Role
+from bus.codec import in_unicode, prove
 from bus.envelope import Envelope
-from bus.errors import BusUnavailable, Damaged, LogError, NotHeld, Refused, StorageFailed
+from bus.errors import BadEnvelope, BusUnavailable, Damaged, LogError, NotHeld, Refused, StorageFailed
 from bus.events import (
     AssignmentEnded,
     Effect,
@@ -86,11 +87,18 @@ def context_of(
 
 
 async def answer(role: Role[Any, Any], request: Fact, context: Context) -> Any:  # noqa: ANN401 - checked here
-    """Return a role's reply with its files. Raises `ToolFailed` for one that is none; what the role raises passes."""
+    """Return a role's reply with its files. Raises `ToolFailed` for one that is none, or cannot be written.
+
+    What the role raises passes.
+    """
     reply = await role.handle(request, context)
     wanted = REPLIES[type(request)]
     if not isinstance(reply, wanted):
         raise ToolFailed(f"role {context.role!r} answered {type(reply).__name__} where {wanted.__name__} is wanted")
+    try:
+        prove(reply)
+    except BadEnvelope as error:
+        raise ToolFailed(f"role {context.role!r} answered what no log can hold: {error}") from error
     if isinstance(reply, ResultSubmitted):
         if len(reply.text) > LONGEST_TEXT:
             raise ToolFailed(f"the result's text has {len(reply.text)} characters; put long results into a file")
@@ -125,12 +133,13 @@ def ending(
     """
     raised = leaves(error)
     for one in raised:
+        said = in_unicode(str(one))
         if isinstance(one, NotHeld):
-            return AssignmentEnded(lease=lease, why=str(one)[:4000], kind="not_held")
+            return AssignmentEnded(lease=lease, why=said[:4000], kind="not_held")
         if alone and isinstance(one, StorageFailed | BusUnavailable | Damaged):
-            return AssignmentEnded(lease=lease, why=str(one)[:4000])
+            return AssignmentEnded(lease=lease, why=said[:4000])
         if isinstance(one, PAUSING):
-            why = f"{one}\n{CHANGED}" if isinstance(one, Diverged) else str(one)
+            why = f"{said}\n{CHANGED}" if isinstance(one, Diverged) else said
             return AssignmentEnded(lease=lease, why=why, pause=why)
     return failure(raised[0], effects)
 
@@ -145,7 +154,7 @@ def leaves(error: Exception | SystemExit) -> list[Exception | SystemExit]:
 def failure(error: Exception | SystemExit, effects: int) -> WorkFailed:
     """Return what a role's exception means for its attempt."""
     kind = next((name for base, name in KINDS.items() if isinstance(error, base)), "error")
-    reason = (str(error) or type(error).__name__)[:_LONGEST_REASON]
+    reason = (in_unicode(str(error)) or type(error).__name__)[:_LONGEST_REASON]
     if kind == "error":
         place = raised_at(error)
         reason = f"{type(error).__name__}: {reason}"[: _LONGEST_REASON - len(place)] + place

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus import codec
-from bus.codec import decode, encode
+from bus.codec import decode, encode, prove
 from bus.envelope import Envelope
 from bus.errors import BadEnvelope, TooNew
 from bus.events import EVENTS, CallGranted, Fact, ResultSubmitted, ToolCalled, ValueDrawn
@@ -179,6 +179,8 @@ def test_an_event_of_a_newer_version_is_too_new(name: str) -> None:
 def test_what_could_not_be_read_again_is_not_written(event: Fact) -> None:
     with pytest.raises(BadEnvelope):
         encode(record(1, event))
+    with pytest.raises(BadEnvelope, match=f"this {type(event).__name__} cannot be written"):
+        prove(event)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,7 @@ def test_what_could_not_be_read_again_is_not_written(event: Fact) -> None:
 )
 def test_what_only_looks_suspicious_is_written(event: Fact) -> None:
     assert decode(encode(record(1, event))).event == event
+    prove(event)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,21 @@ class TwoAtOnce(Base):
         return ctx.result("wrote")
 
 
+class NoUnicode(Base):
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        if request.attempt == 1:
+            return ctx.result("caf\\udce9")
+        if request.attempt == 2:
+            raise FileNotFoundError("caf\\udce9")
+        return ctx.result(await ctx.call_tool("names"))
+
+
+@tool(effect="reads")
+async def names() -> str:
+    """Say what `os.listdir` gives for a name that is not UTF-8."""
+    return "caf\\udce9.txt"
+
+
 class Exits(Base):
     async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
         if request.attempt == 1:
@@ -181,6 +196,17 @@ async def test_what_a_role_does_wrong_is_said(folder: Path, role: str, kind: str
     assert outcome.outcome == "accepted"
     reason = reason.replace("LINE", line_of("SystemExit(3)" if role == "Exits" else "part 1 is broken"))
     assert [(e.kind, e.reason) for e in (await story(folder)).of(WorkFailed)] == [(kind, reason)]
+
+
+async def test_a_role_or_tool_that_says_what_is_not_unicode_does_not_end_its_run(folder: Path) -> None:
+    outcome = await start(folder, one("NoUnicode", role={"tools": ["./odd.py:names"]}, **CHECKED))
+    assert outcome.outcome == "accepted", outcome.reason
+    told = await story(folder)
+    wrong, missing = [(e.kind, e.reason) for e in told.of(WorkFailed)]
+    assert wrong[0] == "tool"
+    assert wrong[1].startswith("role 'odd' answered what no log can hold: this ResultSubmitted cannot be written")
+    assert missing == ("error", "FileNotFoundError: caf?")
+    assert [e.text for e in told.of(ResultSubmitted)] == ["caf?.txt"]
 
 
 async def test_a_part_that_is_missing_in_a_task_of_a_role_pauses_the_run(folder: Path) -> None:
