@@ -344,6 +344,13 @@ def test_bytes_that_are_no_text_in_arguments(folder: Path) -> None:
     assert (ended.status, "Traceback" in ended.err) == (2, False)
 
 
+@pytest.mark.parametrize("words", [("--quiet",), ("--json", "--quiet")])
+def test_a_standard_output_that_is_closed_is_no_error(folder: Path, words: tuple[str, ...]) -> None:
+    ended = process("run", "hello.yaml", *words, cwd=folder, preexec_fn=lambda: os.close(1))
+    assert (ended.status, ended.err) == (0, "")
+    assert process("show", "last", "--json", cwd=folder).json["outcome"] == "accepted"
+
+
 def test_output_that_nobody_reads_is_quiet(swarm: Callable[..., Ended], folder: Path) -> None:
     assert swarm("run", "hello.yaml", "--quiet").status == 0
     shell = f"{sys.executable} -m swarm log last --json | head -c 1"
