@@ -25,7 +25,7 @@ from swarm.link import Link, over_broker
 from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
-from swarm.preparing import Ready, refuse_plan
+from swarm.preparing import Ready
 from swarm.runtime import execute, fold
 from swarm.scenario.model import workspace_paths
 from swarm.scenario.trust import differing, file_hashes, role_hashes
@@ -51,10 +51,8 @@ async def start(
     """Run a scenario to its end and hand its files over. Cancelling pauses the run.
 
     `bus`: the URL of a broker, whose agents work on it; this process brings only those that nobody there offers.
-    Raises `ScenarioError` for a plan that the rules would refuse, `UsageError` where `out`, by default `./RUN`, could
-    not be made in the end.
+    Raises `UsageError` before the run begins where `out`, by default `./RUN`, could not be made in the end.
     """
-    refuse_plan(ready)
     setup, kept = ready.setup, ready.recordings
     run = new_run_id(setup.name)
     target = (out or Path.cwd() / run).absolute()

@@ -11,7 +11,6 @@ from agents.completions.prices import price_of
 from agents.role import Role
 from agents.tool import Tool
 from bus.setup import Setup
-from swarm.core.plan import faults
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError, listed, nearest, quote
 from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, named, place_of, split_model, without
 from swarm.parts import load_tool, role_class
@@ -58,13 +57,6 @@ async def prepare(
     setup = setup.model_copy(update={"roles": roles})
     _price_is_known(setup)
     return Ready(scenario, setup, choices, files if record_new else {})
-
-
-def refuse_plan(ready: Ready) -> None:
-    """Raise `ScenarioError` where the rules would refuse the scenario's own plan, now that all tools are known."""
-    setup, places = ready.setup, ready.scenario.places
-    if setup.plan is not None and (found := faults(setup.plan, setup)):
-        raise ScenarioError([places.fault("plan", ("plan",), one, at_key=True) for one in found])
 
 
 async def prepare_for_agents(

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 
@@ -39,19 +39,19 @@ def faults(
     found += [f"the id {name!r} is used {times} times; ids are unique" for name, times in counts.items() if times > 1]
     known, roles = set(ids), {**brought, **setup.roles}
     workers = sorted(set(roles) - NOT_WORKERS)
+    written = {entry.get("run") for subtask in setup.plan or () for entry in subtask.accept}
     for subtask in subtasks:
-        found += _faults_of(subtask, known, roles, workers)
+        found += _faults_of(subtask, known, workers)
+        role = roles.get(subtask.role)
+        runs = role is None or not RUNS_COMMANDS.isdisjoint(role.tools)
+        for entry in subtask.accept:
+            found += _faults_of_check(subtask.id, entry, written, runs=runs)
     total = len(known | set(assigned))
     if total > setup.limits.subtasks:
         found.append(f"{total} subtasks in all, but the limit is {setup.limits.subtasks}; plan fewer, larger ones")
     if not found and (cycle := find_cycle(subtasks)):
         found.append(f"the needs go in a circle: {' -> '.join(cycle)}")
     return found
-
-
-def may_run(tools: Iterable[str]) -> bool:
-    """Tell whether a role with these tools may run commands, and so may be checked by one."""
-    return not RUNS_COMMANDS.isdisjoint(tools)
 
 
 def find_cycle(subtasks: Iterable[Subtask]) -> list[str]:
@@ -84,7 +84,7 @@ def closure(start: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str
     return reached
 
 
-def _faults_of(subtask: Subtask, known: set[str], roles: Mapping[str, RoleSetup], workers: Sequence[str]) -> list[str]:
+def _faults_of(subtask: Subtask, known: set[str], workers: Sequence[str]) -> list[str]:
     found: list[str] = []
     if not ID.fullmatch(subtask.id) or RESERVED.fullmatch(subtask.id):
         found.append(
@@ -98,16 +98,18 @@ def _faults_of(subtask: Subtask, known: set[str], roles: Mapping[str, RoleSetup]
     found += [f"{subtask.id!r} needs {need!r}, which is not in the plan" for need in subtask.needs if need not in known]
     if subtask.id in subtask.needs:
         found.append(f"{subtask.id!r} needs itself")
-    role = roles.get(subtask.role)
-    found += [fault for entry in subtask.accept for fault in _faults_of_criterion(subtask.id, entry, role)]
     return found
 
 
-def _faults_of_criterion(subtask: str, criterion: Criterion, role: RoleSetup | None) -> list[str]:
+def _faults_of_check(subtask: str, criterion: Criterion, written: Collection[object], *, runs: bool) -> list[str]:
+    """Return what is wrong with a criterion. `written`: the commands of the scenario's own plan, which may be any.
+
+    `runs`: whether the subtask's role may run commands, and so may be checked by one that a planner made up.
+    """
     try:
         parse(criterion)
     except BadCriterion as error:
         return [f"{subtask!r}: accept: {error}"]
-    if "run" in criterion and role is not None and not may_run(role.tools):
+    if "run" in criterion and not runs and criterion["run"] not in written:
         return [f"{subtask!r}: accept: `run` is only for roles that may run commands"]
     return []

@@ -1,13 +1,13 @@
 """A scenario's plan as a graph that can be worked, and its `accept` entries as checks that are understood."""
 
 import graphlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
 from agents import checks
 from agents.errors import BadCriterion
-from swarm.core.plan import NOT_WORKERS, RESERVED, may_run
+from swarm.core.plan import NOT_WORKERS, RESERVED
 from swarm.errors import listed, nearest, quote
 from swarm.scenario.draft import Draft
 from swarm.scenario.file import SubtaskSection
@@ -15,13 +15,8 @@ from swarm.scenario.source import FieldPath
 from swarm.scenario.validation import good_rest
 
 
-def check_plan(
-    draft: Draft, subtasks: Mapping[int, SubtaskSection], tools: Mapping[str, Collection[str]], known: set[str]
-) -> None:
-    """Note what keeps the plan from working: unknown roles and needs, equal ids, circles, too many, forbidden checks.
-
-    `tools`: of the roles whose tools are known without loading a class.
-    """
+def check_plan(draft: Draft, subtasks: Mapping[int, SubtaskSection], known: set[str]) -> None:
+    """Note what keeps the plan from working: unknown roles and needs, equal ids, circles, too many."""
     first: dict[str, int] = {}
     written = draft.data.get("plan")
     plan = written if isinstance(written, list) else []
@@ -42,8 +37,6 @@ def check_plan(
             if need not in ids:
                 message = f"there is no subtask {quote(need)} (there are: {listed(ids)})"
                 draft.fault("plan", (*path, "needs", position), message, nearest(need, ids))
-        if subtask.role in tools and not may_run(tools[subtask.role]):
-            _check_runs_nothing(draft, path, subtask)
     _check_cycle(draft, subtasks)
 
 
@@ -55,14 +48,6 @@ def _check_role(draft: Draft, path: FieldPath, role: str, known: set[str]) -> No
     elif role in NOT_WORKERS:
         hint = f"Give it to one of {listed(known - NOT_WORKERS)}."
         draft.fault("plan", (*path, "role"), f"the {role} takes no subtasks", hint)
-
-
-def _check_runs_nothing(draft: Draft, path: FieldPath, subtask: SubtaskSection) -> None:
-    for position, criterion in enumerate(subtask.accept):
-        if "run" in criterion:
-            hint = "Give the role run_python or run_command, or let `accept:` of the whole scenario run it."
-            message = f"`run` is only for roles that may run commands, and the {subtask.role} may not"
-            draft.fault("plan", (*path, "accept", position, "run"), message, hint, at_key=True)
 
 
 def _check_cycle(draft: Draft, subtasks: Mapping[int, SubtaskSection]) -> None:

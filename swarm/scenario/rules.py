@@ -55,20 +55,11 @@ def check_rules(draft: Draft) -> None:
         known |= {one.role for one in subtasks.values() if is_slug(one.role)}
     for name, role in roles.items():
         check_role(draft, name, role, known)
-    check_plan(draft, subtasks, _known_tools(draft, roles), known)
+    check_plan(draft, subtasks, known)
     check_criteria(draft)
     if rest:
         _check_rest(draft, rest)
         _warn_of_few_tokens(draft, rest, roles)
-
-
-def _known_tools(draft: Draft, roles: Mapping[str, RoleSection]) -> dict[str, tuple[str, ...]]:
-    """Return the tools of those roles where neither a class nor a hub nor what is past has a say in them."""
-    if draft.around.waits or draft.around.taken_in:
-        return {}
-    classes = {name for name, role in roles.items() if role.uses is not None}
-    ours = {name: tools for name, tools in BUILT_IN_TOOLS.items() if name not in classes}
-    return ours | {name: tuple(role.tools) for name, role in roles.items() if role.tools is not None}
 
 
 def known_roles(data: Mapping[str, JsonValue]) -> set[str]:

@@ -291,17 +291,6 @@ def test_a_class_that_is_no_role_and_a_tool_that_is_none_are_said_with_their_lin
     assert (fault.status, fault.json["error"]["field"], fault.json["error"]["line"]) == (2, "roles.coder.tools.0", 3)
 
 
-def test_a_plan_that_the_rules_would_refuse_once_the_tools_are_known_begins_no_run(swarm: Swarm, folder: Path) -> None:
-    own = OWN_CODE.replace(", tools: [write_file]", "").replace("hello.txt.}", "hello.txt., accept: [{run: 'true'}]}")
-    (folder / "own.yaml").write_text(own, encoding="utf-8")
-    (folder / "mine.py").write_text(MINE + "    tools = ('write_file',)\n", encoding="utf-8")
-    assert swarm("check", "own.yaml").status == 0, "only its class says what tools it has"
-    ended = swarm("run", "own.yaml", "--json", "--trust")
-    assert (ended.status, ended.json["error"]["field"], ended.json["error"]["line"]) == (2, "plan", 4)
-    assert "only for roles that may run commands" in ended.json["error"]["message"]
-    assert not (folder / ".swarm").exists()
-
-
 def test_a_person_is_asked_once_for_each_content(folder: Path) -> None:
     (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
     (folder / "mine.py").write_text(MINE, encoding="utf-8")

@@ -293,12 +293,6 @@ def test_what_is_no_mapping_is_no_scenario(text: str, folder: Path) -> None:
             "plan",
             "plan.0.role",
         ),
-        ("plan: [{id: a, role: researcher, do: x, accept: [{run: 'true'}]}]", "plan", "plan.0.accept.0.run"),
-        (
-            "{plan: [{id: a, role: coder, do: x, accept: [{run: 'true'}]}], roles: {coder: {tools: [write_file]}}}",
-            "plan",
-            "plan.0.accept.0.run",
-        ),
         ("plan: [{id: a, role: coder, do: ' '}]", "value", "plan.0.do"),
         ("plan: [{id: a, role: coder}]", "missing", "plan.0.do"),
         ("plan: [{id: a, role: coder, do: x}, {id: a, role: coder, do: x}]", "plan", "plan.1.id"),

@@ -72,6 +72,13 @@ def test_what_cannot_work_is_said(subtasks: list[Subtask], says: str) -> None:
     assert any(says in fault for fault in plan.faults(subtasks, SETUP)), plan.faults(subtasks, SETUP)
 
 
+def test_a_person_may_check_with_a_command_what_a_role_without_commands_did() -> None:
+    checked = subtask("a", role="researcher", accept=[{"run": "true"}])
+    setup = SETUP.model_copy(update={"plan": (checked,)})
+    assert plan.faults([checked], setup) == []
+    assert plan.faults([subtask("a", role="researcher", accept=[{"run": "rm -r ."}])], setup) != []
+
+
 def test_subtasks_of_earlier_plans_count_against_the_limit() -> None:
     subtasks = [subtask("a"), subtask("b")]
     assert plan.faults(subtasks, SETUP, assigned=["a", "c", "d", "e"]) == []
