@@ -65,6 +65,9 @@ async def start(
         await _sandbox_works(setup, parts)
         await parts.prepare()
         files = await workspace.take_in(ready.scenario, store.files, home=settings.home)
+        for name in sorted(ready.elsewhere):
+            if link is None or not link.roster.offers(name):
+                announce(f"nobody offers the role {name!r} yet: the run waits for it")
         epoch = await store.log.create(run, this_process())
         first = GoalSubmitted(
             setup=setup,
@@ -154,6 +157,11 @@ async def resume(
                 raise UsageError(f"{info.run} has no event of its own: its process ended before it began. Fork anew.")
         if state.stays_ended(changes or {}):
             return await _finish(state, store)
+        if theirs := sorted(name for name, role in state.setup.roles.items() if role.brought):
+            raise UsageError(
+                f"{info.run} needs agents elsewhere for {', '.join(theirs)}, and a run of this machine is gone on with "
+                "here alone. Hand it in to a hub: swarm submit SCENARIO --bus URL, which resumes it too."
+            )
         async with Parts(state.setup, settings, announce=announce) as parts:
             await parts.prepare()
             with carrying_on(info.run):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from bus import topics
+from bus.errors import NotAllowed
 from bus.events import Fact
 from bus.file_cache import FileCache
 from bus.lookup import load
@@ -85,22 +87,42 @@ async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]
         own = f"{transport.user}/{hub}-"
         backed = backing(rights, shelf, lambda agent: agent.startswith(own))
 
-        async with transport, asyncio.TaskGroup() as group:
+        async with transport:
             bus = Bus(transport)
-            roster = Roster(bus, terms.rejoin_s)
-            service = FileService(bus, hub, shelf)
-            tasks = [
-                group.create_task(roster.run(), name="roster"),
-                group.create_task(service.run(), name="files"),
-            ]
-            await roster.started.wait()
-            await service.started.wait()
-            await asyncio.sleep(CARDS_S)
+            await _check_rights(bus, f"{transport.user}/{hub}")
+            async with _heard(bus, hub, shelf, terms) as roster:
 
-            async def roster_again() -> None:
-                roster.again()
+                async def roster_again() -> None:
+                    roster.again()
 
-            again.append(roster_again)
-            yield Link(bus, hub, transport.user, roster, terms, rights, backed, again)
-            for task in tasks:
-                task.cancel()
+                again.append(roster_again)
+                yield Link(bus, hub, transport.user, roster, terms, rights, backed, again)
+
+
+@asynccontextmanager
+async def _heard(bus: Bus, hub: str, shelf: Shelf, terms: Terms) -> AsyncIterator[Roster]:
+    """Hear who is there, and what agents want of files, as long as the context lasts."""
+    async with asyncio.TaskGroup() as group:
+        roster = Roster(bus, terms.rejoin_s)
+        service = FileService(bus, hub, shelf)
+        tasks = [
+            group.create_task(roster.run(), name="roster"),
+            group.create_task(service.run(), name="files"),
+        ]
+        await roster.started.wait()
+        await service.started.wait()
+        await asyncio.sleep(CARDS_S)
+        yield roster
+        for task in tasks:
+            task.cancel()
+
+
+async def _check_rights(bus: Bus, agent: str) -> None:
+    """Raise `NotAllowed` where the broker does not let us write what only hubs do. `agent`: one that is not there."""
+    try:
+        await bus.clear(topics.agent_control(agent))
+    except NotAllowed as error:
+        raise NotAllowed(
+            f"{error}. A run that is kept here speaks to agents as a hub does: "
+            "log in as a user that may, or hand it in: swarm submit SCENARIO --bus URL"
+        ) from error

@@ -105,7 +105,7 @@ class Parts(OpenModels):
 
         Raises `ModelUnavailable`.
         """
-        for name in dict.fromkeys(role.model for role in self.setup.roles.values()):
+        for name in dict.fromkeys(role.model for role in self.setup.roles.values() if not role.brought):
             model = self.model(name)
             if isinstance(model, Prepared):
                 await model.prepare()

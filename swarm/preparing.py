@@ -9,6 +9,7 @@ from typing import Any
 
 from agents.completions.prices import price_of
 from agents.role import Role
+from agents.roles import ROLES
 from agents.tool import Tool
 from bus.setup import Setup
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError, listed, nearest, quote
@@ -28,35 +29,57 @@ class Ready:
     choices: Mapping[str, Choice]
     recordings: Mapping[str, Path] = field(default_factory=dict)
     """By role: the recording that is asked first, and that gets what it does not know."""
+    elsewhere: frozenset[str] = frozenset()
+    """Roles that only agents elsewhere bring."""
+
+
+def elsewhere(scenario: Scenario) -> frozenset[str]:
+    """Return the roles that have no class here, since the scenario was checked to wait for them."""
+    return frozenset(name for name, role in scenario.roles.items() if role.uses is None and name not in ROLES)
 
 
 async def prepare(
-    scenario: Scenario, settings: Settings, *, models: Sequence[str] = (), record_new: bool = False
+    scenario: Scenario,
+    settings: Settings,
+    *,
+    models: Sequence[str] = (),
+    record_new: bool = False,
+    elsewhere: Collection[str] = (),
 ) -> Ready:
     """Choose the models and load the roles and tools of a scenario; nothing is recorded or asked yet.
 
     `models`: `M` for all roles or `ROLE=M`. `record_new`: what recorded models do not know goes to live ones, and is
-    added to the recording. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`, `UsageError`.
+    added to the recording. `elsewhere`: roles that have no class here; each of their agents uses its own model, unless
+    one is named for its role. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`, `UsageError`.
     """
-    choices = await chosen(scenario, settings, models=models)
+    choices = await chosen(scenario, settings, models=models, elsewhere=elsewhere)
     asked = {name: _known(choice.model) for name, choice in choices.items()}
     files: dict[str, Path] = {}
     if record_new or any(is_recorded(choice.model) for choice in choices.values()):
-        choices, asked, files = await _recorded(scenario, settings, choices, models=models, record_new=record_new)
+        choices, asked, files = await _recorded(
+            scenario, settings, choices, models=models, record_new=record_new, elsewhere=elsewhere
+        )
+    wanted = _wanted(scenario, models)
+    for name in elsewhere:
+        own = wanted.command_roles.get(name) or wanted.roles.get(name)
+        asked[name] = _known(own) if own else OF_THE_AGENT
     closed = settings.closed
-    classes = {name: _class_of(scenario, name, closed) for name in scenario.roles}
+    classes = {name: _class_of(scenario, name, closed) for name in scenario.roles if name not in elsewhere}
     if faults := [fault for name, one in classes.items() for fault in _misfits(scenario, name, one)]:
         raise ScenarioError(faults)
-    declared = {name: tuple(one.tools) for name, one in classes.items()}
+    declared = {name: tuple(one.tools) for name, one in classes.items()} | dict.fromkeys(elsewhere, ())
     setup = scenario.resolve(asked, declared=declared)
-    for name, role in setup.roles.items():
-        for tool in role.tools:
+    for name in classes:
+        for tool in setup.roles[name].tools:
             if _tool_of(scenario, name, tool, closed).needs_approval:
                 raise _refused(name, tool)
-    roles = {name: role.model_copy(update={"about": classes[name].about()}) for name, role in setup.roles.items()}
+    roles = {
+        name: role.model_copy(update={"about": classes[name].about()} if name in classes else {"brought": True})
+        for name, role in setup.roles.items()
+    }
     setup = setup.model_copy(update={"roles": roles})
     _price_is_known(setup)
-    return Ready(scenario, setup, choices, files if record_new else {})
+    return Ready(scenario, setup, choices, files if record_new else {}, frozenset(elsewhere))
 
 
 async def prepare_for_agents(
@@ -92,7 +115,13 @@ OF_THE_AGENT = RoleModel("", "native", None, None, 600_000, None)
 
 
 async def _recorded(
-    scenario: Scenario, settings: Settings, choices: dict[str, Choice], *, models: Sequence[str], record_new: bool
+    scenario: Scenario,
+    settings: Settings,
+    choices: dict[str, Choice],
+    *,
+    models: Sequence[str],
+    record_new: bool,
+    elsewhere: Collection[str],
 ) -> tuple[dict[str, Choice], dict[str, RoleModel], dict[str, Path]]:
     """Return the choices, what the roles ask as their recordings want it, and the recordings by role."""
     from swarm import recordings  # noqa: PLC0415 - only recorded models need it
@@ -100,7 +129,7 @@ async def _recorded(
     files = recordings.files_of(choices, scenario.folder)
     known = {path: recordings.opened(path, may_be_new=record_new) for path in {*files.values()}}
     if record_new:
-        choices = await live_choices(scenario, settings, models=models)
+        choices = await live_choices(scenario, settings, models=models, elsewhere=elsewhere)
     asked = {name: _known(choice.model) for name, choice in choices.items()}
     for name, path in files.items():
         asked[name] = (
@@ -111,15 +140,21 @@ async def _recorded(
     return choices, asked, files
 
 
-async def chosen(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> dict[str, Choice]:
-    """Choose the model of each role, loading and asking nothing. Raises `UsageError`, `ModelUnavailable`."""
-    choices = await choose(scenario.roles, _wanted(scenario, models), settings)
+async def chosen(
+    scenario: Scenario, settings: Settings, *, models: Sequence[str] = (), elsewhere: Collection[str] = ()
+) -> dict[str, Choice]:
+    """Choose the model of each role here, loading and asking nothing. Raises `UsageError`, `ModelUnavailable`."""
+    choices = await choose(
+        [name for name in scenario.roles if name not in elsewhere], _wanted(scenario, models), settings
+    )
     for choice in choices.values():
         place_of(choice.model, scenario.endpoints, settings)  # raises here for a provider that nobody knows
     return choices
 
 
-async def live_choices(scenario: Scenario, settings: Settings, *, models: Sequence[str] = ()) -> dict[str, Choice]:
+async def live_choices(
+    scenario: Scenario, settings: Settings, *, models: Sequence[str] = (), elsewhere: Collection[str] = ()
+) -> dict[str, Choice]:
     """Choose as if nobody had named a recorded model. Raises `UsageError` where nobody has, `ModelUnavailable`."""
     wanted = _wanted(scenario, models)
     lived = without(wanted, is_recorded)
@@ -127,7 +162,7 @@ async def live_choices(scenario: Scenario, settings: Settings, *, models: Sequen
         raise UsageError("--record-new: no role has a recorded model. Name one: --model recorded:FILE")
     if is_recorded(settings.model or ""):
         settings = dataclasses.replace(settings, model=None)
-    return await choose(scenario.roles, lived, settings)
+    return await choose([name for name in scenario.roles if name not in elsewhere], lived, settings)
 
 
 def _wanted(scenario: Scenario, models: Sequence[str]) -> Wanted:

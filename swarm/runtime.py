@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,16 @@ from bus import topics
 from bus.cards import RoleCard
 from bus.envelope import Envelope, Stamp
 from bus.event_log import EventLog
-from bus.events import Event, Fact, PlanRequested, ReviewRequested, RunPaused, SubtaskAssigned
+from bus.events import (
+    AgentLeft,
+    AssignmentEnded,
+    Event,
+    Fact,
+    PlanRequested,
+    ReviewRequested,
+    RunPaused,
+    SubtaskAssigned,
+)
 from bus.setup import RoleSetup
 from bus.store import Store
 from swarm.clock import RunClock, utc_now
@@ -28,6 +37,9 @@ OnRecord = Callable[[Envelope], None]
 
 INBOX = 4096
 """Messages that may wait for an orchestrator."""
+
+LACKING_S = 5.0
+"""How long a role may lack agents elsewhere, since they declined or left, before this process brings one of its own."""
 
 YOUNG_OBJECTS = 10_000
 """How many objects come to be, while a run is under way, before Python looks for cycles among them."""
@@ -86,27 +98,25 @@ async def execute(
     """Run a run until it has ended or is paused; `state` is changed in place.
 
     `link`: an open way to agents, by default one to those of this process alone. Over a broker, this process brings
-    agents only for the roles that nobody there offers. Cancelling pauses the run, with the log complete; so does
-    the first error of `on_record`, which is then told no more. Raises it, and what the event log raises.
+    agents only for the roles that nobody there offers, or takes requests for. Cancelling pauses the run, with the log
+    complete; so does the first error of `on_record`, which is then told no more. Raises it, and what the event log
+    raises.
     """
     marker = Marker(store.log.marks, state)
-    watcher_raised: list[Exception] = []
-
-    def recorded(envelope: Envelope) -> None:
-        try:
-            if not watcher_raised:
-                on_record(envelope)
-        except Exception as error:  # noqa: BLE001 - raised below, once the run is paused
-            watcher_raised.append(error)
-            why = f"what watches the run raised {type(error).__name__}: {error}"
-            orchestrator.tell(RunPaused(reason=why[:4000], kind="person"))
-        marker.recorded(envelope)
-
+    watcher = _Watcher(on_record)
     async with (
         nullcontext(link) if link else in_one_process() as way,
         AsyncExitStack() as stack,
         asyncio.TaskGroup() as group,
     ):
+        own = _OwnAgents(state, group, way, lambda name, role: _worker(name, role, way, store, parts, work))
+
+        def recorded(envelope: Envelope) -> None:
+            if watcher.tell(envelope) is not None:
+                orchestrator.tell(RunPaused(reason=watcher.why, kind="person"))
+            marker.recorded(envelope)
+            own.recorded(envelope)
+
         orchestrator = Orchestrator(
             state,
             store.log,
@@ -124,13 +134,7 @@ async def execute(
         filters = topics.run_replies(way.hub, state.run)
         replies = await stack.enter_async_context(way.bus.subscribe(filters, capacity=INBOX))
         main = group.create_task(orchestrator.run(replies, *first), name="orchestrator")
-        workers = [
-            _worker(name, role, way, store, parts, work)
-            for name, role in parts.setup.roles.items()
-            if not way.roster.offers(name)
-        ]
-        way.again.extend(worker.reconnected for worker in workers)
-        tasks = [group.create_task(worker.run(), name=worker.agent) for worker in workers]
+        own.bring_missing(parts.setup.roles)
         stack.enter_context(way.roster.told(orchestrator.take_agent))
         try:
             with fewer_collections():
@@ -140,10 +144,68 @@ async def execute(
             await main
             raise
         finally:
-            for task in tasks:
-                task.cancel()
-    if watcher_raised:
-        raise watcher_raised[0]
+            own.end()
+    if watcher.raised is not None:
+        raise watcher.raised
+
+
+class _Watcher:
+    """Tells somebody of records until that raises; `raised` is what it raised, and `why` that in words."""
+
+    def __init__(self, on_record: OnRecord) -> None:
+        self._on_record = on_record
+        self.raised: Exception | None = None
+        self.why = ""
+
+    def tell(self, envelope: Envelope) -> Exception | None:
+        """Tell of a record; return what was raised, the first time."""
+        if self.raised is None:
+            try:
+                self._on_record(envelope)
+            except Exception as error:  # noqa: BLE001 - a stranger's; raised once the run is paused
+                self.raised = error
+                self.why = f"what watches the run raised {type(error).__name__}: {error}"[:4000]
+                return error
+        return None
+
+
+class _OwnAgents:
+    """The agents that this process brings to a run: for roles that nobody else offers, or takes requests for."""
+
+    def __init__(
+        self, state: RunState, group: asyncio.TaskGroup, way: Link, make: Callable[[str, RoleSetup], Worker]
+    ) -> None:
+        self._state, self._group, self._way, self._make = state, group, way, make
+        self._roles: dict[str, RoleSetup] = {}
+        """Those that this process could do itself, and has no agent for yet."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._over = False
+
+    def bring_missing(self, roles: Mapping[str, RoleSetup]) -> None:
+        """Bring those that nobody offers, of the roles of a run."""
+        self._roles = {name: role for name, role in roles.items() if not role.brought}
+        for name in [name for name in self._roles if not self._way.roster.offers(name)]:
+            self._bring(name)
+
+    def recorded(self, envelope: Envelope) -> None:
+        """Take in that an agent may have declined, or gone: who waits for long is worked for here."""
+        if self._roles and isinstance(envelope.event, AssignmentEnded | AgentLeft) and self._state.lacking:
+            asyncio.get_running_loop().call_later(LACKING_S, self._bring_lacking)
+
+    def end(self) -> None:
+        """Let none come any more, and those that are here end."""
+        self._over = True
+        for task in self._tasks:
+            task.cancel()
+
+    def _bring_lacking(self) -> None:
+        for name in () if self._over else sorted(self._roles.keys() & self._state.lacking.keys()):
+            self._bring(name)
+
+    def _bring(self, name: str) -> None:
+        worker = self._make(name, self._roles.pop(name))
+        self._way.again.append(worker.reconnected)
+        self._tasks.append(self._group.create_task(worker.run(), name=worker.agent))
 
 
 def _worker(name: str, role: RoleSetup, link: Link, store: Store, parts: Parts, work: Path) -> Worker:  # noqa: PLR0917

@@ -64,25 +64,32 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     from swarm.commands.dry_run import dry_run  # noqa: PLC0415 - likewise
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
+    from swarm.scenario.draft import Surroundings  # noqa: PLC0415 - likewise
     from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
-    scenario = Scenario.load(scenario_path(args.scenario), goal=args.goal, settings=args.set)
+    around = Surroundings(waits=bool(args.bus))  # agents there may have roles that are not known here
+    scenario = Scenario.load(scenario_path(args.scenario), goal=args.goal, settings=args.set, around=around)
+    elsewhere = preparing.elsewhere(scenario)
     settings = read_settings(os.environ, scenario.folder)
     show = (lambda _: None) if args.quiet or (args.json and not sys.stderr.isatty()) else note
     for line in (*scenario.warnings, *(f"not read: {place}" for place in settings.unread)):
         show(f"warning: {line}")
-    choices = await preparing.chosen(scenario, settings, models=args.model)
+    choices = await preparing.chosen(scenario, settings, models=args.model, elsewhere=elsewhere)
     if args.dry_run:
         dry_run(scenario, choices, as_json=args.json)
         return 0
     for line in chosen_lines(choices):
         show(line)
     if args.record_new:
-        for line in chosen_lines(await preparing.live_choices(scenario, settings, models=args.model)):
+        for line in chosen_lines(
+            await preparing.live_choices(scenario, settings, models=args.model, elsewhere=elsewhere)
+        ):
             show(f"not recorded, so live: {line}")
     await consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
-    ready = await preparing.prepare(scenario, settings, models=args.model, record_new=args.record_new)
+    ready = await preparing.prepare(
+        scenario, settings, models=args.model, record_new=args.record_new, elsewhere=elsewhere
+    )
     return await watched(
         args,
         settings,

@@ -86,8 +86,11 @@ def _end(state: RunState) -> Decision | None:  # noqa: PLR0911 - each way to end
 def _waited_too_long(state: RunState) -> Decision | None:
     for role, since in state.lacking.items():
         if state.elapsed_ms >= min(since + _patience(state, role), state.limits.time_ms):
-            waited = (state.elapsed_ms - since) / 1000
-            return _fail(state, "no_agent", f"nobody offers the role {role!r}: waited {waited:.0f} s of running time")
+            waited = f"waited {(state.elapsed_ms - since) / 1000:.0f} s of running time"
+            if any(role in agent.declined for agent in state.agents.values()):
+                why = state.declined.get(role, "")
+                return _fail(state, "no_agent", f"all who offer the role {role!r} declined ({waited}), the last: {why}")
+            return _fail(state, "no_agent", f"nobody offers the role {role!r}: {waited}")
     if state.elapsed_ms >= state.limits.time_ms:
         return _fail(state, "limit", f"limits.time is reached: {state.elapsed_ms / 1000:.0f} s of running time")
     return None

@@ -173,6 +173,7 @@ def assignment_ended(state: RunState, _: Envelope, event: AssignmentEnded) -> No
     agent = state.agents.get(work.agent or "")
     if agent is not None and event.kind == "declined":
         agent.declined.add(work.role)
+        state.declined[work.role] = event.why
     elif agent is not None and event.kind != "not_held":
         agent.lost += 1
         if agent.lost >= MOST_LOST:

@@ -216,6 +216,8 @@ class RunState:
     arrivals: int = 0
     lacking: dict[str, int] = field(default_factory=dict)
     """Role that is wanted and that no agent offers -> running time since when."""
+    declined: dict[str, str] = field(default_factory=dict)
+    """Role -> why an agent declined a request for it last."""
     brought: dict[str, RoleSetup] = field(default_factory=dict)
     """Roles that agents brought, and that the scenario does not know, or by name alone."""
     resting: dict[str, int] = field(default_factory=dict)

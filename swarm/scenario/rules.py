@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from agents.models import LOCAL_SERVERS
 from swarm.errors import listed, nearest, quote
 from swarm.scenario import own_code
-from swarm.scenario.draft import Draft, Surroundings
+from swarm.scenario.draft import Draft
 from swarm.scenario.file import EndpointSection, RoleSection, ScenarioFile
 from swarm.scenario.plan import check_criteria, check_plan
 from swarm.scenario.source import MOST_BYTES, FieldPath
@@ -138,16 +138,18 @@ def _check_tool(draft: Draft, path: FieldPath, tool: str) -> own_code.ToolFacts 
         if tool in _NO_TOOLS_YET:
             hint = "Grant fetch_page, and name the pages in the goal."
             draft.fault("not_yet", path, f"the tool '{tool}' is not in this version yet", hint)
-        elif tool not in known and not (TOOL_NAME.fullmatch(tool) and _tools_unknown(around, role)):
+        elif tool not in known and not (TOOL_NAME.fullmatch(tool) and _tools_unknown(draft, role)):
             hint = nearest(tool, known, otherwise="For a tool of your own, write ./my_tools.py:name.")
             draft.fault("unknown_name", path, f"tool {quote(tool)} is unknown (known: {listed(known)})", hint)
         return None
     return check_own_tool(draft, path, tool)
 
 
-def _tools_unknown(around: Surroundings, role: str) -> bool:
+def _tools_unknown(draft: Draft, role: str) -> bool:
     """Tell whether nobody here can know a role's tools, since nobody here knows the role."""
-    return around.elsewhere or (around.waits and role not in BUILT_IN_TOOLS and role not in around.roles)
+    around = draft.around
+    known = role in BUILT_IN_TOOLS or role in around.roles or _written(draft, ("roles", role, "uses"))
+    return around.elsewhere or (around.waits and not known)
 
 
 def check_own_tool(draft: Draft, path: FieldPath, tool: str) -> own_code.ToolFacts | None:

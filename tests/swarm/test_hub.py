@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from bus import topics
+from bus.cards import AgentCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
-from bus.errors import NotFound
+from bus.errors import NotAllowed, NotFound
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import (
     AgentJoined,
@@ -31,6 +32,8 @@ from bus.pubsub import Bus, Inbox, Note
 from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
 from swarm import launch
+from swarm import link as link_module
+from swarm import runtime as runtime_module
 from swarm.attached.attaching import attach, bring
 from swarm.attached.worker_caps import worker_caps
 from swarm.clock import utc_now
@@ -38,13 +41,14 @@ from swarm.commands.failures import MISSING, failure_of
 from swarm.commands.following import sender
 from swarm.core.apply import apply
 from swarm.core.state import RunState
-from swarm.errors import UsageError
+from swarm.errors import ScenarioError, UsageError
 from swarm.files.shelf import Shelf
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.serving import serve
-from swarm.preparing import prepare
+from swarm.preparing import elsewhere, prepare
 from swarm.replay import replay
 from swarm.runtime import new_id
+from swarm.scenario.draft import Surroundings
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from swarm.submissions.client import Client, client_on, state_of
@@ -159,6 +163,73 @@ async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(
     assert worked == {"coder"}, "by the attached agent"
     planned = next(one.source for one in seen if isinstance(one.event, PlanProposed))
     assert "/run-" in planned, "by this process"
+
+
+async def test_a_run_of_this_process_waits_for_a_role_that_only_agents_on_the_bus_bring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "CARDS_S", 0.2)
+    (tmp_path / "tester.py").write_text(TESTER, encoding="utf-8")
+    plan = [{"id": "try", "role": "tester", "do": "Try it."}]
+    written = {"name": "here", "goal": "Try it.", "plan": plan, "roles": {"tester": {"agents": 1}}}
+    with pytest.raises(ScenarioError, match="role 'tester' is unknown"):
+        Scenario.from_dict(written, folder=tmp_path)
+    scenario = Scenario.from_dict(written, folder=tmp_path, around=Surroundings(waits=True))
+    told: list[str] = []
+    async with ChatEndpoint(player()) as endpoint, broker() as there:
+        settings = settings_of(tmp_path / "home", endpoint)
+        ready = await prepare(scenario, settings, elsewhere=elsewhere(scenario))
+        starting = launch.start(ready, settings, out=tmp_path / "out", bus=there.url, announce=told.append)
+        async with running(starting) as run:
+            await asyncio.sleep(1)
+            assert "nobody offers the role 'tester' yet: the run waits for it" in told
+            async with running(agent(there.url, tmp_path, endpoint, "./tester.py:Tester")), asyncio.timeout(40):
+                outcome = await run
+    assert outcome.outcome == "accepted", outcome.reason
+
+
+async def test_a_run_of_this_process_brings_its_own_agent_where_those_on_the_bus_decline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "LACKING_S", 0.2)
+    async with (
+        ChatEndpoint(player(layers(1, 1))) as endpoint,
+        broker() as there,
+        MqttTransport(there.url, source="/tests") as transport,
+    ):
+        bus, name = Bus(transport), "anonymous/picky"
+
+        async def picky() -> None:
+            async with bus.subscribe(topics.agent_requests(name)) as requests:
+                own = AgentCard(roles=(RoleCard(name="coder"),), slots=1, nonce="n")
+                await bus.publish_note(topics.agent_card(name), card(own), retain=True)
+                async for request in requests:
+                    request.acknowledge()
+                    declined = Note("declined", {"lease": request.envelope.id, "why": "not that model"})
+                    await bus.publish_note(request.attachments["reply_to"], declined)
+
+        scenario = Scenario.from_dict({"name": "here", "goal": "Make all the files."}, folder=tmp_path)
+        settings = settings_of(tmp_path / "home", endpoint)
+        ready = await prepare(scenario, settings)
+        seen: list[Envelope] = []
+        async with running(picky()), asyncio.timeout(40):
+            outcome = await launch.start(ready, settings, out=tmp_path / "out", bus=there.url, on_event=seen.append)
+    assert outcome.outcome == "accepted", outcome.reason
+    assert [one.event.why for one in seen if isinstance(one.event, AssignmentEnded)] == [
+        f"{name} declined: not that model"
+    ]
+
+
+async def test_a_run_of_this_process_without_the_rights_of_a_hub_ends_at_once_and_says_so(tmp_path: Path) -> None:
+    rights = "user client\ntopic read swarm/v1/#\ntopic write swarm/v1/submit/client/+\n"
+    scenario = Scenario.from_dict({"name": "here", "goal": "Make all the files."}, folder=tmp_path)
+    async with ChatEndpoint(player()) as endpoint, broker(users={"client": "x"}, acl=rights) as there:
+        settings = settings_of(tmp_path / "home", endpoint)
+        ready = await prepare(scenario, settings)
+        with pytest.raises(NotAllowed, match="speaks to agents as a hub does") as refused:
+            async with asyncio.timeout(10):
+                await launch.start(ready, settings, bus=there.address("client").replace("client@", "client:x@"))
+    assert failure_of(refused.value).status == MISSING
 
 
 async def test_an_agent_brings_again_what_the_hub_lacks_of_what_it_names(

@@ -37,6 +37,18 @@ def test_who_lost_three_in_a_row_rests_and_is_then_given_another_try() -> None:
         assert run.state.leases
 
 
+def test_a_role_that_all_who_offer_it_declined_fails_with_the_last_reason() -> None:
+    run = with_one_agent()
+    (lease,) = run.state.leases
+    run.send(AssignmentEnded(lease=lease, why="u/a declined: it does not allow fetch_page", kind="declined"))
+    run.elapsed_ms = next_deadline(run.state) or 0
+    run.send(TimePassed())
+    assert isinstance(run.state.ended, GoalFailed)
+    assert run.state.ended.kind == "no_agent"
+    assert run.state.ended.reason.startswith("all who offer the role 'coder' declined (waited ")
+    assert run.state.ended.reason.endswith("the last: u/a declined: it does not allow fetch_page")
+
+
 def test_a_rest_is_over_for_one_that_leaves_and_comes_back() -> None:
     run = with_one_agent()
     for _ in range(MOST_LOST):
