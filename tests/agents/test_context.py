@@ -356,7 +356,9 @@ def breaking(error: BaseException, *, idempotent: bool = False) -> Tool:
 async def test_of_an_outward_tool_that_breaks_nobody_knows_whether_it_acted(make: Maker) -> None:
     reset = ConnectionResetError("reset after it was sent")
     context, log = make(tools=[breaking(reset)])
-    with pytest.raises(InDoubt, match="send broke: ConnectionResetError: reset after it was sent; nobody knows"):
+    with pytest.raises(
+        InDoubt, match=r"send broke: ConnectionResetError: reset after it was sent \(test_context.*\); nobody knows"
+    ):
         await context.call_tool("send")
     assert log.kinds == ["ToolCalled"]
     for one, says in ((breaking(reset, idempotent=True), "send broke"), (breaking(ToolFailed("no paper")), "no paper")):

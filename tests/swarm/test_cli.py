@@ -232,7 +232,9 @@ def test_files_from_outside_of_its_folder_are_a_scenario_s_only_once_it_is_trust
     inner = folder / "inner"
     inner.mkdir()
     (folder / "diary.md").write_text("secret", encoding="utf-8")
-    (inner / "own.yaml").write_text("goal: Read.\nworkspace: ../diary.md\n", encoding="utf-8")
+    (inner / "own.yaml").write_text(
+        "goal: Read.\nmodel: scripted:../answers.yaml\nworkspace: ../diary.md\n", encoding="utf-8"
+    )
     ended = swarm("run", "inner/own.yaml", "--json")
     assert (ended.status, "from outside of its folder" in ended.json["error"]["message"]) == (2, True)
     assert str(folder / "diary.md") in swarm("check", "inner/own.yaml", "--json").json["may"]["reads_outside"]

@@ -205,7 +205,7 @@ async def test_a_role_or_tool_that_says_what_is_not_unicode_does_not_end_its_run
     wrong, missing = [(e.kind, e.reason) for e in told.of(WorkFailed)]
     assert wrong[0] == "tool"
     assert wrong[1].startswith("role 'odd' answered what no log can hold: this ResultSubmitted cannot be written")
-    assert missing == ("error", "FileNotFoundError: caf?")
+    assert missing == ("error", f"FileNotFoundError: caf? (odd.py:{line_of('FileNotFoundError(')} in NoUnicode.handle)")
     assert [e.text for e in told.of(ResultSubmitted)] == ["caf?.txt"]
 
 
