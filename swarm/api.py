@@ -18,6 +18,7 @@ from swarm import finding, launch, preparing
 from swarm.errors import SwarmError, UsageError
 from swarm.outcome import Outcome
 from swarm.raised import as_ours
+from swarm.scenario.draft import Surroundings
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings, read_settings
 
@@ -46,9 +47,10 @@ async def run(
     directory, no environment.
     """
     with _in_our_terms(on_event) as told:
-        scenario = Scenario.of(scenario, inputs=inputs)
+        scenario = Scenario.of(scenario, inputs=inputs, around=Surroundings(waits=bus is not None))
         settings = _settings(home, scenario.folder)
-        ready = await preparing.prepare(scenario, settings, models=[model] if model else [])
+        models = [model] if model else []
+        ready = await preparing.prepare(scenario, settings, models=models, elsewhere=preparing.elsewhere(scenario))
         return await launch.start(ready, settings, out=Path(out) if out else None, bus=bus, on_event=told)
 
 

@@ -118,18 +118,18 @@ async def execute(
             own.recorded(envelope)
 
         orchestrator = Orchestrator(
-            state,
-            store.log,
-            store.files,
-            way.bus,
-            Stamp(f"/swarm/hub/{way.hub}", new_id, utc_now),
-            RunClock(state.elapsed_ms),
-            epoch,
-            way.hub,
-            recorded,
-            way.terms,
-            way.rights,
-            way.backed,
+            state=state,
+            log=store.log,
+            files=store.files,
+            bus=way.bus,
+            stamp=Stamp(f"/swarm/hub/{way.hub}", new_id, utc_now),
+            clock=RunClock(state.elapsed_ms),
+            epoch=epoch,
+            hub=way.hub,
+            on_record=recorded,
+            terms=way.terms,
+            rights=way.rights,
+            backed=way.backed,
         )
         filters = topics.run_replies(way.hub, state.run)
         replies = await stack.enter_async_context(way.bus.subscribe(filters, capacity=INBOX))

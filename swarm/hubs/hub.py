@@ -210,18 +210,18 @@ class Hub:
             marker.recorded(envelope)
 
         return Orchestrator(
-            state,
-            self.store.log,
-            self.store.files,
-            self.bus,
-            self.stamp or Stamp(f"/swarm/hub/{self.name}", new_id, utc_now),
-            RunClock(state.elapsed_ms, asyncio.get_running_loop().time),
-            epoch,
-            self.name,
-            recorded,
-            self.terms,
-            self.rights,
-            self.backed,
+            state=state,
+            log=self.store.log,
+            files=self.store.files,
+            bus=self.bus,
+            stamp=self.stamp or Stamp(f"/swarm/hub/{self.name}", new_id, utc_now),
+            clock=RunClock(state.elapsed_ms, asyncio.get_running_loop().time),
+            epoch=epoch,
+            hub=self.name,
+            on_record=recorded,
+            terms=self.terms,
+            rights=self.rights,
+            backed=self.backed,
         )
 
     async def _carry_on(

@@ -145,6 +145,7 @@ class Scenario:
         *,
         folder: str | Path = ".",
         inputs: Mapping[str, str] | None = None,
+        around: Surroundings = _ALONE,
     ) -> "Scenario":
         """Take a scenario as programs give one: a path from `folder`, a dict of a file's keys, or one that is loaded.
 
@@ -155,8 +156,8 @@ class Scenario:
                 raise UsageError("inputs: this scenario is loaded, and has them. Give them to `Scenario.load(…)`.")
             return what
         if isinstance(what, Mapping):
-            return cls.from_dict(what, folder=folder, inputs=inputs)
-        return cls.load(Path(folder) / what, inputs=inputs)
+            return cls.from_dict(what, folder=folder, inputs=inputs, around=around)
+        return cls.load(Path(folder) / what, inputs=inputs, around=around)
 
     @classmethod
     def _checked(

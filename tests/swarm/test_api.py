@@ -46,6 +46,7 @@ async def run(scenario: Mapping[str, object] = HELLO, **more: Any) -> swarm.Outc
         ({"home": "answers.yaml"}, 3),
         ({"bus": "foo"}, 2),
         ({"bus": "mqtt://127.0.0.1:1"}, 3),
+        ({"bus": "mqtt://127.0.0.1:1", "scenario": HELLO | {"plan": [{"id": "a", "role": "tester", "do": "Try."}]}}, 3),
         ({"scenario": HELLO | {"roles": {"coder": {"uses": "./broken.py:Mine"}}}}, 2),
         ({"scenario": HELLO | {"accept": [{"run": "true"}], "sandbox": {"python": "./answers.yaml"}}}, 3),
     ],
