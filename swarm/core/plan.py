@@ -39,7 +39,7 @@ def faults(
     found += [f"the id {name!r} is used {times} times; ids are unique" for name, times in counts.items() if times > 1]
     known, roles = set(ids), {**brought, **setup.roles}
     workers = sorted(set(roles) - NOT_WORKERS)
-    written = {entry.get("run") for subtask in setup.plan or () for entry in subtask.accept}
+    written = {str(entry["run"]) for subtask in setup.plan or () for entry in subtask.accept if "run" in entry}
     for subtask in subtasks:
         found += _faults_of(subtask, known, workers)
         role = roles.get(subtask.role)
@@ -101,7 +101,7 @@ def _faults_of(subtask: Subtask, known: set[str], workers: Sequence[str]) -> lis
     return found
 
 
-def _faults_of_check(subtask: str, criterion: Criterion, written: Collection[object], *, runs: bool) -> list[str]:
+def _faults_of_check(subtask: str, criterion: Criterion, written: Collection[str], *, runs: bool) -> list[str]:
     """Return what is wrong with a criterion. `written`: the commands of the scenario's own plan, which may be any.
 
     `runs`: whether the subtask's role may run commands, and so may be checked by one that a planner made up.
