@@ -29,9 +29,10 @@ demo: $(VENV)/.installed bubblewrap ## run scenarios/first_steps.yaml live, with
 	@echo "A run recorded before, gone through again without model, key or network:"
 	@echo "  $(BIN)/swarm import scenarios/first_steps.zip && $(BIN)/swarm replay last"
 
+# Three at once also on two cores: many wait for processes.
 .PHONY: test
 test: $(VENV)/.dev bubblewrap ## the tests, without network and without a model
-	$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=ci $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n 3 --hypothesis-profile=ci $(PYTEST_ARGS)
 
 .PHONY: services
 services: $(VENV)/.dev mosquitto postgresql languages ## the tests that need a broker and a database: real ones, started by the tests

@@ -101,12 +101,12 @@ def holds_in_the_log(log: tuple, where: str) -> None:
     assert answers.keys() <= asked, where
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 async def test_a_run_goes_through_a_storm(tmp_path: Path, seed: int) -> None:
     print(await weather(tmp_path, seed))
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("seed", range(2, 20))
+@pytest.mark.parametrize("seed", range(1, 20))
 async def test_a_run_goes_through_every_storm(tmp_path: Path, seed: int) -> None:
     print(await weather(tmp_path, seed))
