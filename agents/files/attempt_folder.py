@@ -1,8 +1,9 @@
 """The folder of one attempt: laid out from the file store when it is first needed, its changes stored by hash."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from agents.errors import ToolFailed
 from agents.files.names import SideBySide
@@ -11,6 +12,8 @@ from agents.files.removal import remove_tree
 from bus.errors import Damaged, NotFound, StorageFailed
 from bus.event_log import Files
 from bus.setup import FileChange, FileRef
+
+T = TypeVar("T")
 
 
 class AttemptFolder:
@@ -37,6 +40,7 @@ class AttemptFolder:
         self._scan: Scan | None = None
         self._made = False
         self._lent = False
+        self._jobs: set[asyncio.Future[Any]] = set()
         self._laying_out = asyncio.Lock()
         self.changing = asyncio.Lock()
         """Held by what changes the folder: one at a time."""
@@ -47,12 +51,13 @@ class AttemptFolder:
             if self._folder is None:
                 folder = ProjectFolder(self._root)
                 self._made = True
-                await asyncio.to_thread(_make_empty, self._root)
+                await self._until_left()
+                await self._in_thread(_make_empty, self._root)
                 for ref in self._wanted.values():
                     await self._write(folder, ref)
                 for ref in self._beside.values():
                     await self._lay_beside(folder, ref)
-                self._scan = await asyncio.to_thread(folder.scan)
+                self._scan = await self._in_thread(folder.scan)
                 self._folder = folder
             return self._folder
 
@@ -87,7 +92,7 @@ class AttemptFolder:
                 if self._folder is not None:
                     await self._lay_beside(self._folder, whole)
             if changes and self._folder is not None:
-                self._scan = await asyncio.to_thread(self._folder.scan)
+                self._scan = await self._in_thread(self._folder.scan)
 
     async def changes(self) -> tuple[FileChange, ...]:
         """Store and return what changed since this was last asked.
@@ -97,7 +102,7 @@ class AttemptFolder:
         """
         if self._folder is None or self._scan is None:
             return ()
-        now = await asyncio.to_thread(self._folder.scan)
+        now = await self._in_thread(self._folder.scan)
         found = now.changes_since(self._scan)
         _can_lie_side_by_side(now.files, made=now.files.keys() - self._scan.files.keys())
         await self._keep(found)
@@ -132,24 +137,42 @@ class AttemptFolder:
     async def remove(self) -> None:
         """Delete the folder from disk. Raises `StorageFailed`."""
         if self._made:
+            await self._until_left()
             try:
                 await asyncio.to_thread(remove_tree, self._root)
             except OSError as error:
                 raise StorageFailed(f"{self._root} cannot be removed: {error.strerror}.") from error
             self._folder, self._made = None, False
 
+    async def _in_thread(self, do: Callable[..., T], *arguments: object) -> T:
+        """Do something in a thread, which goes on where we are cancelled meanwhile: `_until_left` waits for it."""
+        job = asyncio.get_running_loop().run_in_executor(None, do, *arguments)
+        self._jobs.add(job)
+        job.add_done_callback(self._done)
+        return await asyncio.shield(job)
+
+    def _done(self, job: "asyncio.Future[Any]") -> None:
+        self._jobs.discard(job)
+        if not job.cancelled():
+            job.exception()  # of one that nobody waits for any more
+
+    async def _until_left(self) -> None:
+        """Wait until no thread is at work in the folder that nobody waits for any more."""
+        if self._jobs:
+            await asyncio.wait(self._jobs)
+
     async def _write(self, folder: ProjectFolder, ref: FileRef) -> None:
         try:
             data = await self._store.get(ref.sha256)
         except NotFound as error:
             raise Damaged(f"{ref.path!r} cannot be laid out: {error}, though the log names it") from error
-        await asyncio.to_thread(folder.write, ref.path, data)
+        await self._in_thread(folder.write, ref.path, data)
 
     async def _bring_about(self, change: FileChange) -> None:
         if change.sha256 is None:
             self._wanted.pop(change.path, None)
             if self._folder is not None:
-                await asyncio.to_thread(self._folder.delete, change.path)
+                await self._in_thread(self._folder.delete, change.path)
         else:
             ref = FileRef(path=change.path, sha256=change.sha256, bytes=change.bytes)
             self._wanted[change.path] = ref
@@ -159,7 +182,7 @@ class AttemptFolder:
     async def _lay_beside(self, folder: ProjectFolder, ref: FileRef) -> bool:
         data = await self._store.get(ref.sha256)
         try:
-            await asyncio.to_thread(folder.write_private, ref.path, data)
+            await self._in_thread(folder.write_private, ref.path, data)
         except ToolFailed:
             return False
         return True
@@ -167,7 +190,7 @@ class AttemptFolder:
     async def _keep(self, changes: Iterable[FileChange]) -> None:
         for change in changes:
             if change.sha256 is not None and self._folder is not None:
-                stored = await self._store.put(await asyncio.to_thread(self._folder.read, change.path))
+                stored = await self._store.put(await self._in_thread(self._folder.read, change.path))
                 if stored != change.sha256:
                     raise ToolFailed(f"{change.path!r} was changed while it was read")
 

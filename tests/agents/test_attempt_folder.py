@@ -1,6 +1,7 @@
 """One attempt's folder: laid out once, told by its changes, and never a way out of itself."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from agents.errors import ToolFailed
 from agents.files.attempt_folder import AttemptFolder
-from agents.files.project_folder import READ_LIMIT
+from agents.files.project_folder import READ_LIMIT, ProjectFolder
 from bus.file_store import MemoryFileStore
 from bus.setup import FileChange, FileRef
 
@@ -50,6 +51,26 @@ async def test_nothing_is_on_disk_before_it_is_opened_and_nothing_after_it_is_re
     assert (root / "a.txt").read_bytes() == b"a"
     await folder.remove()
     assert not root.exists()
+
+
+async def test_one_whose_laying_out_was_cut_off_is_removed_once_its_thread_has_left_it(
+    root: Path, store: MemoryFileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = ProjectFolder.write
+
+    def slowly(folder: ProjectFolder, path: str, data: bytes) -> None:
+        time.sleep(0.1)
+        write(folder, path, data)
+
+    monkeypatch.setattr(ProjectFolder, "write", slowly)
+    for cut_off_after_s in (0.0, 0.05, 0.15):
+        folder = AttemptFolder(root, store, {}, await refs(store, {f"{number}.txt": b"x" for number in range(4)}))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(cut_off_after_s):
+                await folder.open()
+        await folder.remove()
+        await asyncio.sleep(0.15)
+        assert not root.exists()
 
 
 async def test_what_an_earlier_process_left_is_gone(root: Path, store: MemoryFileStore) -> None:
