@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.errors import ToolFailed
+from agents.files import attempt_folder
 from agents.files.attempt_folder import AttemptFolder
 from agents.files.project_folder import READ_LIMIT, ProjectFolder
 from bus.file_store import MemoryFileStore
@@ -62,8 +63,15 @@ async def test_one_whose_laying_out_was_cut_off_is_removed_once_its_thread_has_l
         time.sleep(0.1)
         write(folder, path, data)
 
+    make_empty = attempt_folder._make_empty
+
+    def make_slowly(root: Path) -> None:
+        time.sleep(0.1)
+        make_empty(root)
+
     monkeypatch.setattr(ProjectFolder, "write", slowly)
-    for cut_off_after_s in (0.0, 0.05, 0.15):
+    monkeypatch.setattr(attempt_folder, "_make_empty", make_slowly)
+    for cut_off_after_s in (0.05, 0.15, 0.25):
         folder = AttemptFolder(root, store, {}, await refs(store, {f"{number}.txt": b"x" for number in range(4)}))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(cut_off_after_s):
