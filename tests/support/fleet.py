@@ -86,6 +86,8 @@ class Part:
     under: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    starting: bool = False
+    """Whether its start is waited for: who killed it now would have it started by two."""
     frozen: list[tuple[float, float]] = field(default_factory=list)
     """When it was stopped, and let go on."""
 
@@ -106,8 +108,9 @@ class Part:
 
     @property
     def is_up(self) -> bool:
-        """Whether its process is there, and not halted."""
-        return self.process is not None and self.process.poll() is None and not self.is_stopped
+        """Whether its process is there, has said so, and is not halted."""
+        there = self.process is not None and self.process.poll() is None
+        return there and not self.starting and not self.is_stopped
 
     def launch(self) -> None:
         """Start its process; the one before has ended."""
@@ -126,15 +129,19 @@ class Part:
         `persist`: whenever it finds no broker and ends, start it again, as those do who look after processes.
         """
         before = self.told.count(self.ready)
-        self.launch()
-        async with asyncio.timeout(READY_S):
-            while self.told.count(self.ready) == before:
-                assert self.process is not None
-                if self.process.poll() is not None:
-                    assert persist, self.told
-                    await asyncio.sleep(0.5)
-                    self.launch()
-                await asyncio.sleep(0.02)
+        self.starting = True
+        try:
+            self.launch()
+            async with asyncio.timeout(READY_S):
+                while self.told.count(self.ready) == before:
+                    assert self.process is not None
+                    if self.process.poll() is not None:
+                        assert persist, self.told
+                        await asyncio.sleep(0.5)
+                        self.launch()
+                    await asyncio.sleep(0.02)
+        finally:
+            self.starting = False
 
     def kill9(self) -> None:
         if self.process is not None:
