@@ -13,6 +13,8 @@ from agents.model import EndpointHealth, TryFailed
 
 LONGEST_BLOCK_S = 60.0
 """The longest that all calls wait where the endpoint does not ask for more."""
+STOOD_STILL_S = 4.0
+"""So much longer than it meant to a process waits only where it was halted; leases are longer."""
 
 
 class CallGate:
@@ -31,7 +33,8 @@ class CallGate:
     async def turn(self, patience_s: float) -> AsyncIterator[int]:
         """Wait for a place and for the end of a block; yields what `refused` wants.
 
-        Raises `TryFailed` (`rate_limited`, nothing sent) where the block lasts longer than `patience_s`.
+        Raises `TryFailed` (`rate_limited`, nothing sent) where the block lasts longer than `patience_s`, or the process
+        stood still meanwhile: the call may be another's by now, so that it has to be asked for anew.
         """
         await self._enter()
         try:
@@ -39,7 +42,10 @@ class CallGate:
                 if wait > patience_s:
                     said = f"the endpoint takes no calls for another {wait:.0f} s"
                     raise TryFailed("rate_limited", said, retry_after_s=wait, status=429)
+                over = time.monotonic() + wait
                 await asyncio.sleep(wait)
+                if time.monotonic() - over > STOOD_STILL_S:
+                    raise TryFailed("rate_limited", "nothing was sent: this process stood still", retry_after_s=0.0)
             yield self._halvings
         finally:
             self._out -= 1

@@ -436,6 +436,26 @@ async def test_512_calls_at_once_are_all_answered(opened: Any) -> None:
         assert server.count == 512
 
 
+async def test_a_call_that_waited_while_its_process_stood_still_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.completions.gate.STOOD_STILL_S", 0.1)
+    health = EndpointHealth()
+    gate = CallGate(2, health)
+
+    async def call() -> None:
+        async with gate.turn(5.0):
+            pass
+
+    health.blocked_until = time.monotonic() + 0.05
+    calling = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # as if halted
+    with pytest.raises(TryFailed, match="stood still") as raised:
+        await calling
+    assert (raised.value.kind, raised.value.unproven) == ("rate_limited", False)
+    await call()
+    assert gate._out == 0
+
+
 async def test_the_gate_hands_places_out_in_the_order_they_were_asked_for() -> None:
     gate = CallGate(2, EndpointHealth())
     order: list[int] = []
