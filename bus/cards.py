@@ -4,6 +4,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bus.codec import LARGEST_EXACT
 from bus.errors import BadEnvelope
 from bus.pubsub import Note
 
@@ -44,7 +45,7 @@ class AgentCard(_Card):
     """Requests that it works on at once, over all its roles; 0 while it takes no more."""
     nonce: Line = ""
     """Drawn anew by each process: another one has nothing of what its forerunner held."""
-    said: int = Field(default=0, ge=0, le=2**53 - 1)
+    said: int = Field(default=0, ge=0, le=LARGEST_EXACT)
     """How often it was said: one that is said again, to say that there is room, is then another word, and handed on."""
     host: Line = ""
     """Where it runs, for people."""

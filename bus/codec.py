@@ -26,6 +26,9 @@ Data = dict[str, JsonValue]
 UPGRADES: dict[tuple[str, int], Callable[[Data], Data]] = {}
 """(event name, version) -> what makes the next version's `data` of that version's. Old lines stay readable by this."""
 
+LARGEST_EXACT = 2**53 - 1
+"""The largest integer that every reader of JSON has exactly (RFC 8785, section 3.2.2.3): some read doubles."""
+
 _TYPE = re.compile(r"swarm\.([A-Za-z]+)\.v([1-9][0-9]{0,5})")
 _POSITION = r"^[1-9][0-9]{0,17}$"
 _MAX_INTEGER = 10**18

@@ -14,10 +14,10 @@ from typing import Any, cast
 import pydantic
 from pydantic import JsonValue
 
+from bus.codec import LARGEST_EXACT
+
 _DEPTH = 64
 """Levels of nesting; far below where parsers give up, so that the answer never depends on the stack."""
-_LARGEST = 2**53 - 1
-"""Integers beyond this are changed by readers that use doubles (RFC 8785, section 3.2.2.3)."""
 _SHOWN_DEPTH = 4
 """References followed when a schema is told in words; it may refer to itself."""
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"?|,(?=\s*[}\]])', re.DOTALL)
@@ -199,7 +199,7 @@ def _check(value: JsonValue) -> None:
     """Raise `ValueError` for what could not be encoded again."""
     level = [value]
     for _ in range(_DEPTH):
-        if any(type(item) is int and abs(item) > _LARGEST for item in level):
+        if any(type(item) is int and abs(item) > LARGEST_EXACT for item in level):
             raise ValueError("an integer is over 2^53, write it as a string")
         level = [part for item in level for part in _parts(item)]
         if not level:

@@ -59,7 +59,7 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
         run = launch.new_run_id(scenario.name)
         target = out or Path.cwd() / run
         if args.follow:
-            refuse_unusable(target)
+            await asyncio.to_thread(refuse_unusable, target)
         submission, places = await asyncio.to_thread(  # the broker is not to take us for gone meanwhile
             pack, scenario, run=run, client=client.name, home=settings.home, models=args.model
         )

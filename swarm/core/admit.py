@@ -7,6 +7,7 @@ its question was recorded and granted, a result only once all of its effects are
 from enum import Enum
 from typing import cast
 
+from bus.codec import LARGEST_EXACT
 from bus.envelope import Envelope
 from bus.events import (
     AgentJoined,
@@ -51,9 +52,6 @@ class Admission(Enum):
     EARLY = "what it builds on is not recorded"
     WRONG = "it is no answer to that request"
 
-
-LARGEST = 2**53 - 1
-"""The largest number that every reader of JSON has exactly. Who adds up or writes larger ones may fail by them."""
 
 REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "review"}
 
@@ -136,7 +134,7 @@ def _are_exact(event: Event) -> bool:
             numbers = (event.kept,)
         case _:
             return True
-    return min(numbers, default=0) >= 0 and max(numbers, default=0) <= LARGEST
+    return min(numbers, default=0) >= 0 and max(numbers, default=0) <= LARGEST_EXACT
 
 
 def _joined(state: RunState, event: AgentJoined) -> Admission:

@@ -19,6 +19,7 @@ from pydantic import JsonValue, ValidationError
 from agents.briefing import Offer
 from agents.errors import AgentsError
 from bus import topics
+from bus.codec import LARGEST_EXACT
 from bus.errors import BusError, Conflict, LogError, NotFound
 from bus.event_log import RunInfo
 from bus.events import CancelAsked, Event, GoalSubmitted, RunPaused, RunResumed
@@ -54,8 +55,6 @@ MOST_LISTED = 200
 """Runs of one user in one answer, the newest."""
 REMEMBERED = 65_536
 """Runs of which is kept who submitted them."""
-LAST_POSITION = 2**53 - 1
-"""The largest number that every reader of JSON has exactly."""
 NO_FOLDER = Path("/nowhere")
 """What a submitted run calls its scenario's folder: there is none here."""
 
@@ -305,7 +304,7 @@ class Desk:
         """Return a page of a run's log."""
         info = await self._mine(client, fields)
         start = fields.get("from", 1)
-        if not isinstance(start, int) or isinstance(start, bool) or not 1 <= start <= LAST_POSITION:
+        if not isinstance(start, int) or isinstance(start, bool) or not 1 <= start <= LARGEST_EXACT:
             raise UsageError("from: a position is 1, 2, 3 …")
         found: list[JsonValue] = []
         size = 0
