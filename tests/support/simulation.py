@@ -238,6 +238,8 @@ class Simulation:
             used = Usage(input=self.random.randint(0, call.input_bound), output=self.random.randint(0, call.max_tokens))
             self._effect(job, ModelAnswered(**ids, text="x", usage=used))
             job.path, job.number, job.asks = job.path + 1, 1, job.asks - 1
+            if job.lease not in self.state.leases:  # its deadline has passed, or the run is over
+                return
             if self.random.random() < 0.3 and job.request in self.state.subtasks:
                 tool = {
                     "attempt": job.event.attempt,
