@@ -12,9 +12,7 @@ so what a role does is a function of the order of its outcomes, which the log ha
 done asyncio tells only where nothing else is to run either; else `QUIET_TURNS` of the loop in which it began no effect
 are taken for it.
 
-A role that is quiet, and has not begun what its log has next, may wait for something of its own: a timer or a thread.
-Only where there is none, at `LOOKS` looks, does it not do what its log says. A replay waits for no timer: where nothing
-else can happen, the role's next one is over.
+A role that is quiet, and has not begun what its log has next, may be stuck: `agents/lookout.py` looks.
 """
 
 import asyncio
@@ -26,16 +24,11 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from agents.errors import Diverged, ModelUnavailable, RunMustPause
 from agents.journal import Entry, Journal, Lane
-from agents.turns import end_now, next_timer, threads_at_work, turns
+from agents.lookout import QUIET_TURNS, Lookout
+from agents.turns import turns
 from bus.errors import BusUnavailable, LogError, NotHeld
 from bus.events import Effect, Path
 
-QUIET_TURNS = 32
-"""Who waits for a group or for tasks goes on two or three turns after them: a dozen waits, one in another, fit in."""
-LOOK_S = 0.25
-"""How often it is looked whether a role that left a recorded effect unbegun waits for something of its own."""
-LOOKS = 20
-"""So often it must wait for nothing that can be seen. Looks are counted and not time: a process may stand still."""
 ENDING = (Diverged, RunMustPause, ModelUnavailable, LogError, BusUnavailable, NotHeld)
 """What ends an attempt, and mostly pauses its run: no reply of the role comes before it."""
 
@@ -84,17 +77,17 @@ class Effects:
         self._told: deque[asyncio.Future[None]] = deque()
         """New outcomes that are to be handed over, in the order in which they were reported."""
         self._turns = turns()
-        self._turning = False
+        self.stirs = False
+        """Whether it is looked, turn by turn, if the role is quiet."""
         self._quiet_at = 0
-        self._stirred = 0
+        self.stirred = 0
+        """How often it did something, or was handed something."""
         self._alive = asyncio.Event()
         if self._journal.drained:
             self._alive.set()
         self._held = 0
         """How many wait until all that is recorded has been handed out."""
-        self._context = contextvars.copy_context()
-        self._next_look: asyncio.TimerHandle | None = None
-        self._left = False
+        self._lookout = Lookout(self, replayed=course == "recorded")
 
     def __enter__(self) -> None:
         """Begin what may raise."""
@@ -109,7 +102,7 @@ class Effects:
         _lane.set((Lane(), asyncio.current_task()))
         _role.set(self)
         if self._course == "recorded":
-            self._look_again(0)
+            self._lookout.begin()
 
     def next_path(self) -> Path:
         """Return the path of the running task's next effect; a child of the role's own task has a lane of its own."""
@@ -151,6 +144,7 @@ class Effects:
     def _end(self, how: Parted | Exception) -> None:
         if not self.over.done():
             self.over.set_result(how)
+            self._lookout.end()
 
     async def handed_out(self) -> None:
         """Wait until all that is recorded has been handed out."""
@@ -169,9 +163,7 @@ class Effects:
 
     def leave(self) -> None:
         """Note that the role is at its end, or was ended."""
-        self._left = True
-        if self._next_look is not None:
-            self._next_look.cancel()
+        self._lookout.end()
 
     def ended(self, error: BaseException | None = None) -> None:
         """Note that the role came to its end, by an error perhaps; what it never began of its log counts before it."""
@@ -201,15 +193,15 @@ class Effects:
     def _stir(self) -> None:
         """Note that the role did something; from now on look whether it is quiet, until all is handed out."""
         self._quiet_at = self._turns.now + QUIET_TURNS
-        self._stirred += 1
-        if not self._turning:
-            self._turning = True
+        self.stirred += 1
+        if not self.stirs:
+            self.stirs = True
             self._turns.call_at(self._quiet_at, self._look)
 
     def _look(self, idle: bool) -> None:  # noqa: FBT001 - called by `Turns`
         if idle or self._turns.now >= self._quiet_at:
             if not self._hand_out():
-                self._turning = False
+                self.stirs = False
                 self._look_on()
                 return
             self._quiet_at = self._turns.now + QUIET_TURNS
@@ -224,7 +216,7 @@ class Effects:
             future = self._awaited.pop(entry.path)
             if not future.done():  # else its task was cancelled
                 future.set_result(entry.outcome)
-            self._stirred += 1
+            self.stirred += 1
             return True
         while self._told:
             told = self._told.popleft()
@@ -235,46 +227,26 @@ class Effects:
 
     def _look_on(self) -> None:
         """Look from time to time whether a role that left a recorded effect unbegun can still begin it."""
-        if self._next_look is None and not self._alive.is_set() and not self.over.done():
-            self._look_again(0)
+        if not self._alive.is_set() and not self.over.done():
+            self._lookout.begin()
 
-    def _look_again(self, looks: int) -> None:
-        if not self._left:
-            call_later = asyncio.get_running_loop().call_later
-            self._next_look = call_later(LOOK_S, self._look_whether_stuck, self._stirred, looks, context=self._context)
-
-    def _look_whether_stuck(self, stirred: int, looks: int) -> None:
-        """Take one more look. `stirred`: how often the role had done something by the last one."""
-        self._next_look = None
-        replayed = self._course == "recorded"
-        if self.over.done() or not (replayed or self._waited_for()):
-            return
-        if self._turning or self._stirred != stirred or threads_at_work():
-            self._look_again(0)
-        elif self._timer() is not None:
-            if replayed:
-                self._turns.call_at(self._turns.now + QUIET_TURNS, self._pass_time)
-            else:
-                self._look_again(0)
-        elif looks + 1 < LOOKS or (at := self._journal.unbegun()) is None:
-            self._look_again(looks + 1)
-        else:
-            said = f"the role waits for something, and has not begun {self._journal.named(at)}, which its log has"
-            self._differ(at, said)
-
-    def _waited_for(self) -> bool:
-        """Tell whether anybody waits for what is recorded, or for its end."""
+    @property
+    def lags(self) -> bool:
+        """Whether anybody waits for what is recorded, or for its end."""
         waiting = self._held or any(not future.done() for future in self._awaited.values())
         return not self._alive.is_set() and bool(waiting)
 
-    def _pass_time(self, idle: bool) -> None:  # noqa: FBT001 - called by `Turns`
-        """Let the role's next timer be over, where nothing else can happen."""
-        if idle and not threads_at_work() and (timer := self._timer()) is not None:
-            end_now(timer)
-        self._look_again(0)
+    def owns(self, context: contextvars.Context) -> bool:
+        """Tell whether what was begun in a context is the role's."""
+        return context.get(_role) is self
 
-    def _timer(self) -> asyncio.TimerHandle | None:
-        return next_timer(lambda context: context.get(_role) is self)
+    def is_stuck(self) -> bool:
+        """Let the role differ, if its log has what it has not begun; tell whether it does."""
+        at = self._journal.unbegun()
+        if at is not None:
+            said = f"the role waits for something, and has not begun {self._journal.named(at)}, which its log has"
+            self._differ(at, said)
+        return at is not None
 
     def _differ(self, at: int, said: str) -> None:
         self._end(Parted(at) if self._course == "fork" else Diverged(at, said))

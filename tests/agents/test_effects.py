@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agents import effects as module
+from agents import lookout
 from agents.effects import Course, Effects, Parted, reply_of
 from agents.errors import Diverged, RunMustPause
 from bus.events import Effect, ToolCalled, ToolReturned, ValueDrawn
@@ -95,7 +95,7 @@ async def test_an_outcome_whose_task_was_cancelled_holds_nobody_up() -> None:
 
 
 async def test_nothing_new_is_done_before_all_that_is_recorded_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    monkeypatch.setattr(lookout, "LOOK_S", 0.002)
     told = Told()
     effects = Effects([drawn(0), drawn(5)], told)
 
@@ -114,7 +114,7 @@ async def test_who_waits_only_for_what_is_recorded_is_told_what_the_role_never_b
     monkeypatch: pytest.MonkeyPatch, course: Course
 ) -> None:
     """The log has the second of two side by side first, and the role begins it no more."""
-    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    monkeypatch.setattr(lookout, "LOOK_S", 0.002)
     effects = Effects([drawn(1, 0), drawn(0, 0), drawn(2)], Told(), course=course)
 
     async def alone() -> None:
@@ -180,7 +180,7 @@ async def test_a_role_that_waits_for_a_timer_of_its_own_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, course: Course
 ) -> None:
     """A replay does not wait: the timer is over as soon as nothing else can happen."""
-    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    monkeypatch.setattr(lookout, "LOOK_S", 0.002)
     long_s = 3600.0 if course == "recorded" else 0.3
     called = ToolCalled(attempt=1, path=(0, 0), digest="slow", tool="slow", arguments={})
     effects = Effects([called, drawn(1), drawn(2)], Told(), course=course)
@@ -206,7 +206,7 @@ async def test_a_role_that_waits_for_a_thread_of_its_own_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, course: Course
 ) -> None:
     """Also where a timer bounds it: the thread is done before that."""
-    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    monkeypatch.setattr(lookout, "LOOK_S", 0.002)
     effects = Effects([drawn(1, 0), drawn(0, 0)], Told(), course=course)
 
     async def thinks() -> None:
@@ -225,7 +225,7 @@ async def test_a_role_that_waits_for_a_thread_of_its_own_is_waited_for(
 
 async def test_a_role_that_goes_on_is_not_held_for_one_that_went_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """One task waits with something new while another is still at what is recorded, and takes its time."""
-    monkeypatch.setattr(module, "LOOK_S", 0.002)
+    monkeypatch.setattr(lookout, "LOOK_S", 0.002)
     effects, told = entered([drawn(0, number) for number in range(6)])
 
     async def slow() -> None:

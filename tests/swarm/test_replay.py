@@ -183,7 +183,7 @@ class Careless(Role[SubtaskAssigned, ResultSubmitted]):
 async def test_a_role_that_minds_no_failure_is_caught_where_it_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: str, now: str, says: str
 ) -> None:
-    monkeypatch.setattr("agents.effects.LOOK_S", 0.01)
+    monkeypatch.setattr("agents.lookout.LOOK_S", 0.01)
     (tmp_path / "careless.py").write_text(CARELESS)
     plan, roles = [{"id": "it", "role": "careless", "do": "Do it."}], {"careless": {"uses": "./careless.py:Careless"}}
     async with ChatEndpoint(lambda _: "said") as endpoint:
