@@ -50,26 +50,18 @@ def refusal(state: RunState, _: Envelope, event: PlanRefused) -> None:
 
 def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
     """Make a plan the present one; accepted work that it keeps as it was stays accepted."""
-    before = state.subtasks
-    specs = {spec.id: spec for spec in proposed}
-    kept: set[str] = set()
-    for name in state.accepted_order:  # what a result stands on was accepted before it
-        spec = specs.get(name)
-        if spec is None or spec != before[name].spec:
-            continue
-        if kept.issuperset({*spec.needs, *before[name].stands_on}):
-            kept.add(name)
-    approved = [name for name in state.to_merge if specs.get(name) == before[name].spec]
-    approved = [name for name in approved if kept.issuperset({*specs[name].needs, *tree.given(state, before[name])})]
+    before, specs = state.subtasks, {spec.id: spec for spec in proposed}
+    accepted = _still_accepted(state, specs)
+    approved = _still_approved(state, specs, accepted)
+    kept = accepted.union(approved)
     for name, old in before.items():
         if old.status in {Status.WORKING, Status.READY, Status.REVIEWED}:
             _drop_works_of(state, name)
     state.to_merge, state.tried = deque(), None
-    lost = [name for name in state.accepted_order if name not in kept]
-    merging = {*subtasks.take_out(state, lost), *approved}
+    taken_out = subtasks.take_out(state, [name for name in state.accepted_order if name not in accepted])
+    merging = {*taken_out, *approved}
     for name in approved:
         subtasks.merge_again(state, before[name])
-    kept.update(approved)
     state.refusals = 0
     state.needed_by = plan.dependents(specs)
     state.not_accepted = len(specs) - len(kept - merging)
@@ -85,6 +77,22 @@ def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
         if name not in kept and subtask.unmet == 0:
             subtasks.ready(state, subtask)
     subtasks.after_acceptance(state)
+
+
+def _still_accepted(state: RunState, specs: dict[str, Subtask]) -> set[str]:
+    """Return the accepted subtasks that another plan has as they were, with all that they stand on."""
+    kept: set[str] = set()
+    for name in state.accepted_order:  # what a result stands on was accepted before it
+        before = state.subtasks[name]
+        if specs.get(name) == before.spec and kept.issuperset({*before.spec.needs, *before.stands_on}):
+            kept.add(name)
+    return kept
+
+
+def _still_approved(state: RunState, specs: dict[str, Subtask], accepted: set[str]) -> list[str]:
+    """Return those that were approved, and wait to be merged, which another plan has as they were."""
+    unchanged = [state.subtasks[name] for name in state.to_merge if specs.get(name) == state.subtasks[name].spec]
+    return [one.spec.id for one in unchanged if accepted.issuperset({*one.spec.needs, *tree.given(state, one)})]
 
 
 def _fresh(spec: Subtask, old: Dropped | None) -> SubtaskState:
