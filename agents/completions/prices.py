@@ -3,9 +3,11 @@
 That package can renew its list over the network, but only if told to start doing so, which nobody here does.
 """
 
+import ipaddress
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from bus.setup import Price
 
@@ -22,10 +24,12 @@ def price_of(provider: str, model: str, url: str | None = None) -> Price | None:
     """Return the price today of a model, None where it is not known.
 
     `url`: the endpoint's; where it is given it decides the provider. Where a price depends on the length of the prompt
-    the highest counts, so that a limit of money holds. The first call takes about half a second.
+    the highest counts, so that a limit of money holds. The first call that needs the list takes about half a second.
     """
     if provider in _AT_NO_COST:
         return FREE
+    if url is not None and _is_nearby(url):
+        return None
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
 
     try:
@@ -38,6 +42,15 @@ def price_of(provider: str, model: str, url: str | None = None) -> Price | None:
         return None
     cached = _picodollars(prices.get("cache_read_mtok"))
     return Price(input=sent, output=written, cached=sent if cached is None else cached)
+
+
+def _is_nearby(url: str) -> bool:
+    """Tell whether an endpoint is one of a machine that is called by its address: no provider's is."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _picodollars(usd_a_million: "Decimal | TieredPrices | None") -> int | None:

@@ -36,6 +36,19 @@ def test_what_runs_here_costs_nothing(provider: str) -> None:
     assert price_of(provider, "whatever") == FREE
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "10.1.2.3", "[::1]:80", "my-box"])
+def test_a_machine_of_ones_own_has_no_price_and_mostly_needs_no_list(host: str) -> None:
+    assert price_of("openai", "gpt-4o-mini", f"http://{host}/v1") is None
+    program = (
+        "import sys\n"
+        "from agents.completions.prices import price_of\n"
+        f"price_of('openai', 'gpt-4o-mini', 'http://{host}/v1')\n"
+        "print('genai_prices' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == str(host == "my-box")
+
+
 def test_prices_are_looked_up_without_a_socket() -> None:
     program = (
         "import sys, threading\n"
