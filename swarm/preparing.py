@@ -11,7 +11,7 @@ from agents.completions.prices import price_of
 from agents.role import Role
 from agents.roles import ROLES
 from agents.tool import Tool
-from bus.setup import Setup
+from bus.setup import Price, Setup
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError, listed, nearest, quote
 from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, named, place_of, split_model, without
 from swarm.parts import load_tool, role_class
@@ -53,7 +53,7 @@ async def prepare(
     one is named for its role. Raises `ScenarioError`, `MissingPart`, `ModelUnavailable`, `NotFound`, `UsageError`.
     """
     choices = await chosen(scenario, settings, models=models, elsewhere=elsewhere)
-    asked = {name: _known(choice.model) for name, choice in choices.items()}
+    asked = {name: _known_here(choice.model, scenario, settings) for name, choice in choices.items()}
     files: dict[str, Path] = {}
     if record_new or any(is_recorded(choice.model) for choice in choices.values()):
         choices, asked, files = await _recorded(
@@ -62,7 +62,7 @@ async def prepare(
     wanted = _wanted(scenario, models)
     for name in elsewhere:
         own = wanted.command_roles.get(name) or wanted.roles.get(name)
-        asked[name] = _known(own) if own else OF_THE_AGENT
+        asked[name] = _known_elsewhere(own) if own else OF_THE_AGENT
     closed = settings.closed
     classes = {name: _class_of(scenario, name, closed) for name in scenario.roles if name not in elsewhere}
     if faults := [fault for name, one in classes.items() for fault in _misfits(scenario, name, one)]:
@@ -94,7 +94,7 @@ async def prepare_for_agents(
     asked: dict[str, RoleModel] = {}
     for name in scenario.roles:
         choice = named(name, wanted, settings)
-        asked[name] = _known(choice.model) if choice else OF_THE_AGENT
+        asked[name] = _known_elsewhere(choice.model) if choice else OF_THE_AGENT
     here = {
         name: role_class(name, role.uses, scenario.folder, closed=settings.closed)
         for name, role in scenario.roles.items()
@@ -130,7 +130,7 @@ async def _recorded(
     known = {path: recordings.opened(path, may_be_new=record_new) for path in {*files.values()}}
     if record_new:
         choices = await live_choices(scenario, settings, models=models, elsewhere=elsewhere)
-    asked = {name: _known(choice.model) for name, choice in choices.items()}
+    asked = {name: _known_here(choice.model, scenario, settings) for name, choice in choices.items()}
     for name, path in files.items():
         asked[name] = (
             recordings.as_recorded(asked[name], name, known[path])
@@ -181,18 +181,26 @@ def _wanted(scenario: Scenario, models: Sequence[str]) -> Wanted:
     return Wanted(by_role, for_all, written, scenario.model)
 
 
-def _known(model: str) -> RoleModel:
-    """Return a model with what our tables know of it."""
-    defaults = defaults_of(model)
+def price_here(model: str, scenario: Scenario, settings: Settings) -> Price | None:
+    """Return what a model costs where this process reaches it; None where that is not known. Raises `NoSuchModel`."""
     provider, name = split_model(model)
-    return RoleModel(
-        model,
-        defaults.dialogue,
-        defaults.context,
-        defaults.temperature,
-        int(defaults.timeout_s * 1000),
-        price_of(provider, name),
-    )
+    url = place_of(model, scenario.endpoints, settings).url
+    return scenario.prices.get(provider) or price_of(provider, name, url)
+
+
+def _known_here(model: str, scenario: Scenario, settings: Settings) -> RoleModel:
+    return _known(model, price_here(model, scenario, settings))
+
+
+def _known_elsewhere(model: str) -> RoleModel:
+    """Return what is known of a model of agents that reach it themselves: they may have it from somewhere else."""
+    return _known(model, price_of(*split_model(model)))
+
+
+def _known(model: str, price: Price | None) -> RoleModel:
+    """Return a model with what our tables know of it."""
+    known = defaults_of(model)
+    return RoleModel(model, known.dialogue, known.context, known.temperature, int(known.timeout_s * 1000), price)
 
 
 def _class_of(scenario: Scenario, name: str, closed: Sequence[Path]) -> type[Role[Any, Any]]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from agents.completions.prices import price_of
 from bus.setup import Price
-from swarm.model_choice import Choice, split_model
+from swarm.model_choice import Choice
+from swarm.preparing import price_here
 from swarm.scenario.model import Scenario
+from swarm.settings import Settings
 from swarm.views.terminal import one_line
 
 _LONG = 200
@@ -21,12 +22,10 @@ def chosen_lines(choices: Mapping[str, Choice]) -> Iterator[str]:
         yield f"model{whose}: {one_line(choice.model, _LONG)} ({one_line(choice.why, _LONG)})"
 
 
-def price_lines(scenario: Scenario, choices: Mapping[str, Choice]) -> Iterator[str]:
+def price_lines(scenario: Scenario, choices: Mapping[str, Choice], settings: Settings) -> Iterator[str]:
     """Yield what each model costs."""
     for model in dict.fromkeys(choice.model for choice in choices.values()):
-        provider, name = split_model(model)
-        price = scenario.prices.get(provider) or price_of(provider, name)
-        yield f"price of {one_line(model, _LONG)}: {_price(price)}"
+        yield f"price of {one_line(model, _LONG)}: {_price(price_here(model, scenario, settings))}"
 
 
 def _price(price: Price | None) -> str:

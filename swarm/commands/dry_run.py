@@ -12,25 +12,26 @@ from swarm.model_choice import Choice
 from swarm.outcome import PICO
 from swarm.scenario.may import may
 from swarm.scenario.model import Scenario
+from swarm.settings import Settings
 from swarm.views.terminal import one_line, say, say_json
 from swarm.views.wording import clock, dollars
 
 _LONG = 200
 
 
-def dry_run(scenario: Scenario, choices: Mapping[str, Choice], *, as_json: bool) -> None:
+def dry_run(scenario: Scenario, choices: Mapping[str, Choice], settings: Settings, *, as_json: bool) -> None:
     """Print it."""
     if as_json:
         say_json(json.dumps(_object(scenario, choices), ensure_ascii=False))
         return
-    for line in _lines(scenario, choices):
+    for line in _lines(scenario, choices, settings):
         say(line)
 
 
-def _lines(scenario: Scenario, choices: Mapping[str, Choice]) -> Iterator[str]:
+def _lines(scenario: Scenario, choices: Mapping[str, Choice], settings: Settings) -> Iterator[str]:
     yield f"{scenario.name}: {one_line(scenario.goal, _LONG)}"
     yield from chosen_lines(choices)
-    yield from price_lines(scenario, choices)
+    yield from price_lines(scenario, choices, settings)
     yield f"limits: {_limits(scenario.limits)}"
     yield "it may:"
     yield from (f"  {line}" for line in said(may(scenario)))

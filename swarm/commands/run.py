@@ -77,7 +77,7 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
         show(f"warning: {line}")
     choices = await preparing.chosen(scenario, settings, models=args.model, elsewhere=elsewhere)
     if args.dry_run:
-        dry_run(scenario, choices, as_json=args.json)
+        dry_run(scenario, choices, settings, as_json=args.json)
         return 0
     for line in chosen_lines(choices):
         show(line)

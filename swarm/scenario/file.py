@@ -70,7 +70,9 @@ class EndpointSection(Section):
     key: EnvironmentName | None = Field(
         default=None, description="Name of the environment variable that holds the key."
     )
-    price: PriceSection | None = Field(default=None, description="What its tokens cost; left out: not known.")
+    price: PriceSection | None = Field(
+        default=None, description="What its tokens cost; left out: what is listed for its address, if anything."
+    )
 
 
 class CriterionSection(Section):
