@@ -489,6 +489,7 @@ class ValueDrawn(Fact):
 
 
 Request = PlanRequested | SubtaskAssigned | ReviewRequested
+"""What hands one attempt to one agent."""
 Reply = PlanProposed | ResultSubmitted | ReviewGiven | WorkFailed
 Effect = (
     ModelAsked | ModelTryFailed | ModelAnswered | ToolCalled | ToolReturned | CheckStarted | CheckEnded | ValueDrawn
@@ -525,3 +526,14 @@ FROM_AGENTS: tuple[type[Fact], ...] = (*Effect.__args__, *Reply.__args__, Journa
 
 EVENTS: dict[str, type[Fact]] = {kind.__name__: kind for kind in Event.__args__}
 """Every event class by its name; the name and `version` make the CloudEvents type `swarm.NAME.vN`."""
+
+
+def role_of(request: Request) -> str:
+    """Return the role that a request goes to."""
+    match request:
+        case PlanRequested():
+            return "planner"
+        case SubtaskAssigned(subtask=subtask):
+            return subtask.role
+        case ReviewRequested():
+            return "critic"

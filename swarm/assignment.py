@@ -16,9 +16,8 @@ from bus.events import (
     AssignmentEnded,
     Effect,
     Fact,
-    PlanRequested,
-    ReviewRequested,
-    SubtaskAssigned,
+    Request,
+    role_of,
 )
 from bus.pubsub import Bus, Note
 from bus.references import files_of
@@ -77,7 +76,7 @@ class Assignment:
             raise ValueError(f"reply_to is no topic for replies: {reply_to!r:.80}")
         if not isinstance(left, int) or not isinstance(epoch := attachments.get("epoch", 0), int):
             raise ValueError("remaining_ms and epoch are whole numbers")  # noqa: TRY004 - of a message, as below
-        if not isinstance(envelope.event, PlanRequested | SubtaskAssigned | ReviewRequested):
+        if not isinstance(envelope.event, Request):
             raise ValueError(f"a {type(envelope.event).__name__} is no request")  # noqa: TRY004 - of a message, not an argument
         made = cls(envelope, reply_to, bus, stamp, left / 1000, epoch, keeps)
         made._gone_at = asyncio.get_running_loop().time() + left / 1000 + GRACE_S
@@ -101,13 +100,7 @@ class Assignment:
     @property
     def role(self) -> str:
         """Who is to do it."""
-        match cast("PlanRequested | SubtaskAssigned | ReviewRequested", self.envelope.event):
-            case SubtaskAssigned(subtask=subtask):
-                return subtask.role
-            case PlanRequested():
-                return "planner"
-            case ReviewRequested():
-                return "critic"
+        return role_of(cast("Request", self.envelope.event))
 
     @property
     def overdue(self) -> bool:

@@ -33,6 +33,7 @@ from bus.events import (
     Fact,
     PlanProposed,
     PlanRequested,
+    Request,
     ResultSubmitted,
     ReviewGiven,
     ReviewRequested,
@@ -71,7 +72,7 @@ def context_of(
     deadline_s: float = 600.0,
 ) -> Context:
     """Return what a role is given for the attempt that a request event begins."""
-    request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
+    request = cast("Request", envelope.event)
     return Context(
         role=role,
         request=envelope.subject or "",

@@ -32,12 +32,10 @@ from bus.events import (
     GoalSubmitted,
     JournalCut,
     PlanProposed,
-    PlanRequested,
+    Request,
     ResultSubmitted,
     ReviewGiven,
-    ReviewRequested,
     RunForked,
-    SubtaskAssigned,
     WorkFailed,
 )
 from bus.raised_at import without_place
@@ -201,7 +199,7 @@ class _Attempts:
         if type(event) in KINDS:  # asked first, since most are effects
             if from_outside and (attempt := self.open.get(envelope.causation_id or "")) is not None:
                 attempt.effects.append(envelope)
-        elif isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
+        elif isinstance(event, Request):
             self._begin(state, envelope)
         elif isinstance(event, ResultSubmitted | PlanProposed | ReviewGiven | WorkFailed):
             attempt = self.open.pop(envelope.causation_id or "", None)

@@ -24,8 +24,7 @@ from bus.events import (
     Effect,
     Fact,
     JournalCut,
-    PlanRequested,
-    ReviewRequested,
+    Request,
     SubtaskAssigned,
 )
 from bus.pubsub import Bus, Note, Received, at_once
@@ -382,7 +381,7 @@ class Worker:
     async def _attempt(self, assignment: Assignment, briefing: Briefing) -> Fact | Parted:
         """Run the role over the journal and beyond; return what follows from it."""
         envelope = assignment.envelope
-        request = cast("PlanRequested | SubtaskAssigned | ReviewRequested", envelope.event)
+        request = cast("Request", envelope.event)
         recorded = [cast("Effect", one.event) for one in briefing.journal]
         effects = Effects(recorded, assignment, course="fork" if briefing.forked else "live")
         # Of this lease alone: the same attempt may come to us again while what it left is still being put away.

@@ -14,20 +14,18 @@ from agents.conversation.difference import as_text, common, difference
 from agents.conversation.requests import Requests, WholeRequest
 from bus.envelope import Envelope
 from bus.events import (
-    Fact,
     GoalSubmitted,
     Message,
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
     Path,
-    PlanRequested,
-    ReviewRequested,
-    SubtaskAssigned,
+    Request,
+    role_of,
 )
 from bus.setup import RoleSetup
 
-KEPT = (GoalSubmitted, PlanRequested, SubtaskAssigned, ReviewRequested, ModelAsked, ModelAnswered, ModelTryFailed)
+KEPT = (GoalSubmitted, *Request.__args__, ModelAsked, ModelAnswered, ModelTryFailed)
 """The events of a log that a recording needs."""
 
 _VARIES = re.compile(
@@ -112,14 +110,14 @@ def _known_in(log: Iterable[Envelope], roles: dict[str, RoleSetup]) -> Iterable[
     """Yield what a log knows, in the order in which it was answered; note in `roles` how they were set up."""
     requests = Requests()
     asked: dict[tuple[str, int, Path], WholeRequest] = {}
-    role_of: dict[str, str] = {}
+    asked_of: dict[str, str] = {}
     for envelope in log:
         event = envelope.event
         request = f"{envelope.correlation_id} {envelope.subject or ''}"
         if isinstance(event, GoalSubmitted):
             roles.update(event.setup.roles)
-        elif (role := _asked_role(event)) is not None:
-            role_of[request] = role
+        elif isinstance(event, Request):
+            asked_of[request] = role_of(event)
         elif isinstance(event, ModelAsked):
             made = requests.take(event, request)
             if made is not None:
@@ -128,20 +126,8 @@ def _known_in(log: Iterable[Envelope], roles: dict[str, RoleSetup]) -> Iterable[
             requests.take(event, request)
             whole = asked.pop((request, event.attempt, event.path), None)
             if whole is not None:
-                who = role_of.get(request) or envelope.source.rpartition("/")[2]
+                who = asked_of.get(request) or envelope.source.rpartition("/")[2]
                 yield Known(who, envelope.subject or "", whole, event)
-
-
-def _asked_role(event: Fact) -> str | None:
-    """Return the role that a request event goes to."""
-    match event:
-        case SubtaskAssigned(subtask=subtask):
-            return subtask.role
-        case PlanRequested():
-            return "planner"
-        case ReviewRequested():
-            return "critic"
-    return None
 
 
 def _alike(role: str, messages: Sequence[Message], tools: Sequence[str]) -> str:

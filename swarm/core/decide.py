@@ -13,6 +13,7 @@ from bus.events import (
     PlanProposed,
     PlanRefused,
     PlanRequested,
+    Request,
     ReviewRequested,
     RunPaused,
     SubtaskAssigned,
@@ -220,7 +221,7 @@ def _patience(state: RunState, role: str) -> int:
     return setup.deadline_ms if setup else 600_000
 
 
-def _request(state: RunState, work: Work, agent: str) -> PlanRequested | SubtaskAssigned | ReviewRequested:
+def _request(state: RunState, work: Work, agent: str) -> Request:
     deadline = min(state.elapsed_ms + _role_deadline(state, work), state.limits.time_ms)
     match work.kind:
         case "plan":

@@ -14,8 +14,7 @@ from bus.events import (
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
-    PlanRequested,
-    ReviewRequested,
+    Request,
     SubtaskAssigned,
     ToolCalled,
     ToolReturned,
@@ -61,7 +60,7 @@ def note_lack(state: RunState, role: str) -> None:
         state.lacking.pop(role, None)
 
 
-def hand_out(state: RunState, envelope: Envelope, event: SubtaskAssigned | PlanRequested | ReviewRequested) -> None:
+def hand_out(state: RunState, envelope: Envelope, event: Request) -> None:
     """Give a request to the agent that its event names."""
     work = state.works[envelope.subject or ""]
     heapq.heappop(state.wanted[work.role])

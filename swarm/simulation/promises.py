@@ -10,12 +10,10 @@ from bus.events import (
     GoalAccepted,
     GoalFailed,
     PlanProposed,
-    PlanRequested,
+    Request,
     ResultSubmitted,
     ReviewGiven,
-    ReviewRequested,
     RunMoved,
-    SubtaskAssigned,
     ToolCalled,
     ToolReturned,
     WorkFailed,
@@ -71,7 +69,7 @@ def _leases(watch: Watch) -> Iterator[str]:
     heard: dict[str, int] = {}
     for record in watch.log:
         event, subject = record.event, record.subject or ""
-        if isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
+        if isinstance(event, Request):
             holders[subject] = record.id, event.agent
         if record.source.startswith(AGENT) and not isinstance(event, AssignmentEnded):
             lease, agent = record.causation_id or "", record.source.removeprefix(AGENT)

@@ -13,13 +13,12 @@ from bus.events import (
     GoalFailed,
     GoalSubmitted,
     ModelAnswered,
-    PlanRequested,
-    ReviewRequested,
+    Request,
     RunForked,
     RunMoved,
     RunPaused,
     RunResumed,
-    SubtaskAssigned,
+    role_of,
 )
 from bus.setup import Price
 from swarm.core.limits import cost
@@ -69,8 +68,8 @@ class Timeline:
         event = cast("Event", envelope.event)
         if isinstance(event, GoalSubmitted | RunForked):
             self._prices = {name: role.price for name, role in event.setup.roles.items()}
-        if isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
-            self._roles[envelope.id] = _role_of(event)
+        if isinstance(event, Request):
+            self._roles[envelope.id] = role_of(event)
         what, style = words(event, one_line(envelope.subject or "", SHORT), planned=bool(envelope.subject))
         told = one_line(what, 4 * LONG)  # whatever an event holds, nothing in it is obeyed by a terminal
         return Told(envelope.sequence, envelope.elapsed_ms, who(envelope), told, style, self._cost(envelope, event))
@@ -98,9 +97,3 @@ def who(envelope: Envelope) -> str:
     """Return who said it, as people call them: `swarm`, or an agent by its role."""
     name = envelope.source.removeprefix("/swarm/agent/local/").removeprefix("/swarm/agent/")
     return "swarm" if name.startswith("/swarm/hub/") else one_line(name, SHORT)
-
-
-def _role_of(event: SubtaskAssigned | PlanRequested | ReviewRequested) -> str:
-    if isinstance(event, SubtaskAssigned):
-        return event.subtask.role
-    return "planner" if isinstance(event, PlanRequested) else "critic"

@@ -20,11 +20,11 @@ from bus.events import (
     PlanProposed,
     PlanRequested,
     Redo,
+    Request,
     ResultSubmitted,
     ReviewGiven,
     ReviewRequested,
     RunMoved,
-    SubtaskAssigned,
     TimePassed,
     ToolCalled,
     ToolReturned,
@@ -65,7 +65,7 @@ class Job:
     lease: str
     request: str
     agent: str
-    event: SubtaskAssigned | PlanRequested | ReviewRequested
+    event: Request
     asks: int
     path: int = 0
     number: int = 1
@@ -130,7 +130,7 @@ class Simulation:
         self.log.append(recorded)
         self.check()
         event = recorded.event
-        if isinstance(event, SubtaskAssigned | PlanRequested | ReviewRequested):
+        if isinstance(event, Request):
             asks = self.random.randint(1, 3)
             self.jobs[recorded.id] = Job(recorded.id, recorded.subject or "", event.agent, event, asks)
 
