@@ -42,6 +42,7 @@ from bus.events import (
 )
 from bus.raised_at import raised_at
 from swarm.errors import MissingPart
+from swarm.raised import leaves
 
 REPLIES: dict[type[Fact], type[Fact]] = {
     SubtaskAssigned: ResultSubmitted,
@@ -132,7 +133,7 @@ def ending(
 
     `alone`: the agent has a disk and a connection of its own; what fails there is for another agent, not for a person.
     """
-    raised = leaves(error)
+    raised = list(leaves(error))
     for one in raised:
         said = in_unicode(str(one))
         if isinstance(one, NotHeld):
@@ -145,14 +146,7 @@ def ending(
     return failure(raised[0], effects)
 
 
-def leaves(error: Exception | SystemExit) -> list[Exception | SystemExit]:
-    """Return what was raised in the tasks of a role's groups; the error itself if it is no group."""
-    if not isinstance(error, ExceptionGroup):
-        return [error]
-    return [leaf for one in error.exceptions for leaf in leaves(one)]
-
-
-def failure(error: Exception | SystemExit, effects: int) -> WorkFailed:
+def failure(error: BaseException, effects: int) -> WorkFailed:
     """Return what a role's exception means for its attempt."""
     kind = next((name for base, name in KINDS.items() if isinstance(error, base)), "error")
     reason = (in_unicode(str(error)) or type(error).__name__)[:_LONGEST_REASON]

@@ -26,6 +26,7 @@ from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
 from swarm.preparing import Ready
+from swarm.raised import leaves
 from swarm.runtime import execute, fold
 from swarm.scenario.model import workspace_paths
 from swarm.scenario.trust import differing, file_hashes, role_hashes
@@ -269,9 +270,7 @@ async def carry_on(
 
 def _stopped(run: str, group: ExceptionGroup[Exception], *, recorded: bool) -> MissingPart:
     """Return what to tell where a run could not be recorded any further."""
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
+    error = next(leaves(group))
     if not recorded:
         return MissingPart(f"{run} did not begin: {error}", "When that is mended, run the scenario again.")
     return MissingPart(f"{run} is paused: {error}", f"When that is mended: `swarm resume {run}`.")

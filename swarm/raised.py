@@ -41,7 +41,7 @@ def meaning_of(error: BaseException) -> Meaning | None:
 
 def as_ours(error: BaseException) -> SwarmError | None:
     """Return an error, or the first that counts of a group, as a `SwarmError`; None where it is none of ours."""
-    found = next(leaves(error))
+    found = first_that_counts(error)
     if isinstance(found, SwarmError):
         return found
     meaning = meaning_of(found)
@@ -51,12 +51,17 @@ def as_ours(error: BaseException) -> SwarmError | None:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors that a group holds, those on purpose first; a single error is itself."""
-    if not isinstance(error, BaseExceptionGroup):
+    """Yield the errors that a group holds, however deep, in their order; a single error is itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
         yield error
-        return
-    found = [leaf for part in error.exceptions for leaf in leaves(part)]
-    yield from sorted(found, key=lambda leaf: not isinstance(leaf, SwarmError))
+
+
+def first_that_counts(error: BaseException) -> BaseException:
+    """Return the first error of a group that was raised on purpose, else its first; a single error is itself."""
+    return min(leaves(error), key=lambda leaf: not isinstance(leaf, SwarmError))
 
 
 def _kinds() -> Iterator[tuple[type[BaseException], str, bool]]:

@@ -40,7 +40,7 @@ from bus.events import (
 )
 from bus.raised_at import without_place
 from bus.setup import RoleSetup
-from swarm.attempt import answer, context_of, ending, leaves, without_parts
+from swarm.attempt import answer, context_of, ending, without_parts
 from swarm.core.admit import Admission, admit
 from swarm.core.apply import apply
 from swarm.core.decide import decide
@@ -48,6 +48,7 @@ from swarm.core.request import brief
 from swarm.core.state import RunState
 from swarm.errors import SwarmError
 from swarm.parts import load_tool, role_class
+from swarm.raised import leaves
 
 AT_ONCE = 64
 """Attempts gone through side by side: they share the turns of the loop that each outcome waits for."""

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 
 from swarm.errors import Fault, ScenarioError
-from swarm.raised import leaves, meaning_of
+from swarm.raised import first_that_counts, meaning_of
 from swarm.views.terminal import note, say, shown
 
 BAD, MISSING, BUG, STOPPED = 2, 3, 70, 130
@@ -28,7 +28,7 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """Return what to say about an error."""
-    found = next(leaves(error))
+    found = first_that_counts(error)
     if isinstance(found, ScenarioError):
         return Failure(BAD, tuple(dict(fault.as_dict()) for fault in found.faults), str(found))
     meaning = meaning_of(found)

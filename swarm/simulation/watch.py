@@ -19,6 +19,7 @@ from bus.events import (
 from bus.simulation.disk import SimulatedDisk, at_once
 from bus.transport import Message
 from swarm.core.state import RunState
+from swarm.raised import leaves
 
 MOST_TOLD = 20
 
@@ -126,8 +127,7 @@ class Watch:
 
 def told(error: BaseException) -> str:
     """Return an error in a line, with the place it comes from."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = next(leaves(error))
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
