@@ -16,7 +16,7 @@ from typing import Any
 from bus import topics
 from bus.cards import HubCard, card
 from bus.envelope import Envelope, Stamp
-from bus.errors import BusError, BusUnavailable, Conflict, Damaged, LogError, NotFound, StorageFailed
+from bus.errors import BusError, BusUnavailable, Conflict, LogError, NotFound
 from bus.event_log import Heartbeats, Owned, Owner, RunInfo
 from bus.events import Event, Fact, GoalSubmitted, RunMoved
 from bus.pubsub import Bus, Note, Received
@@ -25,6 +25,7 @@ from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
 from swarm.errors import MissingPart
 from swarm.files.rights import Rights
+from swarm.hubs.running import Running
 from swarm.hubs.switchboard import Switchboard
 from swarm.latest import keep
 from swarm.marks import Marker
@@ -43,25 +44,13 @@ SILENT_S = 6.0
 """A hub that was not heard of for so long by the store's clock is gone."""
 REMEMBERED = 4096
 """Runs that ended here, kept so that agents that still speak of them can be told."""
-LONGEST_RETRY_S = 10.0
 
 log = logging.getLogger("swarm.hub")
 
 
 @dataclass(slots=True)
-class Running:
-    """A run that this hub carries on."""
-
-    orchestrator: Orchestrator
-    client: str
-    task: "asyncio.Task[None]"
-    begun: asyncio.Event
-    """Set once something of it is recorded here, or it is not with this hub any more."""
-
-
-@dataclass(slots=True)
 class Hub:
-    """Carries runs on. `user`: its user at the broker."""
+    """Carries runs on."""
 
     name: str
     bus: Bus
@@ -83,6 +72,7 @@ class Hub:
     """What marks its events as its own; left out: with ids by chance and the time of day."""
     runs: dict[str, Running] = field(default_factory=dict)
     roster: Roster = field(init=False)
+    board: Switchboard = field(init=False)
     present: bool = False
     """Whether it listens to all that it is to hear."""
     ended: dict[str, None] = field(default_factory=dict)
@@ -93,7 +83,6 @@ class Hub:
     """When it last said that it is alive."""
     _believes_from: float = -math.inf
     """From when on silence counts: while the store was away from us nobody may have been heard."""
-    _board: Switchboard = field(init=False)
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     _objections: Sparing = field(default_factory=lambda: Sparing(OBJECT_S))
     _not_ours: dict[str, int] = field(default_factory=dict)
@@ -103,7 +92,7 @@ class Hub:
 
     def __post_init__(self) -> None:
         self.roster = Roster(self.bus, self.terms.rejoin_s, self.may_offer, self._refused)
-        self._board = Switchboard(self.bus, self.name, self._unknown)
+        self.board = Switchboard(self.bus, self.name, self._unknown)
 
     async def run(self, *listening: asyncio.Event) -> None:
         """Carry runs on until cancelled; what is open then is for another hub, or for this one's next start.
@@ -115,8 +104,8 @@ class Hub:
         try:
             async with self._group as group:
                 group.create_task(self.roster.run(), name="roster")
-                group.create_task(self._board.run(), name="switchboard")
-                for event in (self.roster.started, self._board.started, *listening):
+                group.create_task(self.board.run(), name="switchboard")
+                for event in (self.roster.started, self.board.started, *listening):
                     await event.wait()  # who sees the card may speak at once
                 self.present = True
                 with suppress(BusUnavailable):  # the connection was lost at once: it is said as that is back
@@ -192,16 +181,15 @@ class Hub:
     def _start(
         self, state: RunState, epoch: int, first: Sequence[Event], *, client: str, moved: bool = False
     ) -> Running:
-        run = state.run
-        self.ended.pop(run, None)
-        self.broken.pop(run, None)
-        begun = asyncio.Event()
-        orchestrator = self._orchestrator(state, epoch, begun)
-        task = self._spawn(self._carry_on(orchestrator, first, begun, moved=moved), name=f"run {run}")
-        running = self.runs[run] = Running(orchestrator, client, task, begun)
+        self.ended.pop(state.run, None)
+        self.broken.pop(state.run, None)
+        running = Running.begin(self, state, epoch, client=client)
+        running.task = self._spawn(self._carry_on(running, first, moved=moved), name=f"run {state.run}")
+        self.runs[state.run] = running
         return running
 
-    def _orchestrator(self, state: RunState, epoch: int, begun: asyncio.Event) -> Orchestrator:
+    def orchestrator_of(self, state: RunState, epoch: int, begun: asyncio.Event) -> Orchestrator:
+        """Make an orchestrator that goes on from a state. `begun` is set once it has recorded something."""
         marker = Marker(self.store.log.marks, state)
 
         def recorded(envelope: Envelope) -> None:
@@ -224,28 +212,12 @@ class Hub:
             backed=self.backed,
         )
 
-    async def _carry_on(
-        self, orchestrator: Orchestrator, first: Sequence[Event], begun: asyncio.Event, *, moved: bool
-    ) -> None:
-        """Carry a run on to its end or pause, over failures of the store, for as long as this hub owns it."""
-        run, begins = orchestrator.state.run, orchestrator.state.position
+    async def _carry_on(self, running: Running, first: Sequence[Event], *, moved: bool) -> None:
+        """Carry a run on for as long as it is with this hub, whatever becomes of it: the others go on."""
+        run = running.run
         try:
-            while True:
-                try:
-                    await self._orchestrate(orchestrator, first, moved=moved)
-                    await self.store.log.release(run, orchestrator.epoch)
-                except (StorageFailed, Damaged) as error:
-                    self.announce(f"{run} waits for the store: {error}")
-                else:
-                    keep(self.ended, run, None, REMEMBERED)
-                    return
-                again = await self._retake(run, begins, begun)
-                if again is None:
-                    return
-                orchestrator = again
-                if again.state.running:  # else nothing of `first` is recorded
-                    moved, first = True, [RunMoved(hub=self.name, epoch=orchestrator.epoch)]
-                self.runs[run].orchestrator = orchestrator
+            if await running.carry_on(first, moved=moved):
+                keep(self.ended, run, None, REMEMBERED)
         except Conflict:
             self.announce(f"{run} is with another hub now")
         except BusUnavailable:
@@ -253,9 +225,8 @@ class Hub:
         except Exception as error:  # noqa: BLE001 - it is told, and is of this run alone
             self._breaks(run, error)
         finally:
-            orchestrator.let_go()
             self.runs.pop(run, None)
-            begun.set()
+            running.let_go()
 
     def _breaks(self, run: str, error: Exception) -> None:
         """Leave a run as it stands: owned by this hub, so that it does the same to no other."""
@@ -263,39 +234,6 @@ class Hub:
         self.announce(f"{run} cannot be carried on and stays as it is, the others go on: {error!r:.300}")
         keep(self.broken, run, None, REMEMBERED)
         self.on_broken(run, error)
-
-    async def _orchestrate(self, orchestrator: Orchestrator, first: Sequence[Event], *, moved: bool) -> None:
-        state = orchestrator.state
-        with self._board.line(state.run) as line, self.roster.told(orchestrator.take_agent):
-            if moved:
-                await orchestrator.moved()
-                for agent in list(state.agents):
-                    if agent not in self.roster.agents:
-                        orchestrator.take_agent(agent, None, "its card was gone when another hub took over")
-            await orchestrator.run(line, *first)
-
-    async def _retake(self, run: str, begins: int, begun: asyncio.Event) -> Orchestrator | None:
-        """Own a run anew once the store is back; None where another hub has it by then, or it has ended.
-
-        A store that does not come back ends the hub: see `_look`.
-        `begins`: the position at which this hub began: as long as it stands there, it is still to go on.
-        """
-        delay_s = 0.5
-        while True:
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, LONGEST_RETRY_S)
-            try:
-                epoch = await self.store.log.take(run, self.owner, previous=self.owner)
-                state = await fold(self.store.log, run)
-            except (Conflict, NotFound):
-                return None
-            except LogError as error:
-                log.warning("%s still waits for the store: %s", run, error)
-                continue
-            if not state.running and state.position != begins:
-                await self.store.log.release(run, epoch)
-                return None
-            return self._orchestrator(state, epoch, begun)
 
     # Other hubs
 
