@@ -112,32 +112,14 @@ async def serve(
     terms = Terms()
     async with only_hub(settings.home, name) as who, open_store(place) as store:
         hub: Hub
-
-        async def connected() -> None:
-            await hub.reconnected()
-
-        def unread(topic: str, why: str) -> None:
-            hub.unread(topic, why)
-
-        rights, mine = Rights(), Rights()
         payloads = FileCache(settings.home / "payloads")
-        shelf = Shelf(store.files, rights, payloads, settles_s=SETTLES_S)
-        clients = Shelf(store.files, mine, payloads, under="run")
-        parcels = HubParcels(who.name, shelf, clients)
-        transport = MqttTransport(
-            url,
-            source=f"/swarm/hub/{who.name}",
-            client_id=who.client_id,
-            session_expiry_s=SESSION_S,
-            clean_start=False,
-            will_topic=topics.hub_card(who.name),
-            announce=announce,
-            on_connect=connected,
-            on_unread=unread,
-            parcels=parcels,
-        )
+        agents_rights, clients_rights = Rights(), Rights()
+        for_agents = Shelf(store.files, agents_rights, payloads, settles_s=SETTLES_S)
+        for_clients = Shelf(store.files, clients_rights, payloads, under="run")
+        parcels = HubParcels(who.name, for_agents, for_clients)
+        transport = _transport(url, who, parcels, lambda: hub, announce)
         bus = Bus(transport)
-        own = f"{transport.user}/{who.name}"
+        own_agent = f"{transport.user}/{who.name}"
         hub = Hub(
             who.name,
             bus,
@@ -146,12 +128,12 @@ async def serve(
             terms,
             on_record=on_record,
             announce=announce,
-            rights=rights,
+            rights=agents_rights,
             may_offer=partial(config.may_offer, own=transport.user if agents else None),
-            backed=backing(rights, shelf, lambda agent: agent == own),
+            backed=backing(agents_rights, for_agents, lambda agent: agent == own_agent),
         )
-        desk = Desk(hub, config, settings, clients, mine)
-        service = FileService(bus, who.name, shelf)
+        desk = Desk(hub, config, settings, for_clients, clients_rights)
+        service = FileService(bus, who.name, for_agents)
         async with transport:
             announce(f"hub {who.name} is ready on {url}")
             with fewer_collections():
@@ -162,3 +144,25 @@ async def serve(
                     if agents:
                         at_work = own_agents(url, who.name, parcels, store, config, settings, terms, announce)
                         group.create_task(at_work, name="own agents")
+
+
+def _transport(
+    url: str, who: Identity, parcels: HubParcels, hub: Callable[[], Hub], announce: Callable[[str], None]
+) -> MqttTransport:
+    """Return a hub's way to its broker. `hub`: returns the hub, which is made after it and there once it is open."""
+
+    async def connected() -> None:
+        await hub().reconnected()
+
+    return MqttTransport(
+        url,
+        source=f"/swarm/hub/{who.name}",
+        client_id=who.client_id,
+        session_expiry_s=SESSION_S,
+        clean_start=False,
+        will_topic=topics.hub_card(who.name),
+        announce=announce,
+        on_connect=connected,
+        on_unread=lambda topic, why: hub().unread(topic, why),
+        parcels=parcels,
+    )
