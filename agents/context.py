@@ -143,35 +143,20 @@ class Context:
         still lacks; where it says something, the model is told and goes on. Raises `AnswerUnusable`, `StuckRepeating`,
         `ModelFailed`, and what ends an attempt from outside.
         """
-        setup, window = self.briefing.role, self._means.window
         granted = self._granted(tools)
-        wanted = max_tokens or setup.max_tokens
-        most = wanted if window is None else min(wanted, window // 2)  # what is asked needs room as well
+        most = self._most_tokens(max_tokens or self.briefing.role.max_tokens)
         dialogue = Dialogue(
             user=user,
             system=system,
             tools=[tool.schema for tool in granted.values()],
             reads=frozenset(name for name, tool in granted.items() if tool.effect == "reads"),
             pollers=frozenset(name for name, tool in granted.items() if tool.polls),
-            mode=setup.dialogue,
+            mode=self.briefing.role.dialogue,
             answer=Answer.of(answer) if answer is not None else None,
-            window=window,
+            window=self._means.window,
             max_tokens=most,
         )
-        temperature = self._means.temperature
-        if self.attempt > 1 or self.feedback:
-            temperature = max(temperature or 0.0, OTHER_SAMPLING)
-        thinking = Thinking(
-            self._effects,
-            self._means.model,
-            self.role,
-            setup,
-            self.attempt,
-            most,
-            temperature,
-            self._means.timeout_s,
-            self._until,
-        )
+        thinking = self._thinking(most)
         while True:
             step = dialogue.next()
             match step:
@@ -237,6 +222,28 @@ class Context:
         if names is None:
             return self._means.tools
         return {name: self._means.tools[name] for name in names if name in self._means.tools}
+
+    def _most_tokens(self, wanted: int) -> int:
+        """Return how long a reply of the model may be: what it is asked needs room in its window as well."""
+        window = self._means.window
+        return wanted if window is None else min(wanted, window // 2)
+
+    def _thinking(self, max_tokens: int) -> Thinking:
+        """Return what asks the role's model in one conversation."""
+        means, temperature = self._means, self._means.temperature
+        if self.attempt > 1 or self.feedback:
+            temperature = max(temperature or 0.0, OTHER_SAMPLING)
+        return Thinking(
+            effects=self._effects,
+            model=means.model,
+            role=self.role,
+            setup=self.briefing.role,
+            attempt=self.attempt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            timeout_s=means.timeout_s,
+            until=self._until,
+        )
 
     async def _act(self, calls: tuple[Call, ...], granted: Mapping[str, Tool]) -> list[Outcome]:
         """Run the calls of one reply; several only read, and run together."""
