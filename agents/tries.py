@@ -1,4 +1,4 @@
-"""What follows a failed try of a model call: again, give the attempt up, or pause the run. Pure.
+"""What follows a failed try of a model call: again, give the call up, or pause the run. Pure.
 
 | the try was | then |
 | --- | --- |
@@ -6,8 +6,9 @@
 | `server` | four tries in all, with the same waits |
 | `lost`, `nonsense` | one more |
 | `parameter` | at once, without it |
-| `too_long`, `refused` | the attempt fails: the same call would fail again |
-| `too_big` | the attempt fails |
+| `too_long` | given up: the conversation is shortened, and asked anew (`agents/dialogue.py`) |
+| `refused` | given up: the same call would fail again, and so would another attempt |
+| `too_big` | given up |
 | `unavailable` | the run pauses: a person must act |
 
 What is `final` is given up at once, whatever its kind: a recorded failure was tried often enough when it was recorded.
@@ -34,10 +35,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The attempt ends with `WorkFailed`. Not `retryable`: another attempt would fail the same way."""
-
-    reason: str
-    retryable: bool
+    """Make no more tries of this call: the last failure is what it came to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,12 @@ def after(  # noqa: PLR0911, PLR0917  # a return for each row of the table; all 
     """
     said = f"{failure} {failure.remedy}".strip()
     if failure.final:
-        return GiveUp(said, retryable=failure.kind not in {"too_long", "refused"})
+        return GiveUp()
     match failure.kind:
         case "unavailable":
             return Pause(said)
         case "too_long" | "refused":
-            return GiveUp(said, retryable=False)
+            return GiveUp()
         case "rate_limited":
             wait_s = _wait(failure, number, chance)
             if elapsed_s + wait_s < deadline_s:
@@ -82,7 +80,7 @@ def after(  # noqa: PLR0911, PLR0917  # a return for each row of the table; all 
                 return Again(wait_s)
     if health.answered == answered_before:
         return Pause(f"no call to this endpoint has had a whole answer meanwhile: {said}")
-    return GiveUp(said, retryable=True)
+    return GiveUp()
 
 
 def _wait(failure: TryFailed, number: int, chance: float) -> float:

@@ -25,7 +25,7 @@ from agents.errors import (
     ToolRefused,
 )
 from agents.files.attempt_folder import AttemptFolder
-from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed
+from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed, TryKind
 from agents.tool import Tool, ToolContext, tool
 from agents.tool_calls import OUTPUT_CAP
 from agents.tools.project_files import read_file, write_file
@@ -245,6 +245,21 @@ async def test_a_call_that_fails_while_others_are_answered_ends_the_attempt(make
     with pytest.raises(ModelFailed, match="no whole answer"):
         await again.converse("s", "u")
     assert second.events == log.events
+
+
+@pytest.mark.parametrize(("kind", "retryable"), [("refused", False), ("too_big", True)])
+async def test_another_attempt_is_worth_it_unless_the_endpoint_refused_the_call(
+    make: Maker,
+    kind: TryKind,
+    retryable: bool,  # noqa: FBT001
+) -> None:
+    context, log = make(Busy(TryFailed(kind, "told so")))
+    with pytest.raises(ModelFailed, match="told so") as live:
+        await context.converse("s", "u")
+    again, _ = make(Answers(), recorded=log.events)
+    with pytest.raises(ModelFailed, match="told so") as recorded:
+        await again.converse("s", "u")
+    assert (live.value.retryable, recorded.value.retryable) == (retryable, retryable)
 
 
 async def test_an_estimated_usage_is_never_more_than_was_reserved(make: Maker) -> None:
