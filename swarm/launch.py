@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, StorageFailed
-from bus.event_log import RunInfo
+from bus.event_log import EventLog, RunInfo
 from bus.events import CancelAsked, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
@@ -147,15 +147,10 @@ async def resume(
     another process runs it.
     """
     async with open_store(settings.place) as store:
-        info = await find(store, name)
-        refuse_imported(info)
-        refuse_running(info)
-        state = await fold(store.log, info.run)
+        info, state = await _standing(store, name)
         if state.setup is None:
             raise UsageError(f"{info.run} has no event yet: its process ended before the run began. Start it anew.")
-        async for last in store.log.read(info.run, info.length, info.length):
-            if last.correlation_id != info.run:  # all there is was said of its past, which another may have written
-                raise UsageError(f"{info.run} has no event of its own: its process ended before it began. Fork anew.")
+        await _refuse_without_own_event(store.log, info)
         if state.stays_ended(changes or {}):
             return await _finish(state, store)
         if theirs := sorted(name for name, role in state.setup.roles.items() if role.brought):
@@ -186,10 +181,7 @@ async def cancel(name: str, settings: Settings) -> Outcome:
     Raises `UsageError` where it has not begun, has ended, or another process runs it.
     """
     async with keeping(settings) as store:
-        info = await find(store, name)
-        refuse_imported(info)
-        refuse_running(info)
-        state = await fold(store.log, info.run)
+        info, state = await _standing(store, name)
         if state.setup is None:
             raise UsageError(f"{info.run} has no event yet: its process ended before the run began.")
         if state.ended is not None:
@@ -199,6 +191,21 @@ async def cancel(name: str, settings: Settings) -> Outcome:
                 epoch = await _taken(store, info)
                 first = [CancelAsked(reason="cancelled by a person")]
                 return await carry_on(state, first, store=store, parts=parts, epoch=epoch, home=settings.home)
+
+
+async def _standing(store: Store, name: str) -> tuple[RunInfo, RunState]:
+    """Return a run of ours that nobody is at, and its state. Raises `UsageError` for any other."""
+    info = await find(store, name)
+    refuse_imported(info)
+    refuse_running(info)
+    return info, await fold(store.log, info.run)
+
+
+async def _refuse_without_own_event(log: EventLog, info: RunInfo) -> None:
+    """Raise `UsageError` for a fork of which all there is was said of its past, which another may have written."""
+    async for last in log.read(info.run, info.length, info.length):
+        if last.correlation_id != info.run:
+            raise UsageError(f"{info.run} has no event of its own: its process ended before it began. Fork anew.")
 
 
 async def _taken(store: Store, info: RunInfo) -> int:
