@@ -25,7 +25,7 @@ from bus.errors import BadEnvelope, BusError, BusUnavailable
 from bus.event_log import Files
 from bus.events import GoalAccepted, GoalFailed, RunPaused
 from bus.file_store import MemoryFileStore
-from bus.pubsub import Bus, Note, Received
+from bus.pubsub import Bus, Inbox, Note, Received
 from bus.transports.mqtt import MqttTransport
 from swarm.core.apply import apply
 from swarm.core.state import RunState
@@ -37,6 +37,8 @@ ANSWER_S = 10.0
 ASK_AGAIN_S = 3.0
 CARDS_S = 1.5
 """How long the cards of hubs may take to come."""
+STOPS = (GoalAccepted, GoalFailed, RunPaused)
+"""After these a run goes on only if somebody resumes it."""
 
 
 @dataclass(slots=True)
@@ -217,24 +219,13 @@ class Client:
                 async for envelope in self._patiently(run, position):
                     position = envelope.sequence + 1
                     yield envelope
-                    if isinstance(envelope.event, GoalAccepted | GoalFailed | RunPaused) and not await self._goes_on(
-                        run, position
-                    ):
+                    if isinstance(envelope.event, STOPS) and not await self._goes_on(run, position):
                         return
-                try:
-                    async with asyncio.timeout(ANSWER_S):
-                        while True:
-                            received = await inbox.get()
-                            received.acknowledge()
-                            if isinstance(received.content, Note) or received.envelope.sequence < position:
-                                continue
-                            break
-                except TimeoutError:
-                    continue
-                if received.envelope.sequence == position and received.envelope.correlation_id == run:
+                live = await _live(inbox, position)
+                if live is not None and live.sequence == position and live.correlation_id == run:
                     position += 1
-                    yield received.envelope
-                    if isinstance(received.envelope.event, GoalAccepted | GoalFailed | RunPaused):
+                    yield live
+                    if isinstance(live.event, STOPS):
                         return
 
     async def _goes_on(self, run: str, position: int) -> bool:
@@ -249,6 +240,19 @@ class Client:
                 yield envelope
         except (MissingPart, BusUnavailable):
             await asyncio.sleep(1.0)
+
+
+async def _live(inbox: Inbox[Any], position: int) -> Envelope | None:
+    """Return the next live event that is not before a position; None where none comes for a while."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            while True:
+                received = await inbox.get()
+                received.acknowledge()
+                if not isinstance(received.content, Note) and received.envelope.sequence >= position:
+                    return received.envelope
+    except TimeoutError:
+        return None
 
 
 async def state_of(client: Client, run: str, end: int | None = None) -> RunState:
