@@ -146,44 +146,53 @@ async def replay(
     Loads the code that the log's setups name (`swarm/named_code.py` tells which). Raises what the log and the file
     store raise, and `NotFound`, `MissingPart` where a role or tool can no longer be loaded.
     """
-    rules, attempts = Rules(run), _Attempts()
-    found: list[Difference] = []
+    rules, attempts, events = Rules(run), _Attempts(), 0
     elsewhere: set[str] = set()
-    room, events, ended = asyncio.Semaphore(AT_ONCE), 0, 0
-    parts, places = _PartsOf(tools or {}, closed), [work / str(number) for number in range(AT_ONCE)]
-
-    async def go_through(attempt: _Attempt) -> None:
-        place = places.pop()
-        try:
-            difference = await _again(attempt, parts.of(attempt), files, place)
-            if difference is not None:
-                found.append(difference)
-        finally:
-            places.append(place)
-            room.release()
-
     async with asyncio.TaskGroup() as group:
+        again = _SideBySide(group, _PartsOf(tools or {}, closed), files, work)
         async for envelope in log:
             from_outside, difference = rules.take(envelope)
             if difference is not None:
-                found.append(difference)
+                again.found.append(difference)
                 break
             events += 1
             over = attempts.take(rules.state, envelope, from_outside=from_outside)
             if over is not None and over.setup.brought:
                 elsewhere.add(over.role)
             elif over is not None:
-                ended += 1
-                await room.acquire()
-                group.create_task(go_through(over), name=f"replay {over.request.subject}")
+                await again.begin(over)
         for attempt in attempts.open.values():  # those that were never answered
-            if attempt.setup.brought:
-                continue
-            ended += 1
-            await room.acquire()
-            group.create_task(go_through(attempt), name=f"replay {attempt.request.subject}")
-    first = min(found, key=lambda one: one.position, default=None)
-    return Replayed(run, events, ended, first, tuple(sorted(elsewhere)))
+            if not attempt.setup.brought:
+                await again.begin(attempt)
+    first = min(again.found, key=lambda one: one.position, default=None)
+    return Replayed(run, events, again.begun, first, tuple(sorted(elsewhere)))
+
+
+class _SideBySide:
+    """Goes through attempts, up to `AT_ONCE` at a time, each in a folder of its own below `work`."""
+
+    def __init__(self, group: asyncio.TaskGroup, parts: "_PartsOf", files: FileStore, work: Path) -> None:
+        self._group, self._parts, self._files = group, parts, files
+        self._places: asyncio.Queue[Path] = asyncio.Queue()
+        for number in range(AT_ONCE):
+            self._places.put_nowait(work / str(number))
+        self.begun = 0
+        """How many attempts were begun."""
+        self.found: list[Difference] = []
+
+    async def begin(self, attempt: _Attempt) -> None:
+        """Wait for a place, and begin to go through an attempt there."""
+        self.begun += 1
+        place = await self._places.get()
+        self._group.create_task(self._go_through(attempt, place), name=f"replay {attempt.request.subject}")
+
+    async def _go_through(self, attempt: _Attempt, place: Path) -> None:
+        try:
+            difference = await _again(attempt, self._parts.of(attempt), self._files, place)
+            if difference is not None:
+                self.found.append(difference)
+        finally:
+            self._places.put_nowait(place)
 
 
 class _Attempts:
