@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from agents.briefing import Briefing
 from agents.canonical import digest_of
-from agents.conversation.fitting import cut_middle
+from agents.conversation.fitting import OUTPUT_CAP, cut_middle
 from agents.effects import Effects
 from agents.errors import AgentsError, InDoubt, ToolFailed, ToolRefused
 from agents.files.attempt_folder import AttemptFolder
@@ -31,8 +31,6 @@ from bus.setup import FileChange
 
 log = logging.getLogger("swarm.agents")
 
-OUTPUT_CAP = 16_384
-"""Bytes of a tool's output that are recorded and shown; the whole lies in a file beside."""
 SKIPPED = "This was begun before, and nobody knows whether it was done. A person said not to do it again."
 
 

@@ -14,6 +14,8 @@ from bus.events import Message
 
 BYTES_A_TOKEN = 3
 """A careful guess: prose has four, code and other scripts about three."""
+OUTPUT_CAP = 16_384
+"""Bytes of one tool's output that are recorded and that the model is shown; the whole lies in a file beside."""
 _LOW_WATER = 2 / 3
 """How far it is shortened once it must be, so that the prefix (and its cache) then stands for several turns."""
 

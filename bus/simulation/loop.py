@@ -31,9 +31,9 @@ class Stalled(Exception):
 class VirtualLoop(asyncio.BaseEventLoop):
     """The loop. Make it, `run_until_complete`, `close`."""
 
-    def __init__(self, *, begins: float = 0.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._now = begins
+        self._now = 0.0
         self._ready: deque[asyncio.Handle] = deque()
         self._scheduled: list[asyncio.TimerHandle] = []
         self._frozen: dict[str, list[asyncio.Handle]] = {}

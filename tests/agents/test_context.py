@@ -13,6 +13,7 @@ from pydantic import BaseModel, JsonValue
 from agents.briefing import Briefing, Deed
 from agents.canonical import digest_of
 from agents.context import Context, Means
+from agents.conversation.fitting import OUTPUT_CAP
 from agents.effects import Effects
 from agents.errors import (
     AnswerUnusable,
@@ -27,7 +28,6 @@ from agents.errors import (
 from agents.files.attempt_folder import AttemptFolder
 from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed, TryKind
 from agents.tool import Tool, ToolContext, tool
-from agents.tool_calls import OUTPUT_CAP
 from agents.tools.project_files import read_file, write_file
 from bus.events import (
     CallRequest,
