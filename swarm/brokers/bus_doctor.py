@@ -20,7 +20,7 @@ from bus.broker_link import Arrived, BrokerLink, LinkOptions
 from bus.errors import BadEnvelope, BusError, BusUnavailable, NotAllowed
 from bus.transport import Message
 from swarm.brokers.broker_config import MOST_BYTES
-from swarm.findings import Finding
+from swarm.diagnosis import Diagnosis
 
 ECHOES = 20
 ANSWER_S = 5.0
@@ -58,8 +58,8 @@ class _Ear:
         return None
 
 
-async def look_at_bus(url: str, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
-    """Yield a finding for each thing that matters. Raises `BadAddress`."""
+async def look_at_bus(url: str, environ: Mapping[str, str]) -> AsyncIterator[Diagnosis]:
+    """Yield a diagnosis for each thing that matters. Raises `BadAddress`."""
     address = BrokerAddress.parse(url, environ)
     user = address.name
     instance = f"doctor-{secrets.token_hex(8)}"
@@ -67,7 +67,7 @@ async def look_at_bus(url: str, environ: Mapping[str, str]) -> AsyncIterator[Fin
     yield _guard(address)
     try:
         async with _connected(address, will_topic=card) as (link, ear):
-            yield Finding("connection", good=True, told=f"MQTT 5, as {address.user or 'nobody in particular'}")
+            yield Diagnosis("connection", good=True, told=f"MQTT 5, as {address.user or 'nobody in particular'}")
             yield _packets(link)
             yield _flight(link)
             allowed, refused = await _writes(link, user, instance)
@@ -76,10 +76,10 @@ async def look_at_bus(url: str, environ: Mapping[str, str]) -> AsyncIterator[Fin
             yield await _speed(link, ear, card if offers else None)
             if offers:
                 yield await _retained(address, link, card)
-            async for finding in _hubs(link, ear):
-                yield finding
+            async for diagnosis in _hubs(link, ear):
+                yield diagnosis
     except BusUnavailable as error:
-        yield Finding(
+        yield Diagnosis(
             "connection", good=False, told=str(error), remedy="See docs/deploy.md, or for a try: swarm broker"
         )
 
@@ -99,31 +99,31 @@ async def _connected(address: BrokerAddress, will_topic: str | None) -> AsyncIte
         await link.close()
 
 
-def _guard(address: BrokerAddress) -> Finding:
+def _guard(address: BrokerAddress) -> Diagnosis:
     if address.is_local:
         told = "on this machine" + ("" if address.tls else ": nothing leaves it, so it need not be encrypted")
-        return Finding("way", good=True, told=told)
+        return Diagnosis("way", good=True, told=told)
     if address.guarded:
-        return Finding("way", good=True, told="encrypted, with login")
+        return Diagnosis("way", good=True, told="encrypted, with login")
     missing = "no encryption" if not address.tls else "no login"
     remedy = "Give the broker a certificate and users (docs/deploy.md), and write mqtts://USER@HOST?ca=FILE"
-    return Finding(
+    return Diagnosis(
         "way", good=False, told=f"{missing}: whoever is on the way reads and writes all messages", remedy=remedy
     )
 
 
-def _packets(link: BrokerLink) -> Finding:
+def _packets(link: BrokerLink) -> Diagnosis:
     if link.max_packet >= _LARGEST_PACKET:
-        return Finding("largest packet", good=True, told="no limit is said")
+        return Diagnosis("largest packet", good=True, told="no limit is said")
     good = link.max_packet >= MOST_BYTES
     told = f"{link.max_packet:,} bytes" + ("" if good else f"; we send up to {MOST_BYTES:,}")
-    return Finding("largest packet", good, told, f"mosquitto.conf: max_packet_size {MOST_BYTES}")
+    return Diagnosis("largest packet", good, told, f"mosquitto.conf: max_packet_size {MOST_BYTES}")
 
 
-def _flight(link: BrokerLink) -> Finding:
+def _flight(link: BrokerLink) -> Diagnosis:
     good = link.in_flight >= FEWEST_IN_FLIGHT
     told = f"{link.in_flight:,} messages at once" + ("" if good else ": beyond these a hub waits for the broker")
-    return Finding("in flight", good, told, "mosquitto.conf: max_inflight_messages 1000")
+    return Diagnosis("in flight", good, told, "mosquitto.conf: max_inflight_messages 1000")
 
 
 # Rights
@@ -152,42 +152,42 @@ async def _writes(link: BrokerLink, user: str, name: str) -> tuple[list[str], li
     return [what for what, may in verdicts.items() if may], [what for what, may in verdicts.items() if not may]
 
 
-def _rights(address: BrokerAddress, allowed: list[str], refused: list[str]) -> Finding:
+def _rights(address: BrokerAddress, allowed: list[str], refused: list[str]) -> Diagnosis:
     if not allowed:
-        return Finding("rights", good=True, told="writes only what is its own")
+        return Diagnosis("rights", good=True, told="writes only what is its own")
     if refused:
-        return Finding("rights", good=False, told=f"may write what is others': {', '.join(allowed)}", remedy=_ACL)
+        return Diagnosis("rights", good=False, told=f"may write what is others': {', '.join(allowed)}", remedy=_ACL)
     if address.user is None:
         told = "no access list: whoever connects can write everything"
-        return Finding("rights", address.is_local, f"{told}{', for a try' if address.is_local else ''}", _ACL)
+        return Diagnosis("rights", address.is_local, f"{told}{', for a try' if address.is_local else ''}", _ACL)
     good = address.user.startswith("hub")
-    return Finding("rights", good, "may write everything: right for a hub, wrong for all others", _ACL)
+    return Diagnosis("rights", good, "may write everything: right for a hub, wrong for all others", _ACL)
 
 
 # Speed, and what is kept
 
 
-async def _speed(link: BrokerLink, ear: _Ear, card: str | None) -> Finding:
+async def _speed(link: BrokerLink, ear: _Ear, card: str | None) -> Diagnosis:
     asked = [await _timed_question(link) for _ in range(ECHOES)]
     if card is None:
         told = f"{_ms(asked)} for a question to the broker (median of {ECHOES}); this user can send itself nothing"
-        return Finding("latency", good=True, told=told)
+        return Diagnosis("latency", good=True, told=told)
     await link.subscribe([(card, None)])
     echoed = []
     for _ in range(ECHOES):
         began = time.perf_counter()
         await link.publish(card, b"", qos=1, retain=False, properties=None)
         if await ear.payload(card, ANSWER_S) is None:
-            return Finding("latency", good=False, told="what this user sends itself does not come back", remedy=_ACL)
+            return Diagnosis("latency", good=False, told="what this user sends itself does not come back", remedy=_ACL)
         echoed.append(time.perf_counter() - began)
     await link.unsubscribe([card])
     return _compared(asked, echoed)
 
 
-def _compared(asked: list[float], echoed: list[float]) -> Finding:
+def _compared(asked: list[float], echoed: list[float]) -> Diagnosis:
     good = statistics.median(echoed) - statistics.median(asked) < DELAYED_S
     told = f"{_ms(echoed)} for an echo (median of {len(echoed)}), {_ms(asked)} for a question to the broker"
-    return Finding("latency", good, told, "Small messages wait at the broker: mosquitto.conf: set_tcp_nodelay true")
+    return Diagnosis("latency", good, told, "Small messages wait at the broker: mosquitto.conf: set_tcp_nodelay true")
 
 
 async def _timed_question(link: BrokerLink) -> float:
@@ -200,7 +200,7 @@ def _ms(seconds: list[float]) -> str:
     return f"{statistics.median(seconds) * 1000:.1f} ms"
 
 
-async def _retained(address: BrokerAddress, link: BrokerLink, card: str) -> Finding:
+async def _retained(address: BrokerAddress, link: BrokerLink, card: str) -> Diagnosis:
     """Say a card, and look from another connection whether it stands there."""
     said = wire.encode(
         Message(None, {"note": "card", "roles": [], "slots": 0}), source="/swarm/doctor", note_id=secrets.token_hex(8)
@@ -212,15 +212,15 @@ async def _retained(address: BrokerAddress, link: BrokerLink, card: str) -> Find
     await link.publish(card, b"", qos=1, retain=True, properties=None)
     if stands:
         told = "cards stand; that they survive a restart of the broker, only a restart shows (persistence true)"
-        return Finding("retained", good=True, told=told)
+        return Diagnosis("retained", good=True, told=told)
     remedy = "Allow retained messages: hubs find agents by them (mosquitto.conf: retain_available true)"
-    return Finding("retained", good=False, told="cards do not stand", remedy=remedy)
+    return Diagnosis("retained", good=False, told="cards do not stand", remedy=remedy)
 
 
 # Who is there
 
 
-async def _hubs(link: BrokerLink, ear: _Ear) -> AsyncIterator[Finding]:
+async def _hubs(link: BrokerLink, ear: _Ear) -> AsyncIterator[Diagnosis]:
     await link.subscribe([(topics.hub_cards(), None)])
     cards: dict[str, Mapping[str, object]] = {}
     with suppress(TimeoutError):
@@ -233,13 +233,13 @@ async def _hubs(link: BrokerLink, ear: _Ear) -> AsyncIterator[Finding]:
                     if place.kind == "hub_card" and note:
                         cards[place.hub] = note
     if not cards:
-        yield Finding("hubs", good=True, told="none is there now")
+        yield Diagnosis("hubs", good=True, told="none is there now")
         return
-    yield Finding("hubs", good=True, told=", ".join(sorted(cards)))
+    yield Diagnosis("hubs", good=True, told=", ".join(sorted(cards)))
     ahead = max((_ahead_s(card) for card in cards.values()), default=0.0)
     good = ahead <= CLOCK_S
     told = "no sign of a difference to a hub's" if good else f"behind a hub's by {ahead:.0f} s or more"
-    yield Finding("clock", good, told, "Set it by NTP: nothing depends on it but the times that people read")
+    yield Diagnosis("clock", good, told, "Set it by NTP: nothing depends on it but the times that people read")
 
 
 def _ahead_s(card: Mapping[str, object]) -> float:

@@ -1,9 +1,9 @@
-"""What `swarm doctor` found: one thing each, with the remedy."""
+"""What `swarm doctor` says of each thing that it looked at, with the remedy."""
 
 from typing import NamedTuple
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """One thing that was looked at."""
 
     what: str
