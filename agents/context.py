@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 from pydantic import JsonValue
 
@@ -36,7 +36,7 @@ from bus.events import (
     ResultSubmitted,
     ValueDrawn,
 )
-from bus.setup import Criterion, FileChange, FileRef
+from bus.setup import Criterion, FileChange, FileRef, RoleSetup
 
 OTHER_SAMPLING = 0.8
 """Temperature where something was rejected: at 0 a small model hands in the rejected work, or plan, again."""
@@ -65,6 +65,27 @@ class Means:
     timeout_s: float = 120.0
     now: Callable[[], float] = time.time
     """Seconds since 1970."""
+
+    @classmethod
+    def of(
+        cls,
+        setup: RoleSetup,
+        model: Model,
+        tools: Iterable[Tool],
+        *,
+        sandbox: Sandbox | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> Self:
+        """Return what the agents of a role work with that is set up so."""
+        return cls(
+            model=model,
+            tools={tool.name: tool for tool in tools},
+            sandbox=sandbox,
+            window=setup.window,
+            temperature=setup.temperature,
+            timeout_s=setup.timeout_ms / 1000,
+            now=now,
+        )
 
 
 class Context:

@@ -71,14 +71,8 @@ class Parts(OpenModels):
         """Return what a role's agents work with. Raises `NotFound`, `MissingPart`, `ModelUnavailable`."""
         if name not in self._means:
             tools = [load_tool(tool, Path(self.setup.folder), closed=self._closed) for tool in spec.tools]
-            self._means[name] = Means(
-                model=self._recorded_first(name, self.model(spec.model)),
-                tools={tool.name: tool for tool in tools},
-                sandbox=self.sandbox,
-                window=spec.window,
-                temperature=spec.temperature,
-                timeout_s=spec.timeout_ms / 1000,
-            )
+            model = self._recorded_first(name, self.model(spec.model))
+            self._means[name] = Means.of(spec, model, tools, sandbox=self.sandbox)
         return self._means[name]
 
     def _recorded_first(self, role: str, model: Model) -> Model:

@@ -307,13 +307,7 @@ class _PartsOf:
         if known is None:
             folder = Path(attempt.folder)
             tools = [self._tool(tool, folder) for tool in setup.tools]
-            means = Means(
-                model=_NoModel(),
-                tools={tool.name: tool for tool in tools},
-                window=setup.window,
-                temperature=setup.temperature,
-                timeout_s=setup.timeout_ms / 1000,
-            )
+            means = Means.of(setup, _NoModel(), tools)
             role = role_class(attempt.role, setup.uses, folder, closed=self._closed)
             known = self._known[key] = _Parts(setup, role, means)
         return known

@@ -94,14 +94,7 @@ class OwnWorkshop(OpenModels):
         if key not in self._means:
             table = self._caps[name].table
             tools = [load_tool(table[tool], self._tools_from) for tool in spec.tools]
-            self._means[key] = Means(
-                model=self.model(model),
-                tools={tool.name: tool for tool in tools},
-                sandbox=self.sandbox,
-                window=spec.window,
-                temperature=spec.temperature,
-                timeout_s=spec.timeout_ms / 1000,
-            )
+            self._means[key] = Means.of(spec, self.model(model), tools, sandbox=self.sandbox)
         return self._means[key]
 
     def narrowed(self, name: str, briefing: Briefing) -> Briefing:

@@ -237,16 +237,9 @@ class SimulatedWorkshop:
     def means(self, name: str, spec: RoleSetup) -> Means:
         """Return what an agent of a role works with. Raises `NotFound`, `MissingPart`."""
         if name not in self._means:
-            tools = [load_once(tool, self._folder) for tool in spec.tools]
-            self._means[name] = Means(
-                model=SimulatedModel(self._world.outside, spec.model, self._health),
-                tools={tool.name: counted(tool, self._world.watch) for tool in tools},
-                sandbox=None,
-                window=spec.window,
-                temperature=spec.temperature,
-                timeout_s=spec.timeout_ms / 1000,
-                now=self._world.seconds,
-            )
+            tools = [counted(load_once(tool, self._folder), self._world.watch) for tool in spec.tools]
+            model = SimulatedModel(self._world.outside, spec.model, self._health)
+            self._means[name] = Means.of(spec, model, tools, now=self._world.seconds)
         return self._means[name]
 
     def narrowed(self, name: str, briefing: Briefing) -> Briefing:  # noqa: ARG002 - `Workshop` has it
