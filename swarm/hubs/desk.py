@@ -8,7 +8,7 @@ failure of the hub.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,7 @@ from bus.setup import Limits
 from swarm.core.doubts import doubts
 from swarm.core.state import VERDICTS
 from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
-from swarm.files.rights import Rights
-from swarm.files.service import SWEPT_S
-from swarm.files.shelf import Shelf
+from swarm.hubs.client_files import ClientFiles
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.unpacking import unpack
@@ -45,12 +43,6 @@ from swarm.version import VERSION
 
 PAGE_BYTES = 48 * 1024
 """Of a log's lines, in one answer."""
-MOST_WAITING = 1024
-"""Submissions whose files are still to come."""
-MOST_EXPECTED = 256
-"""Submissions that are being brought in parts."""
-GONE_S = 600.0
-"""After which a client that asks for none of a run's files and brings none is taken for gone."""
 MOST_LISTED = 200
 """Runs of one user in one answer, the newest."""
 REMEMBERED = 65_536
@@ -70,19 +62,10 @@ class Desk:
     hub: Hub
     config: HubConfig
     settings: Settings
-    shelf: Shelf
-    """Of the clients' files: what they bring for submissions, and take of outcomes."""
-    rights: Rights
-    """Of clients, to these."""
+    files: ClientFiles
     dropped: Counter[str] = field(default_factory=Counter)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it listens."""
-    _expected: dict[tuple[str, str], None] = field(default_factory=dict)
-    """Clients and runs: submissions that are too large for one message, and are being brought."""
-    _awaited: dict[tuple[str, str], None] = field(default_factory=dict)
-    """Clients and runs: submissions whose files are still to come."""
-    _heard: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Clients and runs whose files they may have or bring: when they last asked for one, or brought one."""
     _submitters: dict[tuple[str, str], str] = field(default_factory=dict)
     """Who submitted a run that began at some time: asked of all runs for each list."""
 
@@ -92,7 +75,7 @@ class Desk:
             self.hub.bus.subscribe(topics.submissions(), kinds=Note, capacity=1024) as inbox,
             asyncio.TaskGroup() as group,
         ):
-            group.create_task(self._keep_sweeping(), name="clients' files are swept")
+            group.create_task(self.files.keep_sweeping(), name="clients' files are swept")
             self.started.set()
             room = asyncio.Semaphore(64)
 
@@ -110,54 +93,26 @@ class Desk:
     async def _file(self, client: str, note: Note) -> None:
         """Take or give a part of a file: for a submission that waits, or of a run's outcome."""
         run = str(note.fields.get("run", ""))
-        known = self.rights.room(client, run) > 0
-        if known:
-            self._heard[client, run] = self.shelf.clock()
-        if not known and note.fields.get("parcel") is True:
-            if note.kind == "put" and not self._expects(client, run):
-                return
-        elif not known:
-            try:
-                await self._grant(client, run)
-            except (UsageError, BusError):
-                if note.fields.get("hub") is None:
-                    return  # another hub may have the run
-        answer = await self.shelf.answer(client, note)
+        if not self.files.heard(client, run) and not await self._let_in(client, run, note):
+            return
+        answer = await self.files.shelf.answer(client, note)
         if answer is not None:
             await self._publish(topics.client_files(client), answer)
 
-    def _expects(self, client: str, run: str) -> bool:
-        """Let a client bring a submission that is too large for one message; tell whether it may submit at all."""
-        if not self.config.may_submit(client.partition("/")[0]):
-            return False
-        self._expected[client, run] = None
-        self._give(client, run)
-        if len(self._expected) > MOST_EXPECTED:
-            oldest = next(iter(self._expected))
-            del self._expected[oldest]
-            if oldest not in self._awaited:
-                self._take_back(*oldest)
+    async def _let_in(self, client: str, run: str, note: Note) -> bool:
+        """Let a client that is new here have or bring what it may; tell whether it is to be answered by this hub."""
+        if note.fields.get("parcel") is True:
+            if note.kind != "put":
+                return True
+            if not self.config.may_submit(client.partition("/")[0]):
+                return False
+            self.files.expect(client, run)
+            return True
+        try:
+            await self._grant(client, run)
+        except (UsageError, BusError):
+            return note.fields.get("hub") is not None  # else another hub may have the run
         return True
-
-    def _give(self, client: str, run: str, sha256s: Iterable[str] = ()) -> None:
-        """Let a client bring files of a run, and have these."""
-        self.rights.give(client, run, sha256s)
-        self._heard[client, run] = self.shelf.clock()
-
-    def _take_back(self, client: str, run: str) -> None:
-        """Let a client neither have nor bring files of a run, until it submits or asks anew."""
-        self.rights.take_back(client, run)
-        for of_it in (self._heard, self._expected, self._awaited):
-            of_it.pop((client, run), None)
-
-    async def _keep_sweeping(self) -> None:
-        """Drop what is half there, and what belongs to clients that are gone, until cancelled."""
-        while True:
-            await asyncio.sleep(SWEPT_S)
-            now = self.shelf.clock()
-            for client, run in [one for one, at in self._heard.items() if now - at > GONE_S]:
-                self._take_back(client, run)
-            self.shelf.sweep()
 
     async def _grant(self, client: str, run: str) -> None:
         """Let a client have the files of a run of its own."""
@@ -165,9 +120,9 @@ class Desk:
             return  # its files are for when it has ended
         info = await self._mine(client, {"run": run})
         state = await fold(self.hub.store.log, info.run)
-        files = [*state.tree.values(), *(state.ended.files if state.ended else ())]
         if state.ended is not None:
-            self._give(client, run, [ref.sha256 for ref in files])
+            files = [*state.tree.values(), *state.ended.files]
+            self.files.give(client, run, [ref.sha256 for ref in files])
 
     async def _answer(self, received: Received[Note]) -> None:
         client, note = topics.parse(received.topic).client, received.content
@@ -223,13 +178,10 @@ class Desk:
             if await self.hub.client_of(run) != client:
                 raise UsageError(f"there is a run {run!r} already, and it is somebody else's")
             return "accepted", {"run": run, "again": True}
-        brought = self.shelf.brought(client, run)  # not what is there: who knows a hash would have the file by it
+        brought = self.files.shelf.brought(client, run)  # not what is there: who knows a hash would have the file by it
         missing = sorted({ref.sha256 for ref in submission.files} - brought)
         if missing:
-            self._awaited[client, run] = None
-            self._give(client, run)
-            if len(self._awaited) > MOST_WAITING:
-                self._take_back(*next(iter(self._awaited)))
+            self.files.wait_for(client, run)
             return "wants", {"run": run, "files": missing}
         setup = await prepare_for_agents(
             unpacked.scenario, self.settings, models=submission.models, elsewhere=unpacked.elsewhere
@@ -242,7 +194,7 @@ class Desk:
             client=client,
         )
         began = await self.hub.begin(run, first)
-        self._take_back(client, run)
+        self.files.take_back(client, run)
         if not began:
             self._check_sound(await self.hub.store.log.info(run))
             return "", {}  # another hub was quicker, and answers

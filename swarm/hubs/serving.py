@@ -21,6 +21,7 @@ from swarm.files.parcels import HubParcels
 from swarm.files.rights import Rights
 from swarm.files.service import FileService
 from swarm.files.shelf import Shelf, backing
+from swarm.hubs.client_files import ClientFiles
 from swarm.hubs.desk import Desk
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
@@ -132,7 +133,7 @@ async def serve(
             may_offer=partial(config.may_offer, own=transport.user if agents else None),
             backed=backing(agents_rights, for_agents, lambda agent: agent == own_agent),
         )
-        desk = Desk(hub, config, settings, for_clients, clients_rights)
+        desk = Desk(hub, config, settings, ClientFiles(for_clients, clients_rights))
         service = FileService(bus, who.name, for_agents)
         async with transport:
             announce(f"hub {who.name} is ready on {url}")

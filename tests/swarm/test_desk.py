@@ -23,7 +23,8 @@ from swarm.errors import UsageError
 from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
 from swarm.files.uploads import SILENT_S
-from swarm.hubs.desk import GONE_S, Desk
+from swarm.hubs.client_files import GONE_S, ClientFiles
+from swarm.hubs.desk import Desk
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.ownership import this_process
@@ -50,7 +51,7 @@ async def a_desk(store: Store, transport: WiredTransport, *, name: str = "h1", *
     rights = Rights()
     hub = Hub(name, Bus(transport), store, this_process(), Terms(), announce=print)
     shelf = Shelf(MemoryFileStore(), rights, MemoryFileStore(), under="run", **more)
-    desk = Desk(hub, HubConfig(), Settings(home=Path("/nowhere")), shelf, rights)
+    desk = Desk(hub, HubConfig(), Settings(home=Path("/nowhere")), ClientFiles(shelf, rights))
     async with beside(desk.run()), beside(hub.run(desk.started)):
         while not hub.present:
             await asyncio.sleep(0.01)
@@ -256,7 +257,7 @@ class Clock:
     """Of a shelf, which is swept often."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("swarm.hubs.desk.SWEPT_S", 0.02)
+        monkeypatch.setattr("swarm.hubs.client_files.SWEPT_S", 0.02)
         self.now = 0.0
 
     def __call__(self) -> float:
@@ -293,30 +294,32 @@ async def test_what_a_client_left_half_brought_and_its_right_to_bring_more_go_on
         assert (await desk.submit(ANN, {"submission": submission}))[0] == "wants"
         await desk._file(ANN, brings(RUN, b"notes", 5))
         await desk._file(ANN, brings(RUN, b"half", 8))
-        assert desk.shelf.uploads.held == 4
+        assert desk.files.shelf.uploads.held == 4
         clock.now += SILENT_S + 1
-        await until(lambda: not desk.shelf.uploads.held)
-        assert desk.shelf.brought(ANN, RUN), "it may be about to bring more"
+        await until(lambda: not desk.files.shelf.uploads.held)
+        assert desk.files.shelf.brought(ANN, RUN), "it may be about to bring more"
         await desk._file(ANN, brings(RUN, b"more", 8))
         clock.now += GONE_S
         await asyncio.sleep(0.1)
-        assert desk.rights.room(ANN, RUN), "it was heard meanwhile"
+        assert desk.files.rights.room(ANN, RUN), "it was heard meanwhile"
         clock.now += 1
-        await until(lambda: not desk.rights.room(ANN, RUN) and not desk.shelf._accounts and not desk._awaited)
+        await until(
+            lambda: not desk.files.rights.room(ANN, RUN) and not desk.files.shelf._accounts and not desk.files._awaited
+        )
         assert (await desk.submit(ANN, {"submission": submission}))[0] == "wants", "and it may come back"
 
 
 async def test_of_submissions_that_wait_for_files_the_oldest_lose_their_rights_where_they_are_too_many(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("swarm.hubs.desk.MOST_WAITING", 2)
+    monkeypatch.setattr("swarm.hubs.client_files.MOST_WAITING", 2)
     clock = Clock(monkeypatch)
     async with memory_store() as store, WiredTransport() as transport, a_desk(store, transport, clock=clock) as desk:
         for number in range(4):
             await desk.submit(ANN, {"submission": packed(tmp_path, f"run-{number}").model_dump(mode="json")})
             await desk._file(ANN, brings(f"run-{number}", b"notes", 5))
-        assert [desk.rights.room(ANN, f"run-{number}") > 0 for number in range(4)] == [False, False, True, True]
-        await until(lambda: len(desk.shelf._accounts) == 2)
+        assert [desk.files.rights.room(ANN, f"run-{number}") > 0 for number in range(4)] == [False, False, True, True]
+        await until(lambda: len(desk.files.shelf._accounts) == 2)
 
 
 async def test_a_client_that_took_the_files_of_an_outcome_has_its_right_to_them_until_it_is_gone(
@@ -324,15 +327,15 @@ async def test_a_client_that_took_the_files_of_an_outcome_has_its_right_to_them_
 ) -> None:
     clock = Clock(monkeypatch)
     async with memory_store() as store, WiredTransport() as transport, a_desk(store, transport, clock=clock) as desk:
-        sha256 = await desk.shelf.files.put(b"made")
+        sha256 = await desk.files.shelf.files.put(b"made")
         made = FileRef(path="made.txt", sha256=sha256, bytes=4)
         await recorded(store, RUN, GoalAccepted(reason="-", files=(made,)))
         async with a_client(transport) as client:
             for _ in range(2):
                 assert await client.files("h1", RUN).get(sha256) == b"made"
-                assert desk.rights.may_get(ANN, RUN, sha256)
+                assert desk.files.rights.may_get(ANN, RUN, sha256)
                 clock.now += GONE_S + 1
-                await until(lambda: not desk.rights.may_get(ANN, RUN, sha256) and not desk.shelf._accounts)
+                await until(lambda: not desk.files.rights.may_get(ANN, RUN, sha256) and not desk.files.shelf._accounts)
                 client.courier.cache = MemoryFileStore()
 
 
