@@ -7,7 +7,6 @@ and goes on where the other stopped. One that comes back from a pause finds its 
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from bus import topics
 from bus.cards import HubCard, card
 from bus.envelope import Envelope, Stamp
 from bus.errors import BusError, BusUnavailable, Conflict, LogError, NotFound
-from bus.event_log import Heartbeats, Owned, Owner, RunInfo
+from bus.event_log import Owned, Owner, RunInfo
 from bus.events import Event, Fact, GoalSubmitted, RunMoved
 from bus.pubsub import Bus, Note, Received
 from bus.store import Store
@@ -25,12 +24,12 @@ from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
 from swarm.errors import MissingPart
 from swarm.files.rights import Rights
+from swarm.hubs.liveness import Liveness
 from swarm.hubs.running import Running
 from swarm.hubs.switchboard import Switchboard
 from swarm.latest import keep
 from swarm.marks import Marker
 from swarm.orchestrator import Orchestrator
-from swarm.ownership import is_gone
 from swarm.receipts import OBJECT_S
 from swarm.roster import Roster
 from swarm.runtime import fold, new_id
@@ -79,10 +78,7 @@ class Hub:
     """Runs that ended or paused here."""
     broken: dict[str, None] = field(default_factory=dict)
     """Runs that an error nobody has reckoned with keeps from going on here."""
-    _beat_at: float = math.inf
-    """When it last said that it is alive."""
-    _believes_from: float = -math.inf
-    """From when on silence counts: while the store was away from us nobody may have been heard."""
+    _liveness: Liveness = field(init=False)
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     _objections: Sparing = field(default_factory=lambda: Sparing(OBJECT_S))
     _not_ours: dict[str, int] = field(default_factory=dict)
@@ -93,6 +89,7 @@ class Hub:
     def __post_init__(self) -> None:
         self.roster = Roster(self.bus, self.terms.rejoin_s, self.may_offer, self._refused)
         self.board = Switchboard(self.bus, self.name, self._unknown)
+        self._liveness = Liveness(self.store.log, self.owner, LOOK_S, SILENT_S)
 
     async def run(self, *listening: asyncio.Event) -> None:
         """Carry runs on until cancelled; what is open then is for another hub, or for this one's next start.
@@ -143,7 +140,7 @@ class Hub:
 
     async def _created(self, run: str) -> int | None:
         """Own a run that was never begun, also one whose hub was killed before its first event was recorded."""
-        await self._beat()
+        await self._liveness.say()
         try:
             return await self.store.log.create(run, self.owner)
         except Conflict:
@@ -153,7 +150,7 @@ class Hub:
                 return None
             if known.length or run in self.runs:
                 return None
-            if known.owner is not None and known.owner not in await self._gone({known.owner}):
+            if known.owner is not None and known.owner not in await self._liveness.gone({known.owner}):
                 return None
         try:
             return await self.store.log.take(run, self.owner, previous=known.owner)
@@ -162,7 +159,7 @@ class Hub:
 
     async def go_on(self, info: RunInfo, first: Sequence[Event]) -> None:
         """Go on with a run that nobody owns. Raises `Conflict`, where somebody does by now."""
-        await self._beat()
+        await self._liveness.say()
         client = await self.client_of(info.run)
         with self._owning(info.run):
             epoch = await self.store.log.take(info.run, self.owner, previous=info.owner)
@@ -250,7 +247,7 @@ class Hub:
                     "Start it again once that is mended; its runs go on then, or with another hub.",
                 )
             try:
-                await self._beat()
+                await self._liveness.say()
                 for info in await self._orphans():
                     await self._try_to_take_over(info)
             except LogError as error:
@@ -267,7 +264,7 @@ class Hub:
             self._let_go(one)
         owned = [one for one in others if one.run not in self.runs]
         self._not_ours = {one.run: one.epoch for one in owned if self._not_ours.get(one.run) == one.epoch}
-        gone = await self._gone({one.owner for one in owned})
+        gone = await self._liveness.gone({one.owner for one in owned})
         return ours + [one for one in owned if one.owner in gone]
 
     def _let_go(self, taken: Owned) -> None:
@@ -275,23 +272,6 @@ class Hub:
         running = self.runs.get(taken.run)
         if running is not None and running.orchestrator.epoch < taken.epoch and running.task.cancel():
             self.announce(f"{taken.run} is with another hub now")
-
-    async def _beat(self) -> None:
-        """Say that this hub is alive: first of all, before it owns anything."""
-        if isinstance(self.store.log, Heartbeats):
-            await self.store.log.beat(self.owner)
-            now = asyncio.get_running_loop().time()
-            if now - self._beat_at > SILENT_S - LOOK_S:
-                self._believes_from = now + SILENT_S
-            self._beat_at = now
-
-    async def _gone(self, owners: set[Owner]) -> set[Owner]:
-        """Return those owners that do not carry their runs on any more."""
-        gone = {owner for owner in owners if is_gone(owner)}
-        believes = asyncio.get_running_loop().time() >= self._believes_from
-        if isinstance(self.store.log, Heartbeats) and owners != gone and believes:
-            gone |= await self.store.log.silent(owners - gone, SILENT_S)
-        return gone
 
     async def _try_to_take_over(self, info: Owned) -> None:
         try:
