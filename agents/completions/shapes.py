@@ -25,6 +25,8 @@ ABSURD_TOKENS = 1_000_000_000
 """No context window comes near it: a larger figure is no figure."""
 
 _MOST_BYTES_A_TOKEN = 32
+_THOUGHTS = ("reasoning_content", "reasoning")
+"""Where a message has a model's thoughts, one or both alike; they are billed, and no part of what it says."""
 _ALIASES = {"response_format": re.compile(r"response[_ ]format|json_schema", re.IGNORECASE)}
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum context|too many tokens|prompt is too long|input is too long",
@@ -97,6 +99,7 @@ def read(content: bytes, request: ModelRequest, sent_bytes: int, hide: Hide = st
     answered = len((text or refusal or "").encode(errors="replace")) + sum(
         len(call.name) + len(call.arguments.encode(errors="replace")) for call in calls
     )
+    answered += max(_size(message.get(name)) for name in _THOUGHTS)
     usage = _usage(answer.get("usage"), sent_bytes, answered, request.max_tokens)
     return ModelReply(text, usage, calls, finish, refusal or None)
 
@@ -242,16 +245,35 @@ def _free_id(number: int, used: AbstractSet[str], found: Sequence[object]) -> st
     return identity
 
 
+def _size(text: object) -> int:
+    return len(text.encode(errors="replace")) if isinstance(text, str) else 0
+
+
 def _usage(reported: object, sent_bytes: int, answer_bytes: int, max_tokens: int) -> Usage:
-    """Return the usage as reported; what cannot be believed is estimated from the text, four bytes a token."""
+    """Return the usage as reported; what cannot be believed is estimated from the text, four bytes a token.
+
+    Some endpoints bill thoughts that they do not count among `completion_tokens`: the total, or they themselves, tell.
+    """
     figures = reported if isinstance(reported, dict) else {}
     details = figures.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
     sent, guess_sent = _figure(figures.get("prompt_tokens"), sent_bytes, sent_bytes)
     written, guess_written = _figure(figures.get("completion_tokens"), answer_bytes, max(max_tokens, answer_bytes))
+    if not guess_sent and not guess_written:
+        written += _thought_beside(figures, sent, written)
     if type(cached) is not int or not 0 <= cached <= sent:
         cached = 0
     return Usage(input=sent, output=written, cached=cached, estimated=guess_sent or guess_written)
+
+
+def _thought_beside(figures: Mapping[str, object], sent: int, written: int) -> int:
+    """Return the output tokens that `completion_tokens` leaves out."""
+    total = figures.get("total_tokens")
+    if type(total) is int and sent + written <= total <= ABSURD_TOKENS:
+        return total - sent - written
+    details = figures.get("completion_tokens_details")
+    thought = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return thought if type(thought) is int and written < thought <= ABSURD_TOKENS else 0
 
 
 def _figure(reported: object, size: int, bound: int) -> tuple[int, bool]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from agents.completions.gate import CallGate
 from agents.errors import ModelUnavailable
 from agents.model import EndpointHealth, ModelPlace, ModelReply, ModelRequest, ToolSchema, TryFailed
 from agents.models.openai_chat import OpenAIChat
-from tests.support.endpoint import FAULTS, Answer, ChatEndpoint
+from tests.support.endpoint import FAULTS, Answer, ChatEndpoint, completion
 
 KEY = "sk-canary-0123456789"
 
@@ -184,6 +185,35 @@ async def test_usage_that_cannot_be_believed_is_estimated(opened: Any, fault: st
     assert reply.usage.estimated
     assert 1000 <= reply.usage.input <= 1100
     assert reply.usage.output == 100
+
+
+@pytest.mark.parametrize(
+    ("usage", "output"),
+    [
+        ({"completion_tokens": 300, "total_tokens": 330, "completion_tokens_details": {"reasoning_tokens": 200}}, 300),
+        ({"completion_tokens": 9, "total_tokens": 339, "completion_tokens_details": {"reasoning_tokens": 300}}, 309),
+        ({"completion_tokens": 9, "total_tokens": 339}, 309),
+        ({"completion_tokens": 0, "total_tokens": 90}, 60),
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 300}}, 309),
+        ({"completion_tokens": 300, "completion_tokens_details": {"reasoning_tokens": 200}}, 300),
+        ({"completion_tokens": 9, "total_tokens": 10**18}, 9),
+        ({"completion_tokens": 9, "total_tokens": 0}, 9),
+        ({"completion_tokens": 9, "total_tokens": None, "completion_tokens_details": None}, 9),
+    ],
+)
+async def test_thoughts_are_output_also_where_they_are_counted_beside_it(
+    opened: Any, usage: dict[str, Any], output: int
+) -> None:
+    async with ChatEndpoint(answers=[Answer("", usage={"prompt_tokens": 30, **usage})]) as server:
+        reply = await opened(server.url).ask(request(max_tokens=4096))
+    assert (reply.usage.input, reply.usage.output, reply.usage.estimated) == (30, output, False)
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thoughts_count_where_usage_is_estimated(name: str) -> None:
+    answer = orjson.loads(completion(Answer("ok"), {}, **{name: "hm, " * 100}))
+    del answer["usage"]
+    assert chat_completions.read(orjson.dumps(answer), request(), 100).usage.output == 101
 
 
 async def test_an_absurdly_large_usage_counts_as_the_most_it_can_have_been(opened: Any) -> None:
@@ -519,7 +549,14 @@ JSON = st.recursive(
 )
 MESSAGE = st.fixed_dictionaries({}, optional={"content": JSON, "tool_calls": JSON, "refusal": JSON})
 CHOICE = st.fixed_dictionaries({}, optional={"message": MESSAGE | JSON, "finish_reason": JSON})
-USAGE = st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens", "prompt_tokens_details"]), JSON)
+USAGE_KEYS = [
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+]
+USAGE = st.dictionaries(st.sampled_from(USAGE_KEYS), JSON)
 
 
 @given(
