@@ -152,7 +152,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
         return max(seconds, 0.0) if math.isfinite(seconds) else None
     try:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of twenty figures is no date either
         return None
     return max((date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds(), 0.0)
 

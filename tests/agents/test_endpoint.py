@@ -511,6 +511,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         ({"retry-after": "soon"}, None),
         ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30.0),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": f"Mon, 01 Jan {10**20} 00:00:00 GMT"}, None),
+        ({"retry-after": "Mon, 01 Jan 9999 00:00:00 -9999"}, None),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({}, None),
     ],
