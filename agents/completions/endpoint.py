@@ -91,7 +91,8 @@ class Endpoint:
         body = chat_completions.body(request, given_up)
         sent = _encoded(body)
         async with self.gate.turn(request.timeout_s) as turn:
-            status, headers, content = await self._exchange("post", "chat/completions", sent, request.timeout_s)
+            answered, headers, content = await self._exchange("post", "chat/completions", sent, request.timeout_s)
+            status = chat_completions.meant_status(answered, content)
             if status < 300:  # noqa: PLR2004
                 reply = self._safe(chat_completions.read(content, request, len(sent), self._hidden))
                 self.gate.answered()
@@ -103,6 +104,9 @@ class Endpoint:
                 words = chat_completions.error_of(content, self._hidden)[0]
                 raise TryFailed("parameter", f"{named!r} is not understood and left out: {words}", status=status)
             failure = chat_completions.failure(status, headers, content, datetime.now(UTC), self._hidden)
+            if status != answered:
+                failure.args = (f"{failure} (in an answer of HTTP {answered})",)
+                failure.unproven = failure.kind == "server"  # it may have broken off late
             if failure.kind == "rate_limited":
                 self.gate.refused(turn, failure.retry_after_s)
         if failure.kind == "unavailable" and not failure.remedy:

@@ -104,6 +104,20 @@ def read(content: bytes, request: ModelRequest, sent_bytes: int, hide: Hide = st
     return ModelReply(text, usage, calls, finish, refusal or None)
 
 
+def meant_status(status: int, content: bytes) -> int:
+    """Return the status that an answer means: some endpoints send a refusal as a success, with the status inside."""
+    if status >= 300 or b'"error"' not in content:  # noqa: PLR2004
+        return status
+    try:
+        told = _told(orjson.loads(content))
+    except orjson.JSONDecodeError:
+        return status
+    code = told.get("code") if isinstance(told, dict) else None
+    if isinstance(code, str) and re.fullmatch("[45][0-9]{2}", code):
+        return int(code)
+    return code if type(code) is int and 400 <= code < 600 else status  # noqa: PLR2004
+
+
 def parameter_named(status: int, content: bytes, sent: Mapping[str, JsonValue]) -> str | None:
     """Return the optional parameter of ours that a refusal names, None where it is about something else."""
     if status not in {400, 422}:
@@ -163,12 +177,16 @@ def error_of(content: bytes, hide: Hide = str) -> tuple[str, str | None, str | N
         found = orjson.loads(content)
     except orjson.JSONDecodeError:
         return quote(content, hide=hide), None, None
-    if isinstance(found, dict):
-        found = found.get("error", found)
+    found = _told(found) or found
     if not isinstance(found, dict):
         return quote(found if isinstance(found, str) else content, hide=hide), None, None
     message = found.get("message") or found.get("detail")
-    param, code = found.get("param"), found.get("code") or found.get("type")
+    details = found.get("metadata")
+    if isinstance(message, str) and isinstance(details, dict) and isinstance(details.get("raw"), str):
+        message = f"{message}: {details['raw']}"  # in the words of whom the endpoint asked
+    param, code = found.get("param"), found.get("code")
+    if not isinstance(code, str):
+        code = found.get("type")
     return (
         quote(message if isinstance(message, str) else content, hide=hide),
         param if isinstance(param, str) else None,
@@ -194,6 +212,14 @@ def _is_too_long(message: str, code: str | None) -> bool:
 
 def _nonsense(what: str, content: bytes, hide: Hide) -> TryFailed:
     return TryFailed("nonsense", f"the answer is {what}: {quote(content, hide=hide)!r}", unproven=True)
+
+
+def _told(answer: object) -> object:
+    """Return what an answer holds as its error, an object or a text, also in a list or in its choice; else None."""
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    if not isinstance(first, dict):
+        return None
+    return first.get("error") or (_first_choice(first) or {}).get("error")
 
 
 def _first_choice(answer: object) -> dict[str, object] | None:

@@ -102,6 +102,12 @@ async def test_tools_schema_and_temperature_are_sent_in_the_shape_of_the_api(ope
         ("html", "nonsense", True),
         ("truncated", "nonsense", True),
         ("wrong_schema", "nonsense", True),
+        ("error_inside:429", "rate_limited", False),
+        ("error_inside:401", "unavailable", False),
+        ("error_inside:400", "refused", False),
+        ("error_inside:502", "server", True),
+        ("error_inside:0", "nonsense", True),
+        ("error_in_choice", "server", True),
         ("empty_choices", "nonsense", True),
         ("null_content", "nonsense", True),
         ("broken_gzip", "nonsense", True),
@@ -167,6 +173,24 @@ async def test_an_odd_answer_is_an_answer(opened: Any, fault: str, finish: str, 
     assert len({call.id for call in reply.calls}) == len(names)
     assert all(call.id for call in reply.calls)
     assert (reply.refusal is not None) == (fault == "refusal")
+
+
+async def test_a_rate_limit_inside_of_a_success_holds_all_calls_back(opened: Any) -> None:
+    async with ChatEndpoint(faults=["error_inside:429"]) as server:
+        endpoint = opened(server.url)
+        with pytest.raises(TryFailed, match=r"^HTTP 429: Provider returned error \(in an answer of HTTP 200\)$"):
+            await endpoint.ask(request())
+        assert endpoint.health.blocked_until > time.monotonic()
+        assert endpoint.health.answered == 0
+
+
+def test_an_error_is_told_in_the_words_of_whom_the_endpoint_asked() -> None:
+    inner = {"raw": "the temperature is not supported", "provider_name": "Lab"}
+    told = {"error": {"code": 400, "message": "Provider returned error", "metadata": inner}}
+    words = ("Provider returned error: the temperature is not supported", None, None)
+    assert chat_completions.error_of(orjson.dumps(told)) == words
+    assert chat_completions.error_of(orjson.dumps([told])) == words
+    assert chat_completions.parameter_named(400, orjson.dumps(told), {"temperature": 0.2}) == "temperature"
 
 
 async def test_every_fault_is_either_a_try_failed_or_a_reply(opened: Any) -> None:

@@ -329,6 +329,13 @@ def _raw(content: bytes, content_type: str = "application/json", **headers: str)
     return show
 
 
+async def _error_inside(
+    _server: ChatEndpoint, _request: web.BaseRequest, _body: Body, value: str
+) -> web.StreamResponse:
+    """`error_inside:429`: a success that holds an error of that status."""
+    return web.json_response({"error": {"code": int(value or 429), "message": "Provider returned error"}})
+
+
 def _changed(change: Callable[[Body], None]) -> Fault:
     """Return a fault that takes the right answer and changes it."""
 
@@ -417,6 +424,8 @@ FAULTS: dict[str, Fault] = {
     "html": _raw(b"<!doctype html><h1>Sign in</h1>", "text/html"),
     "truncated": _truncated,
     "wrong_schema": _raw(b'{"result": {"answer": "42"}}'),
+    "error_inside": _error_inside,
+    "error_in_choice": _changed(lambda whole: whole["choices"][0].update(error={"code": 502, "message": "It died."})),
     "empty_choices": _changed(lambda whole: whole.update(choices=[])),
     "null_content": _message(content=None),
     "content_filter": _finish("content_filter", content=None),
