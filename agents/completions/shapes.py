@@ -44,7 +44,10 @@ _FINISH: dict[str, _Finish] = {
     "model_length": "length",
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
+    "safety": "content_filter",
+    "recitation": "content_filter",
 }
+"""By the reason's first word in small letters; some say more after a colon."""
 
 
 def body(request: ModelRequest, given_up: AbstractSet[str]) -> dict[str, JsonValue]:
@@ -89,18 +92,22 @@ def read(content: bytes, request: ModelRequest, sent_bytes: int, hide: Hide = st
         raise _nonsense("no choices with a message", content, hide)
     text, refusal = _text(message.get("content")), message.get("refusal")
     calls = _calls(message.get("tool_calls"))
-    if calls is None or (refusal is not None and not isinstance(refusal, str)):
+    known = text is not None or message.get("content") is None  # a model that only thought says nothing: no fault
+    if not known or calls is None or (refusal is not None and not isinstance(refusal, str)):
         raise _nonsense("a message of an unknown shape", content, hide)
-    finish = _FINISH.get(str(choice.get("finish_reason")), "stop")
+    reason = str(choice.get("finish_reason")).partition(":")[0].strip().lower()
+    if reason == "error":
+        raise _nonsense("one that broke off with an error", content, hide)
+    finish = _FINISH.get(reason, "stop")
     if finish in {"stop", "tool_calls"}:  # endpoints take one for the other; that an answer was cut off they alone know
         finish = "tool_calls" if calls else "stop"
-    if text is None and not calls and not refusal and finish == "stop":
-        raise _nonsense("neither text nor tool calls", content, hide)
     answered = len((text or refusal or "").encode(errors="replace")) + sum(
         len(call.name) + len(call.arguments.encode(errors="replace")) for call in calls
     )
     answered += max(_size(message.get(name)) for name in _THOUGHTS)
     usage = _usage(answer.get("usage"), sent_bytes, answered, request.max_tokens)
+    if text is None and not answered and finish == "stop" and usage.estimated:
+        raise _nonsense("neither text nor tool calls, nor what they cost", content, hide)
     return ModelReply(text, usage, calls, finish, refusal or None)
 
 

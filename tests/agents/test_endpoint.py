@@ -109,7 +109,9 @@ async def test_tools_schema_and_temperature_are_sent_in_the_shape_of_the_api(ope
         ("error_inside:0", "nonsense", True),
         ("error_in_choice", "server", True),
         ("empty_choices", "nonsense", True),
-        ("null_content", "nonsense", True),
+        ("null_everything", "nonsense", True),
+        ("odd_content", "nonsense", True),
+        ("finish_error", "nonsense", True),
         ("broken_gzip", "nonsense", True),
         ("huge", "too_big", True),
         ("gzip_bomb", "too_big", True),
@@ -162,6 +164,10 @@ async def test_https_is_never_spoken_in_the_clear(opened: Any) -> None:
         ("filtered_call", "content_filter", ["read_file"]),
         ("length", "length", []),
         ("content_filter", "content_filter", []),
+        ("filter_with_reason", "content_filter", []),
+        ("safety", "content_filter", []),
+        ("null_content", "stop", []),
+        ("only_thoughts", "stop", []),
         ("refusal", "stop", []),
         ("gzip", "stop", []),
     ],
@@ -173,6 +179,7 @@ async def test_an_odd_answer_is_an_answer(opened: Any, fault: str, finish: str, 
     assert len({call.id for call in reply.calls}) == len(names)
     assert all(call.id for call in reply.calls)
     assert (reply.refusal is not None) == (fault == "refusal")
+    assert not reply.usage.estimated
 
 
 async def test_a_rate_limit_inside_of_a_success_holds_all_calls_back(opened: Any) -> None:
