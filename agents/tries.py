@@ -61,7 +61,7 @@ def after(  # noqa: PLR0911, PLR0917  # a return for each row of the table; all 
     long this call has taken, and may take in all. `chance`: drawn by the caller, 0 to 1. `answered_before`:
     `health.answered` as it was when this call began.
     """
-    said = f"{failure} {failure.remedy}".strip()
+    said = f"{str(failure).rstrip('.')}. {failure.remedy}" if failure.remedy else str(failure)
     if failure.final:
         return GiveUp()
     match failure.kind:

@@ -15,8 +15,8 @@ from typing import Literal
 import orjson
 from pydantic import JsonValue
 
-from agents.model import ModelReply, ModelRequest, TryFailed
-from bus.events import CallRequest, Usage
+from agents.model import ModelReply, ModelRequest, TryFailed, TryKind
+from bus.events import CallRequest, Message, Usage
 
 OPTIONAL = ("max_completion_tokens", "max_tokens", "temperature", "response_format")
 """Parameters that we can do without, each left out once an endpoint has refused it by name."""
@@ -27,11 +27,26 @@ ABSURD_TOKENS = 1_000_000_000
 _MOST_BYTES_A_TOKEN = 32
 _THOUGHTS = ("reasoning_content", "reasoning")
 """Where a message has a model's thoughts, one or both alike; they are billed, and no part of what it says."""
-_ALIASES = {"response_format": re.compile(r"response[_ ]format|json_schema", re.IGNORECASE)}
+_ALIASES = {"response_format": re.compile(r"response[_ ](format|schema)|json[_ ]schema", re.IGNORECASE)}
 _TOO_LONG = re.compile(
-    r"context[ _](length|window|size)|maximum context|too many tokens|prompt is too long|input is too long",
+    r"context[ _](length|window|size)|maximum (context|model|prompt) length|too many tokens|(prompt|input) is too long"
+    r"|token count .{0,40}exceeds|must have less than \d+ tokens|`max_new_tokens` must be <=",
     re.IGNORECASE,
 )
+_NO_CREDIT = re.compile(
+    r"credit balance is too low|insufficient (account )?(balance|credits?|funds|quota)|quota is not enough",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(
+    r"not a valid model|invalid model\b|unknown model|\bmodel\b.{0,80}\b(not exist|not found)\b", re.IGNORECASE
+)
+_TOOLS = re.compile(r"tool|call(ing)? (a )?function|function[ _]call", re.IGNORECASE)
+_FLAGGED = re.compile(r"flagged|moderation", re.IGNORECASE)
+_NO_CREDIT_CODES = frozenset(
+    {"insufficient_quota", "insufficient_user_quota", "billing_not_active", "billing_hard_limit_reached"}
+)
+_NO_SOUND_WORDS = frozenset({"tool_use_failed", "json_validate_failed"})
+"""Codes that say that the model wrote no sound call or object, and that the endpoint kept it to itself."""
 _CONTEXT_SIZE = re.compile(r"(?:context[ _](?:length|window|size)|at most|maximum)\D{0,40}?(\d{3,})", re.IGNORECASE)
 
 Hide = Callable[[str], str]
@@ -73,8 +88,16 @@ def body(request: ModelRequest, given_up: AbstractSet[str]) -> dict[str, JsonVal
             made["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         else:  # the model must learn the shape from somewhere
             wish = f"Answer with JSON alone, fitting this JSON schema: {orjson.dumps(schema).decode()}"
-            made["messages"] = [*request.messages, {"role": "user", "content": wish}]
+            made["messages"] = _with_wish(request.messages, wish)
     return made
+
+
+def _with_wish(messages: Sequence[Message], wish: str) -> list[JsonValue]:
+    """Add to what the user said last: many templates take no two messages of a user in a row."""
+    last = messages[-1] if messages else {}
+    if last.get("role") == "user" and isinstance(last.get("content"), str):
+        return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{wish}"}]
+    return [*messages, {"role": "user", "content": wish}]
 
 
 def read(content: bytes, request: ModelRequest, sent_bytes: int, hide: Hide = str) -> ModelReply:
@@ -145,22 +168,39 @@ def failure(status: int, headers: Mapping[str, str], content: bytes, now: dateti
     `now` (with a zone) is for a `Retry-After` that is a date.
     """
     message, _, code = error_of(content, hide)
+    kind, remedy = _meaning(status, message, code)
     words = f"HTTP {status}: {message}"
-    wait = retry_after(headers, now)
-    if code in {"insufficient_quota", "billing_not_active"} or status == 402:  # noqa: PLR2004
-        return TryFailed("unavailable", words, status=status, remedy="The account behind the key has no credit left.")
-    if status == 429:  # noqa: PLR2004
-        return TryFailed("rate_limited", words, status=status, retry_after_s=wait)
-    if status >= 500 or status == 408:  # noqa: PLR2004
-        return TryFailed("server", words, status=status, retry_after_s=wait)
-    if status in {401, 403, 404} or code == "model_not_found":
-        return TryFailed("unavailable", words, status=status)
-    if status == 413 or (status in {400, 422} and _is_too_long(message, code)):  # noqa: PLR2004
+    if kind == "too_long":
         size = _CONTEXT_SIZE.search(message)
         window = f" (context window: {size.group(1)} tokens)" if size else ""
-        return TryFailed("too_long", f"the messages do not fit the model{window}: {words}", status=status)
-    remedy = "Set `dialogue: json` for this role." if "tool" in message.lower() else ""
-    return TryFailed("refused", words, status=status, remedy=remedy)
+        words = f"the messages do not fit the model{window}: {words}"
+    wait = retry_after(headers, now) if kind in {"rate_limited", "server"} else None
+    # What the model wrote may be billed, though it was not shown.
+    return TryFailed(kind, words, unproven=kind == "nonsense", retry_after_s=wait, status=status, remedy=remedy)
+
+
+def _meaning(status: int, message: str, code: str | None) -> tuple[TryKind, str]:  # noqa: PLR0911 - a return for each
+    """Return what a refusal comes to, and what a person can do about it."""
+    bad, forbidden = status in {400, 422}, status == 403  # noqa: PLR2004
+    tools = "Set `dialogue: json` for this role." if _TOOLS.search(f"{message} {code}") else ""
+    no_credit = (bad or forbidden) and _NO_CREDIT.search(message)
+    if no_credit or status == 402 or code in _NO_CREDIT_CODES:  # noqa: PLR2004
+        return "unavailable", "The account behind the key has no credit left."
+    if status == 429:  # noqa: PLR2004
+        return "rate_limited", ""
+    if status >= 500 or status == 408:  # noqa: PLR2004
+        return "server", tools
+    if forbidden and _FLAGGED.search(message):
+        return "refused", ""
+    if status == 404:  # noqa: PLR2004
+        return "unavailable", tools
+    if status == 413 or (bad and _is_too_long(message, code)):  # noqa: PLR2004
+        return "too_long", ""
+    if code in _NO_SOUND_WORDS:
+        return "nonsense", tools
+    if status in {401, 403} or code == "model_not_found" or (bad and _NO_MODEL.search(message)):
+        return "unavailable", ""
+    return "refused", tools
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -268,6 +268,7 @@ async def test_a_refused_parameter_is_left_out_from_then_on(opened: Any, name: s
         assert [name in body for body in bodies] == [True, False, False]
         assert ("max_tokens" in bodies[1]) == (name == "max_completion_tokens")
         assert "shape-of-answer" in json.dumps(bodies[1])
+        assert [message["role"] for message in bodies[1]["messages"]] == ["user"]  # some take no two in a row
         await endpoint.ask(
             request(model="another", temperature=0.2, answer_schema={}, timeout_s=5.0)
         ) if False else None
@@ -573,6 +574,62 @@ def test_a_refusal_names_a_parameter_of_ours_or_none(content: bytes, named: str 
     sent = {"max_tokens": 1, "max_completion_tokens": 1, "temperature": 0.2, "response_format": {}}
     assert chat_completions.parameter_named(400, content, sent) == named
     assert chat_completions.parameter_named(500, content, sent) is None
+
+
+GEMINI_SCHEMA = (
+    "Invalid JSON payload received. Unknown name \"additionalProperties\" at 'generation_config.response_schema'"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (orjson.dumps([{"error": {"code": 400, "message": GEMINI_SCHEMA}}]), "response_format"),
+        (refusal("The provided JSON schema contains features that are not supported"), "response_format"),
+        (refusal("Failed to generate JSON. Please adjust your prompt.", code="json_validate_failed"), None),
+    ],
+)
+def test_a_schema_that_an_endpoint_does_not_take_is_left_out(content: bytes, named: str | None) -> None:
+    assert chat_completions.parameter_named(400, content, {"response_format": {}}) == named
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind", "remedy"),
+    [
+        (
+            400,
+            {"message": "The input token count (120) exceeds the maximum number of tokens allowed (90)."},
+            "too_long",
+            "",
+        ),
+        (400, {"message": "This model's maximum prompt length is 131072"}, "too_long", ""),
+        (400, {"message": "Too much.", "code": 400, "type": "exceed_context_size_error"}, "too_long", ""),
+        (422, {"message": "`inputs` must have less than 1024 tokens. Given: 1500"}, "too_long", ""),
+        (400, {"message": "Your credit balance is too low to access the API."}, "unavailable", "credit"),
+        (403, {"message": "user quota is not enough", "code": "insufficient_user_quota"}, "unavailable", "credit"),
+        (429, {"message": "No more.", "code": None, "type": "insufficient_quota"}, "unavailable", "credit"),
+        (429, {"message": "You exceeded your current quota, please check your plan."}, "rate_limited", ""),
+        (403, {"message": "Input was flagged by moderation", "code": 403}, "refused", ""),
+        (400, {"message": "foo/bar is not a valid model ID", "code": 400}, "unavailable", ""),
+        (400, {"message": "Invalid model: foo", "type": "invalid_model"}, "unavailable", ""),
+        (400, {"message": "Model Not Exist"}, "unavailable", ""),
+        (400, {"message": "Invalid value for messages[0]"}, "refused", ""),
+        (404, {"message": "No endpoints found that support tool use."}, "unavailable", "dialogue"),
+        (500, {"message": "tools param requires --jinja flag", "code": 500}, "server", "dialogue"),
+        (400, {"message": "it does not support tools"}, "refused", "dialogue"),
+        (400, {"message": "Failed to call a function.", "code": "tool_use_failed"}, "nonsense", "dialogue"),
+        (400, {"message": "Failed to generate JSON.", "code": "json_validate_failed"}, "nonsense", ""),
+    ],
+)
+def test_a_refusal_is_understood_in_the_words_of_many(
+    status: int, error: dict[str, Any], kind: str, remedy: str
+) -> None:
+    for content in (orjson.dumps({"error": error}), orjson.dumps([{"error": error}])):
+        failure = chat_completions.failure(status, {}, content, NOW)
+        assert (failure.kind, failure.unproven) == (kind, kind == "nonsense")
+        assert remedy in failure.remedy
+        assert bool(remedy) == bool(failure.remedy)
+        assert str(failure).endswith(f"HTTP {status}: {error['message']}")
 
 
 JSON = st.recursive(

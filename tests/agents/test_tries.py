@@ -72,7 +72,7 @@ def test_what_would_fail_again_is_not_tried_again(kind: TryKind) -> None:
 
 
 def test_what_only_a_person_can_mend_pauses() -> None:
-    assert what_follows("unavailable") == Pause("told so Do this.")
+    assert what_follows("unavailable") == Pause("told so. Do this.")
 
 
 @pytest.mark.parametrize(("kind", "number"), [("server", 4), ("lost", 2), ("nonsense", 2), ("too_big", 1)])
