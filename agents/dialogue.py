@@ -16,7 +16,7 @@ from agents.conversation.fitting import BYTES_A_TOKEN, OUTPUT_CAP, History
 from agents.conversation.messages import Mode, call_id, clean, reply_message, shortened, whole
 from agents.conversation.repetition import Repetition
 from agents.conversation.steps import Act, Ask, Broken, BrokenKind, Finished, Step
-from agents.conversation.structured import Answer, dumps, read_object, repair, spoken
+from agents.conversation.structured import Answer, dumps, is_thinking, read_object, repair, spoken
 from agents.model import ModelReply, ToolSchema
 from bus.events import Message
 
@@ -134,13 +134,14 @@ class Dialogue:
     # Replies
 
     def _take_text(self, reply: ModelReply) -> None:
-        text = self._partial + spoken(reply.text or "")
+        said = reply.text or ""
+        text = spoken(self._partial + said) if is_thinking(self._partial) else self._partial + spoken(said)
         if self._answer:
             return self._take_object(reply, text)
         if reply.finish == "length":
             self._partial = text
             return self._cut(reply, "Go on exactly where it stopped.")
-        return self._finish(text) if text.strip() else self._empty()
+        return self._empty() if is_thinking(text) or not text.strip() else self._finish(text)
 
     def _take_object(self, reply: ModelReply, text: str) -> None:
         try:

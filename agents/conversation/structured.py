@@ -24,7 +24,9 @@ _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"?|,(?=\s*[}\]])', re.DOTALL)
 _OBJECT = re.compile(r"""\{\s*(?:["'}]|\Z)""")
 """Where an object begins, or one that is cut off; other braces are prose."""
 _FENCE = re.compile(r"```\w*\s*")
-_THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
+_THOUGHTS_BEGIN = re.compile(r"\s*<think>")
+_THOUGHTS_END = re.compile(r"(?<=\n)</think>|</think>(?=[ \t]*(?:\n|\Z))")
+"""Where thoughts end whose beginning the endpoint kept; amid a line it is only spoken of."""
 _DECODER = json.JSONDecoder(strict=False)
 _ENCODERS = {
     sort: json.JSONEncoder(ensure_ascii=False, sort_keys=sort, separators=(",", ":"), allow_nan=False)
@@ -59,7 +61,9 @@ def read_object(text: str) -> dict[str, JsonValue]:
     and none that is broken or cut off: a model that quotes an object from a file before its own must not be taken at
     the quote. Raises `ValueError`.
     """
-    text = spoken(text).strip()
+    rest = spoken(text)
+    end_is_quoted = rest != text and not _THOUGHTS_BEGIN.match(text)  # or could be
+    text = rest.strip()
     if fence := _FENCE.match(text):
         text = text[fence.end() :]
     start = max(text.find("{"), 0)
@@ -67,7 +71,7 @@ def read_object(text: str) -> dict[str, JsonValue]:
     at, value = next(found, (0, None))
     if value is None:
         raise ValueError("there is no complete JSON object in the reply")
-    if start + at > 0:
+    if start + at > 0 or end_is_quoted:
         others = [other for _, other in found]
         if any(other != value for other in others):
             raise ValueError(f"there are {1 + len(others)} JSON objects in the reply, where exactly one is wanted")
@@ -76,9 +80,20 @@ def read_object(text: str) -> dict[str, JsonValue]:
 
 
 def spoken(text: str) -> str:
-    """Return the text without the thoughts that some models put before it."""
-    thoughts = _THOUGHTS.match(text)
-    return text[thoughts.end() :] if thoughts else text
+    """Return the text without the thoughts that some models put before it; not all endpoints show where these begin."""
+    if _THOUGHTS_BEGIN.match(text):
+        end = text.find("</think>")
+    elif text.lstrip().startswith(("{", "```")):
+        return text
+    else:
+        found = _THOUGHTS_END.search(text)
+        end = found.start() if found and "<think>" not in text[: found.start()] else -1
+    return text if end < 0 else text[end + len("</think>") :].lstrip()
+
+
+def is_thinking(text: str) -> bool:
+    """Tell whether a text is nothing but thoughts that have no end yet."""
+    return bool(_THOUGHTS_BEGIN.match(text)) and "</think>" not in text
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,23 @@ def test_thoughts_are_neither_answer_nor_history() -> None:
     assert reply_message("<think>hm</think>Four.", at=2) == {"role": "assistant", "content": "Four."}
 
 
+def test_thoughts_that_were_cut_off_and_gone_on_with_are_no_answer() -> None:
+    dialogue = a_dialogue()
+    dialogue.answered(says("<think>hm, ", finish="length"))
+    dialogue.answered(says("so four.</think>\nFour."))
+    assert dialogue.next() == Finished("Four.")
+    dialogue = a_dialogue()
+    dialogue.answered(says("Two and ", finish="length"))
+    dialogue.answered(says("<think>hm</think>two."))
+    assert dialogue.next() == Finished("Two and two.")
+
+
+def test_thoughts_alone_are_an_empty_reply() -> None:
+    dialogue = a_dialogue()
+    dialogue.answered(says("<think>I had better say nothing."))
+    assert "empty" in told(dialogue)
+
+
 def test_a_request_cannot_be_put_together_from_more_than_there_was() -> None:
     with pytest.raises(ValueError, match="3 messages are to be kept of 1"):
         whole([], {"role": "assistant", "content": "x"}, 3, [])
