@@ -184,7 +184,7 @@ class Context:
                 case Ask():
                     reply = await thinking.ask(step)
                     if isinstance(reply, ModelTryFailed):
-                        dialogue.too_long()
+                        dialogue.too_long(reply.reason)
                     else:
                         dialogue.answered(reply)
                 case Act():

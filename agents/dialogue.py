@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from agents.conversation import json_actions as dialogue_json
-from agents.conversation.calls import Call, Calls, Outcome, Slot, read_calls, result_messages
+from agents.conversation.calls import Call, Calls, Outcome, Slot, is_written_call, read_calls, result_messages
 from agents.conversation.fitting import BYTES_A_TOKEN, OUTPUT_CAP, History
 from agents.conversation.messages import Mode, call_id, clean, reply_message, shortened, whole
 from agents.conversation.repetition import Repetition
@@ -85,7 +85,7 @@ class Dialogue:
         self._calls = Calls((), reads)
         self._turn = self._faults = self._empties = 0
         self._was_cut = self._repaired = False
-        self._partial = ""
+        self._partial = self._told_too_long = ""
         self._step: Step
         self._ask()
 
@@ -119,9 +119,10 @@ class Dialogue:
         self._calls.take(outcomes)
         self._run()
 
-    def too_long(self) -> None:
+    def too_long(self, told: str = "") -> None:
         """Take an endpoint's word that the messages of an `Ask` do not fit its window: the next one is shorter."""
         self._expect(Ask)
+        self._told_too_long = told
         self._history.tighten()
         self._ask()
 
@@ -136,6 +137,8 @@ class Dialogue:
     def _take_text(self, reply: ModelReply) -> None:
         said = reply.text or ""
         text = spoken(self._partial + said) if is_thinking(self._partial) else self._partial + spoken(said)
+        if reply.finish != "length" and is_written_call(text, self._tools):
+            return self._fault_of_writing()
         if self._answer:
             return self._take_object(reply, text)
         if reply.finish == "length":
@@ -171,7 +174,7 @@ class Dialogue:
         last = slots[-1]
         cut = reply.finish == "length" and last.call is None
         if cut and self._was_cut:
-            return self._break("cut", self._cut_off(reply))
+            return self._break_cut(reply)
         if cut:
             last.settle(f"{self._cut_off(reply)}, inside this call. Write a long file in parts.", fault=True)
         self._was_cut, self._partial, self._empties = cut, "", 0
@@ -213,7 +216,7 @@ class Dialogue:
         if self._turn >= self._max_turns:
             return self._break("turns", f"no answer after {self._max_turns} replies of the model")
         if not self._history.fit():
-            return self._break("too_long", "the conversation does not fit the model's context window, also shortened")
+            return self._break("too_long", self._does_not_fit())
         self._step = Ask(
             messages=self._history.messages,
             tools=self._shown_tools,
@@ -227,11 +230,25 @@ class Dialogue:
         self._history.append({"role": "user", "content": text})
         self._ask()
 
+    def _does_not_fit(self) -> str:
+        told = f" ({self._told_too_long})" if self._told_too_long else ""
+        return (
+            f"the conversation does not fit the model's context window, also shortened{told}; "
+            f"how large that is, and how much of it an answer may have, the role's `window` and `max_tokens` say"
+        )
+
     def _cut(self, reply: ModelReply, remedy: str) -> None:
         if self._was_cut:
-            return self._break("cut", self._cut_off(reply))
+            return self._break_cut(reply)
         self._was_cut = True
+        if not (reply.text or "").strip():  # all of it went into thoughts
+            return self._tell(f"{self._cut_off(reply)}, before it said anything. Think less, and answer at once.")
         return self._tell(f"{self._cut_off(reply)}. {remedy}")
+
+    def _break_cut(self, reply: ModelReply) -> None:
+        self._break(
+            "cut", f"{self._cut_off(reply)}, as the one before it; how many it may have the role's `max_tokens` says"
+        )
 
     def _cut_off(self, reply: ModelReply) -> str:
         return f"The reply was cut off at {reply.usage.output or self._max_tokens:,} tokens"
@@ -247,6 +264,17 @@ class Dialogue:
         if self._faults >= FAULTS:
             return self._break("calls", f"{FAULTS} replies in a row that are no action: {error}")
         return self._tell(f"Your reply was not used: {error}. Reply with one JSON object, one action, nothing else.")
+
+    def _fault_of_writing(self) -> None:
+        self._faults += 1
+        self._partial = ""
+        if self._faults >= FAULTS:
+            why = f"{FAULTS} replies in a row that cannot be run, the last with a tool call written as text"
+            return self._break("calls", f"{why}; `dialogue: json` for the role may help")
+        return self._tell(
+            "Your reply was not used: it has a tool call written as text, and nothing was run. "
+            "Call tools by the means that you were given for it, or answer."
+        )
 
     def _repair(self, error: ValueError) -> None:
         if self._repaired:

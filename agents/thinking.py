@@ -176,19 +176,20 @@ def _believed(usage: Usage, input_bound: int, max_tokens: int) -> Usage:
 
 def _failed(asked: ModelAsked, failure: TryFailed, verdict: tries.Again | tries.GiveUp | tries.Pause) -> ModelTryFailed:
     wait_ms: int | None
+    reason = str(failure)
     match verdict:
         case tries.Again(wait_s):
             wait_ms = int(wait_s * 1000)
         case tries.Pause():
             wait_ms = 0  # after the pause the same ask goes on with another try
-        case tries.GiveUp():
+        case tries.GiveUp(reason):  # with what a person can do about it
             wait_ms = None
     return ModelTryFailed(
         attempt=asked.attempt,
         path=asked.path,
         number=asked.number,
         kind=failure.kind,
-        reason=str(failure),
+        reason=reason,
         unproven=failure.unproven,
         wait_ms=wait_ms,
     )

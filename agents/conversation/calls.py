@@ -4,6 +4,7 @@ The reads of a reply are run together; the first call that changes something is 
 follows it was written before its result was known and is handed back. Each call is answered exactly once.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,11 @@ from pydantic import JsonValue
 from agents.conversation.fitting import cut_middle
 from agents.conversation.json_actions import result, unknown_tool
 from agents.conversation.messages import MAX_CALLS, Mode, arguments_of, as_data, call_id
-from agents.conversation.structured import dumps
+from agents.conversation.structured import dumps, read_object
 from bus.events import CallRequest, Message
+
+_WRITTEN = re.compile(r"\s*(<tool_call>|<\|tool_calls?[_|>]|\[TOOL_CALLS\]|<function=|<\|python_tag\|>)")
+"""How calls begin that an endpoint should have taken out of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,21 @@ class Calls:
     def ran(self) -> list[tuple[Slot, Call, Outcome]]:
         """The calls that were run, with what they gave."""
         return [(slot, slot.call, slot.outcome) for slot in self.slots if slot.ran and slot.call and slot.outcome]
+
+
+def is_written_call(text: str, tools: Sequence[str]) -> bool:
+    """Tell whether a reply is a tool call written as text; it is not run, since a model may also quote one."""
+    if not tools:
+        return False
+    if _WRITTEN.match(text) or text.rstrip().endswith("</tool_call>"):
+        return True
+    if not text.lstrip().startswith(("{", "```")):
+        return False
+    try:
+        value = read_object(text)
+    except ValueError:
+        return False
+    return value.get("name") in tools and value.keys() - {"name", "id", "type"} in ({"arguments"}, {"parameters"})
 
 
 def read_calls(requests: Sequence[CallRequest], at: int, tools: Sequence[str]) -> list[Slot]:

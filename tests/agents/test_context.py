@@ -262,6 +262,18 @@ async def test_another_attempt_is_worth_it_unless_the_endpoint_refused_the_call(
     assert (live.value.retryable, recorded.value.retryable) == (retryable, retryable)
 
 
+async def test_what_ends_a_call_says_what_a_person_can_do(make: Maker) -> None:
+    context, log = make(Answers(TryFailed("refused", "HTTP 400: it has no tools", remedy="Set `dialogue: json`.")))
+    with pytest.raises(ModelFailed, match=r"^HTTP 400: it has no tools\. Set `dialogue: json`\.$"):
+        await context.converse("s", "u")
+    again, _ = make(Answers(), recorded=log.events)
+    with pytest.raises(ModelFailed, match="Set `dialogue: json`"):
+        await again.converse("s", "u")
+    context, _ = make(Answers(TryFailed("too_long", "HTTP 400: at most 90 tokens")))
+    with pytest.raises(AnswerUnusable, match=r"HTTP 400: at most 90 tokens.*`window`"):
+        await context.converse("s", "u")
+
+
 async def test_an_estimated_usage_is_never_more_than_was_reserved(make: Maker) -> None:
     absurd = ModelReply("x", Usage(input=10**9, output=10**9, cached=10**9, estimated=True))
     context, log = make(Answers(absurd))

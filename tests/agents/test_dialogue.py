@@ -236,6 +236,40 @@ def test_calls_of_a_model_that_has_no_tools_are_not_run() -> None:
     assert told(dialogue) == "Error: you have no tools"
 
 
+WRITTEN = [
+    '<tool_call>\n{"name": "read_file", "arguments": {"path": "a"}}\n</tool_call>',
+    '<think>hm</think>\nI look.\n<tool_call>{"name": "read_file", "arguments": {"path": "a"}}</tool_call>\n',
+    '[TOOL_CALLS][{"name": "read_file", "arguments": {"path": "a"}}]',
+    "<function=read_file>\n<parameter=path>\na\n</parameter>\n</function>",
+    '{"name": "read_file", "parameters": {"path": "a"}}',
+    '```json\n{"type": "function", "name": "read_file", "arguments": {}}\n```',
+]
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+@pytest.mark.parametrize("options", [{}, {"answer": Answer.of(Plan)}])
+def test_a_call_that_is_written_as_text_is_neither_run_nor_an_answer(text: str, options: dict[str, Any]) -> None:
+    dialogue = a_dialogue(**options)
+    for _ in range(2):
+        dialogue.answered(says(text))
+        assert "nothing was run" in told(dialogue)
+    dialogue.answered(says(text))
+    assert broken(dialogue).kind == "calls"
+    assert "`dialogue: json`" in broken(dialogue).reason
+
+
+@pytest.mark.parametrize(
+    "text", ['{"name": "read_file"}', '{"name": "a", "arguments": {}}', "Write <tool_call> first."]
+)
+def test_what_only_looks_like_a_written_call_is_an_answer(text: str) -> None:
+    dialogue = a_dialogue()
+    dialogue.answered(says(text))
+    assert dialogue.next() == Finished(text)
+    dialogue = a_dialogue(tools=())
+    dialogue.answered(says(WRITTEN[0]))
+    assert dialogue.next() == Finished(WRITTEN[0])
+
+
 def test_three_replies_of_wrong_arguments_break_but_a_good_call_in_between_forgives() -> None:
     dialogue = a_dialogue()
     for number in range(2):
@@ -325,7 +359,18 @@ def test_a_text_that_is_cut_again_breaks() -> None:
     dialogue = a_dialogue()
     for _ in range(2):
         dialogue.answered(says("and ", finish="length"))
-    assert broken(dialogue) == Broken("The reply was cut off at 7 tokens", "cut")
+    assert broken(dialogue).kind == "cut"
+    assert broken(dialogue).reason.startswith("The reply was cut off at 7 tokens")
+    assert "`max_tokens`" in broken(dialogue).reason
+
+
+@pytest.mark.parametrize("options", [{}, {"answer": Answer.of(Plan)}, {"mode": "json"}])
+def test_a_reply_that_was_cut_before_it_said_anything_is_not_gone_on_with(options: dict[str, Any]) -> None:
+    dialogue = a_dialogue(**options)
+    dialogue.answered(says(None, finish="length"))
+    assert "before it said anything" in told(dialogue)
+    dialogue.answered(says("", finish="length"))
+    assert broken(dialogue).kind == "cut"
 
 
 def test_a_call_that_was_cut_is_not_run_and_told_to_be_shorter_once() -> None:
@@ -614,8 +659,10 @@ def test_an_endpoint_that_says_too_long_is_believed() -> None:
     assert sizes(after) <= sizes(before) * 3 // 4
     assert len(after.messages) == len(before.messages)
     while isinstance(dialogue.next(), Ask):
-        dialogue.too_long()
+        dialogue.too_long("at most 90 tokens")
     assert broken(dialogue).kind == "too_long"
+    assert "(at most 90 tokens)" in broken(dialogue).reason
+    assert "`window`" in broken(dialogue).reason
 
 
 # What always holds
