@@ -231,11 +231,11 @@ class Dialogue:
         self._ask()
 
     def _does_not_fit(self) -> str:
-        told = f" ({self._told_too_long})" if self._told_too_long else ""
-        return (
-            f"the conversation does not fit the model's context window, also shortened{told}; "
-            f"how large that is, and how much of it an answer may have, the role's `window` and `max_tokens` say"
+        why = (
+            "the conversation does not fit the model's context window, also shortened. The role's `window` says how "
+            "large that is, and its `max_tokens` how much of it an answer may have"
         )
+        return f"{why}. The endpoint says: {self._told_too_long}" if self._told_too_long else why
 
     def _cut(self, reply: ModelReply, remedy: str) -> None:
         if self._was_cut:
@@ -247,7 +247,7 @@ class Dialogue:
 
     def _break_cut(self, reply: ModelReply) -> None:
         self._break(
-            "cut", f"{self._cut_off(reply)}, as the one before it; how many it may have the role's `max_tokens` says"
+            "cut", f"{self._cut_off(reply)}, as the one before. The role's `max_tokens` says how many it may have"
         )
 
     def _cut_off(self, reply: ModelReply) -> str:

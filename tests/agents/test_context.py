@@ -270,7 +270,7 @@ async def test_what_ends_a_call_says_what_a_person_can_do(make: Maker) -> None:
     with pytest.raises(ModelFailed, match="Set `dialogue: json`"):
         await again.converse("s", "u")
     context, _ = make(Answers(TryFailed("too_long", "HTTP 400: at most 90 tokens")))
-    with pytest.raises(AnswerUnusable, match=r"HTTP 400: at most 90 tokens.*`window`"):
+    with pytest.raises(AnswerUnusable, match=r"`window`.*HTTP 400: at most 90 tokens"):
         await context.converse("s", "u")
 
 
