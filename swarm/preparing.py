@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.completions.prices import price_of
+from agents.completions.prices import is_nearby, price_of
 from agents.role import Role
 from agents.roles import ROLES
 from agents.tool import Tool
@@ -110,7 +110,9 @@ async def prepare_for_agents(
     return setup
 
 
-OF_THE_AGENT = RoleModel("", "native", None, None, 600_000, None)
+NEARBY_TIMEOUT_MS = 600_000
+"""Of one try at an endpoint on a machine of one's own, which may have no more than a processor."""
+OF_THE_AGENT = RoleModel("", "native", None, None, NEARBY_TIMEOUT_MS, None)
 """What is known of a model that nobody names here."""
 
 
@@ -189,7 +191,13 @@ def price_here(model: str, scenario: Scenario, settings: Settings) -> Price | No
 
 
 def _known_here(model: str, scenario: Scenario, settings: Settings) -> RoleModel:
-    return _known(model, price_here(model, scenario, settings))
+    known = _known(model, price_here(model, scenario, settings))
+    url = place_of(model, scenario.endpoints, settings).url
+    return (
+        dataclasses.replace(known, timeout_ms=max(known.timeout_ms, NEARBY_TIMEOUT_MS))
+        if url and is_nearby(url)
+        else known
+    )
 
 
 def _known_elsewhere(model: str) -> RoleModel:

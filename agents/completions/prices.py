@@ -28,7 +28,7 @@ def price_of(provider: str, model: str, url: str | None = None) -> Price | None:
     """
     if provider in _AT_NO_COST:
         return FREE
-    if url is not None and _is_nearby(url):
+    if url is not None and is_nearby(url):
         return None
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
 
@@ -44,7 +44,7 @@ def price_of(provider: str, model: str, url: str | None = None) -> Price | None:
     return Price(input=sent, output=written, cached=sent if cached is None else cached)
 
 
-def _is_nearby(url: str) -> bool:
+def is_nearby(url: str) -> bool:
     """Tell whether an endpoint is one of a machine that is called by its address: no provider's is."""
     try:
         host = urlsplit(url).hostname or ""

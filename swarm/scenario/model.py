@@ -36,6 +36,8 @@ __all__ = [
     "schema",
 ]
 
+MAX_TOKENS = 4_096
+"""Of one answer, where a role says no other."""
 _ALONE = Surroundings()
 Dialogue = Literal["native", "json"]
 
@@ -49,7 +51,7 @@ class ScenarioRole:
     model: str | None = None
     tools: tuple[str, ...] | None = None
     """None: what the role's class declares, which is known only when it is loaded."""
-    max_tokens: int = 4096
+    max_tokens: int = MAX_TOKENS
     window: int | None = None
     """Tokens of its model's context window, where the file says it."""
     dialogue: Dialogue | None = None
@@ -71,6 +73,7 @@ class RoleModel:
     window: int | None = None
     temperature: float | None = None
     timeout_ms: int = 120_000
+    """Of one try at an answer of `MAX_TOKENS`; a longer one may take as much longer."""
     price: Price | None = None
 
 
@@ -253,7 +256,7 @@ class Scenario:
                 options=dict(role.options),
                 window=role.window or model.window,
                 temperature=model.temperature,
-                timeout_ms=model.timeout_ms,
+                timeout_ms=model.timeout_ms * max(role.max_tokens, MAX_TOKENS) // MAX_TOKENS,
                 deadline_ms=role.deadline_ms,
                 price=self.prices.get(provider) or model.price,
             )
@@ -352,7 +355,7 @@ def _role(name: str, role: RoleSection, limits: Limits, draft: Draft) -> Scenari
         deadline_ms=role.deadline or max(1, limits.time_ms // 3),
         model=role.model,
         tools=tools if role.tools is None else tuple(dict.fromkeys(role.tools)),
-        max_tokens=role.max_tokens or 4096,
+        max_tokens=role.max_tokens or MAX_TOKENS,
         window=role.window,
         dialogue=role.dialogue,
         prompt=file.read_text("utf-8") if file else text or role.prompt,

@@ -37,3 +37,27 @@ async def test_an_endpoint_costs_what_is_written_or_else_what_is_listed_for_its_
     assert await price("lab:gpt-4o-mini", {"lab": cheap}) == Price(input=1_000_000, output=2_000_000, cached=1_000_000)
     assert await price("lab:gpt-4o-mini", {"lab": {"url": OPENAI}}) == LISTED
     assert await price("lab:gpt-4o-mini", {"lab": {"url": "https://lab.example/v1"}}) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "max_tokens", "seconds"),
+    [
+        ("https://lab.example/v1", None, 120),
+        ("https://lab.example/v1", 2_048, 120),
+        ("https://lab.example/v1", 16_384, 480),
+        ("http://127.0.0.1:1234/v1", None, 600),
+        ("http://localhost:1234/v1", None, 600),
+        ("http://192.168.1.7:8000/v1", 8_192, 1200),
+    ],
+)
+@pytest.mark.parametrize("provider", ["lab", "openai"])
+async def test_a_try_may_take_as_long_as_its_answer_needs_where_it_is_made(
+    provider: str, url: str, max_tokens: int | None, seconds: int
+) -> None:
+    roles = {"coder": {"max_tokens": max_tokens}} if max_tokens else {}
+    written = {"name": "slow", "goal": "Say it.", "model": f"{provider}:big", "roles": roles}
+    if provider == "lab":
+        written["endpoints"] = {"lab": {"url": url}}
+    ready = await preparing.prepare(Scenario.from_dict(written), Settings(home=Path(".swarm"), openai_url=url))
+    assert ready.setup.roles["coder"].timeout_ms == seconds * 1000
+    assert ready.setup.roles["coder"].window == 32_768
