@@ -30,12 +30,16 @@ class SubtaskReport(_Frozen):
 
 
 class Tokens(_Frozen):
-    """Tokens used; `input` holds `cached`. `unproven`: counted in full because no answer came."""
+    """Tokens used; `input` holds `cached`. `unproven`: counted in full because no answer came.
+
+    `estimated`: how many of input and output no endpoint has reported.
+    """
 
     input: int
     output: int
     cached: int
     unproven: int = 0
+    estimated: int = 0
 
 
 class Used(_Frozen):
@@ -93,7 +97,13 @@ def outcome_of(state: RunState, *, folder: str | None = None, not_written: str =
             for name, one in state.subtasks.items()
         ),
         model_calls=spent.calls,
-        tokens=Tokens(input=spent.input, output=spent.output, cached=spent.cached, unproven=spent.unproven),
+        tokens=Tokens(
+            input=spent.input,
+            output=spent.output,
+            cached=spent.cached,
+            unproven=spent.unproven,
+            estimated=spent.estimated,
+        ),
         cost_usd=round(_number(spent.money, PICO), 9) if spent.price_known else None,
         tool_calls=state.tool_calls,
         events=state.position,

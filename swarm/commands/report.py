@@ -70,10 +70,14 @@ def cost_line(outcome: Outcome) -> str:
     """Return calls, tokens, money and time in a line."""
     tokens = outcome.tokens
     unproven = f" + {tokens.unproven:,} that may have been billed" if tokens.unproven else ""
+    estimated = f" ({tokens.estimated:,} of them estimated)" if tokens.estimated else ""
     money = "price not known" if outcome.cost_usd is None else dollars(outcome.cost_usd)
+    if tokens.estimated and outcome.cost_usd:
+        money = f"about {money}"
     return (
-        f"{money} · {tokens.input:,} + {tokens.output:,} tokens{unproven} in {outcome.model_calls} model calls · "
-        f"{outcome.tool_calls} tool calls · {clock(int(outcome.seconds * 1000))} · {outcome.events} events"
+        f"{money} · {tokens.input:,} + {tokens.output:,} tokens{estimated}{unproven} in "
+        f"{outcome.model_calls} model calls · {outcome.tool_calls} tool calls · "
+        f"{clock(int(outcome.seconds * 1000))} · {outcome.events} events"
     )
 
 

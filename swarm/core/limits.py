@@ -45,12 +45,17 @@ class Call(NamedTuple):  # one for each call of a model in the log: made in half
 
 @dataclass(slots=True)
 class Spent:
-    """What has been used. `unproven` is the part that was counted in full because no answer came."""
+    """What has been used.
+
+    `unproven` is the part that was counted in full because no answer came; `estimated` tokens are in input and output,
+    of calls whose endpoint did not say what they used.
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
     unproven: int = 0
+    estimated: int = 0
     money: int = 0
     calls: int = 0
     price_known: bool = True
@@ -157,6 +162,8 @@ class Ledger:
         spent.input += usage.input
         spent.output += usage.output
         spent.cached += usage.cached
+        if usage.estimated:
+            spent.estimated += usage.input + usage.output
         spent.calls += 1
         if call.price is None:
             spent.price_known = False

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bus.events import ModelAnswered, ModelAsked
+from swarm.commands.report import cost_line
 from tests.support.command import Ended, clean_env, process, serving
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import player, scenario, start, story, subtask_of
@@ -47,6 +48,17 @@ async def asks(tmp_path: Path) -> list[int]:
     return [event.input_bound + event.max_tokens for event in told.of(ModelAsked)]
 
 
+async def test_what_an_endpoint_does_not_report_is_shown_as_estimated(tmp_path: Path) -> None:
+    async with ChatEndpoint(usual, faults=[None, "usage_missing"]) as endpoint:
+        outcome = await start(tmp_path, written(endpoint, 100_000, price={"input": 1.0, "output": 2.0}))
+    first, second = [event.usage for event in (await story(tmp_path)).of(ModelAnswered)]
+    assert (first.estimated, second.estimated) == (False, True)
+    assert outcome.tokens.estimated == second.input + second.output
+    money, tokens, *_ = cost_line(outcome).split(" · ")
+    assert money.startswith("about $")
+    assert f"tokens ({outcome.tokens.estimated} of them estimated) in 2 model calls" in tokens
+
+
 def killed(folder: Path, tokens: int) -> Ended:
     """Run in a process that is killed while the endpoint has its second request; return what `resume` comes to."""
     known = threading.Event()
@@ -78,7 +90,7 @@ def test_after_a_kill_the_call_that_was_under_way_counts_in_full_and_is_shown(tm
     resumed = killed(tmp_path / "killed", 100_000)
     assert resumed.status == 0, resumed.err
     tokens = resumed.json["tokens"]
-    assert tokens == {"input": 200, "output": 20, "cached": 0, "unproven": reserved[KILLED - 1]}
+    assert tokens == {"input": 200, "output": 20, "cached": 0, "unproven": reserved[KILLED - 1], "estimated": 0}
     assert resumed.json["model_calls"] == 3
     assert process("show", "last", "--json", cwd=tmp_path / "killed").json["tokens"] == tokens
     shown = process("show", "last", cwd=tmp_path / "killed").out
