@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from agents.completions.endpoint import shared_endpoint
+from agents.completions.endpoint import OPENAI_HOST, shared_endpoint
 from agents.errors import ModelUnavailable, NoSuchModel
 from agents.model import Model, ModelPlace, TryFailed
 from agents.models import LOCAL_SERVERS, MODELS
@@ -26,7 +26,6 @@ from swarm.settings import Settings
 OPENAI_MODEL = "gpt-5-mini"
 LOCAL_MODEL = "qwen2.5-coder-1.5b"
 
-_OPENAI_HOST = "api.openai.com"
 _PROBE_TIMEOUT_S = 0.5
 _PROBE_BYTES = 1024 * 1024
 
@@ -173,7 +172,7 @@ async def look(settings: Settings, servers: Mapping[str, str] = LOCAL_SERVERS) -
 async def _openai(settings: Settings) -> Source:
     place, url, key = "OpenAI or another endpoint", settings.openai_url, settings.openai_key
     commands = "export OPENAI_API_KEY=…   (for another endpoint also: export OPENAI_BASE_URL=https://host/v1)"
-    if url is None or urlsplit(url).hostname == _OPENAI_HOST:
+    if url is None or urlsplit(url).hostname == OPENAI_HOST:
         if not key:
             return Source(place, "OPENAI_API_KEY is not set", remedy=commands)
         return Source(place, "OPENAI_API_KEY is set", Choice(f"openai:{OPENAI_MODEL}", "from OPENAI_API_KEY"))
@@ -254,7 +253,7 @@ def place_of(
         key = settings.env.get(key_name) if key_name else None
     elif provider == "openai":
         url, key = settings.openai_url, settings.openai_key
-        key_name = "OPENAI_API_KEY" if key or url is None or urlsplit(url).hostname == _OPENAI_HOST else None
+        key_name = "OPENAI_API_KEY" if key or url is None or urlsplit(url).hostname == OPENAI_HOST else None
     elif provider in LOCAL_SERVERS:
         url = f"{LOCAL_SERVERS[provider]}/v1"
     elif provider not in MODELS:

@@ -27,6 +27,8 @@ from bus.events import CallRequest
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+OPENAI_HOST = "api.openai.com"
+"""Its newer models refuse the older word for the most tokens of an answer."""
 _NO_KEY = "none"
 _MODELS_TIMEOUT_S = 10.0
 _MODELS_SHOWN = 20
@@ -74,11 +76,14 @@ class Endpoint:
         self.gate = CallGate(calls, self.health)
         self.given_up: dict[str, set[str]] = {}
         """By model: parameters that this endpoint has refused, and that are left out from then on."""
+        self._capped_by: dict[str, tuple[str, ...]] = {}
+        """By model: how the most tokens of an answer are said, where the usual way was ignored."""
         self._key = _checked_key(key, key_name)
         self._key_name = key_name
         self._client: AsyncOpenAI | None = None
         self._opening = asyncio.Lock()
         parts = urlsplit(url)
+        self._caps = chat_completions.CAPS[::-1] if parts.hostname == OPENAI_HOST else chat_completions.CAPS
         self._secure = parts.scheme == "https"  # only then the file of certificate authorities is read
         if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
             raise ModelUnavailable(
@@ -88,7 +93,7 @@ class Endpoint:
     async def ask(self, request: ModelRequest) -> ModelReply:
         """Make one try. Raises `TryFailed`; cancellation passes through."""
         given_up = self.given_up.setdefault(request.model, set())
-        body = chat_completions.body(request, given_up)
+        body = chat_completions.body(request, given_up, self.caps_for(request.model))
         sent = _encoded(body)
         async with self.gate.turn(request.timeout_s) as turn:
             answered, headers, content = await self._exchange("post", "chat/completions", sent, request.timeout_s)
@@ -97,7 +102,7 @@ class Endpoint:
                 reply = self._safe(chat_completions.read(content, request, len(sent), self._hidden))
                 self.gate.answered()
                 if reply.usage.output > request.max_tokens and not reply.usage.estimated:
-                    given_up.add("max_completion_tokens")  # it was ignored: say it in the older word from now on
+                    self._capped_by[request.model] = self._caps[::-1]  # it was ignored: say it in the other word
                 return reply
             if named := chat_completions.parameter_named(status, content, body):
                 given_up.add(named)
@@ -112,6 +117,10 @@ class Endpoint:
         if failure.kind == "unavailable" and not failure.remedy:
             failure.remedy = await self._remedy(status, request.model)
         raise failure
+
+    def caps_for(self, model: str) -> tuple[str, ...]:
+        """Return the words for the most tokens of an answer, the better one first."""
+        return self._capped_by.get(model, self._caps)
 
     async def models(self) -> tuple[str, ...]:
         """Return the names that the endpoint lists under `/models`. Raises `TryFailed`."""

@@ -18,6 +18,9 @@ from pydantic import JsonValue
 from agents.model import ModelReply, ModelRequest, TryFailed, TryKind
 from bus.events import CallRequest, Message, Usage
 
+CAPS = ("max_tokens", "max_completion_tokens")
+"""How the most tokens of an answer are said. Many endpoints know only the older word, and pass over the newer one in
+silence; those that want the newer one refuse the older by name."""
 OPTIONAL = ("max_completion_tokens", "max_tokens", "temperature", "response_format")
 """Parameters that we can do without, each left out once an endpoint has refused it by name."""
 
@@ -65,10 +68,13 @@ _FINISH: dict[str, _Finish] = {
 """By the reason's first word in small letters; some say more after a colon."""
 
 
-def body(request: ModelRequest, given_up: AbstractSet[str]) -> dict[str, JsonValue]:
-    """Return what is posted to `/chat/completions`, without the parameters that are given up."""
+def body(request: ModelRequest, given_up: AbstractSet[str], caps: Sequence[str] = CAPS) -> dict[str, JsonValue]:
+    """Return what is posted to `/chat/completions`, without the parameters that are given up.
+
+    `caps`: both words for the most tokens of an answer, the one that is used where it is not given up first.
+    """
     made: dict[str, JsonValue] = {"model": request.model, "messages": list(request.messages)}
-    for name in ("max_completion_tokens", "max_tokens"):
+    for name in caps:
         if name not in given_up:
             made[name] = request.max_tokens
             break

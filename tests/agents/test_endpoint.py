@@ -65,7 +65,7 @@ async def test_an_answer_brings_text_and_usage(opened: Any) -> None:
         assert received.body == {
             "model": "test-model",
             "messages": [{"role": "user", "content": "hello"}],
-            "max_completion_tokens": 256,
+            "max_tokens": 256,
         }
 
 
@@ -254,7 +254,7 @@ async def test_an_absurdly_large_usage_counts_as_the_most_it_can_have_been(opene
     assert reply.usage.output == 256
 
 
-@pytest.mark.parametrize("name", ["max_completion_tokens", "temperature", "response_format"])
+@pytest.mark.parametrize("name", ["max_tokens", "temperature", "response_format"])
 async def test_a_refused_parameter_is_left_out_from_then_on(opened: Any, name: str) -> None:
     asked = request(temperature=0.2, answer_schema={"type": "object", "title": "shape-of-answer"})
     async with ChatEndpoint(rule=lambda _: f"parameter:{name}") as server:
@@ -266,7 +266,7 @@ async def test_a_refused_parameter_is_left_out_from_then_on(opened: Any, name: s
         assert (await endpoint.ask(asked)).text == "ok"
         bodies = [received.body for received in server.requests]
         assert [name in body for body in bodies] == [True, False, False]
-        assert ("max_tokens" in bodies[1]) == (name == "max_completion_tokens")
+        assert ("max_completion_tokens" in bodies[1]) == (name == "max_tokens")
         assert "shape-of-answer" in json.dumps(bodies[1])
         assert [message["role"] for message in bodies[1]["messages"]] == ["user"]  # some take no two in a row
         await endpoint.ask(
@@ -283,13 +283,26 @@ async def test_a_parameter_is_given_up_for_one_model_only(opened: Any) -> None:
         assert server.requests[-1].body["temperature"] == 0.2
 
 
-async def test_a_cap_that_is_ignored_is_said_in_the_older_word(opened: Any) -> None:
+async def test_a_cap_that_is_ignored_is_said_in_the_other_word(opened: Any) -> None:
     usage = {"prompt_tokens": 20, "completion_tokens": 900}
     async with ChatEndpoint(lambda _: Answer("z" * 3600, usage=usage)) as server:
         endpoint = opened(server.url)
         assert (await endpoint.ask(request())).usage.output == 900
+        for _ in range(2):
+            await endpoint.ask(request())
+            assert server.requests[-1].body["max_completion_tokens"] == 256
+        server.rule = lambda _: "parameter:max_completion_tokens"
+        with pytest.raises(TryFailed, match="max_completion_tokens"):
+            await endpoint.ask(request())
         await endpoint.ask(request())
-        assert server.requests[1].body["max_tokens"] == 256
+        assert server.requests[-1].body["max_tokens"] == 256, "better than no cap at all"
+
+
+async def test_the_cap_is_said_in_the_word_that_is_passed_over_by_nobody_and_refused_by_openai_alone() -> None:
+    for url, word in (("https://api.openai.com/v1", "max_completion_tokens"), ("https://lab.example/v1", "max_tokens")):
+        endpoint = Endpoint(url)
+        body = chat_completions.body(request(), frozenset(), endpoint.caps_for("test-model"))
+        assert {"max_tokens", "max_completion_tokens"} & body.keys() == {word}
 
 
 async def test_an_unknown_model_names_those_that_are_there(opened: Any) -> None:
