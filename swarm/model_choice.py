@@ -70,15 +70,17 @@ class ModelDefaults:
 
 # A small model does best with actions as JSON, and near to its likeliest answer; attempts after the first draw wider.
 _SMALL = ModelDefaults("json", 8_192, 0.2, 600.0)
+_FEW_PARAMETERS = r".*(?<![\d.])(?<![-_]a)(0\.\d+|[1-4](\.\d+)?)b(?![a-z]).*"
+"""Up to four billion in all; `30b-a3b` says how many of thirty work at once."""
 _DEFAULTS: tuple[tuple[str, ModelDefaults], ...] = (
     (r"local:.*", _SMALL),
     (r"(recorded|scripted):.*", ModelDefaults(context=1_000_000)),
-    (r"(ollama|llamacpp):.*(?<![\d.])(0\.\d+|[1-4](\.\d+)?)b(?![a-z]).*", ModelDefaults("json", 4_096, 0.5, 600.0)),
+    (rf"(ollama|llamacpp):{_FEW_PARAMETERS}", ModelDefaults("json", 4_096, 0.5, 600.0)),
     (r"(ollama|llamacpp):.*", ModelDefaults(context=4_096, timeout_s=600.0)),
     (r"openai:gpt-4\.1.*", ModelDefaults(context=1_000_000)),
     (r"openai:gpt-4o.*", ModelDefaults(context=128_000)),
     (r"openai:(gpt-5|o\d).*", ModelDefaults(context=200_000)),
-    (r".*(?<![\d.])(0\.\d+|[1-4](\.\d+)?)b(?![a-z]).*", ModelDefaults("json", 8_192, 0.5)),
+    (_FEW_PARAMETERS, ModelDefaults("json", 8_192, 0.5)),
 )
 
 
