@@ -43,7 +43,11 @@ _NO_CREDIT = re.compile(
 _NO_MODEL = re.compile(
     r"not a valid model|invalid model\b|unknown model|\bmodel\b.{0,80}\b(not exist|not found)\b", re.IGNORECASE
 )
-_TOOLS = re.compile(r"tool|call(ing)? (a )?function|function[ _]call", re.IGNORECASE)
+_TOOLS = re.compile(
+    r"tool|call(ing)? (a )?function|function[ _]call|thought_signature|\bmissing\b.{0,20}reasoning_content",
+    re.IGNORECASE,
+)
+"""What refuses tool calls, or wants back with them what only this endpoint has."""
 _FLAGGED = re.compile(r"flagged|moderation", re.IGNORECASE)
 _NO_CREDIT_CODES = frozenset(
     {"insufficient_quota", "insufficient_user_quota", "billing_not_active", "billing_hard_limit_reached"}

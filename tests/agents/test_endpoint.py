@@ -630,6 +630,8 @@ def test_a_schema_that_an_endpoint_does_not_take_is_left_out(content: bytes, nam
         (404, {"message": "No endpoints found that support tool use."}, "unavailable", "dialogue"),
         (500, {"message": "tools param requires --jinja flag", "code": 500}, "server", "dialogue"),
         (400, {"message": "it does not support tools"}, "refused", "dialogue"),
+        (400, {"message": "Missing `reasoning_content` field in the assistant message"}, "refused", "dialogue"),
+        (400, {"message": "Function call is missing a thought_signature"}, "refused", "dialogue"),
         (400, {"message": "Failed to call a function.", "code": "tool_use_failed"}, "nonsense", "dialogue"),
         (400, {"message": "Failed to generate JSON.", "code": "json_validate_failed"}, "nonsense", ""),
     ],
