@@ -323,7 +323,12 @@ def _filled(written: Mapping[str, object], inputs: Mapping[str, str]) -> Draft:
 def change_limits(settings: Sequence[str]) -> dict[str, int]:
     """Return the limits that `resume --set limits.X=V` names, as fields of `Limits`. Raises `ScenarioError`."""
     faults = [
-        Fault("setting", f"only limits can change now, not {quote(one.partition('=')[0])}", f"--set {quote(one)[1:-1]}")
+        Fault(
+            "setting",
+            f"only limits can change now, not {quote(one.partition('=')[0])}",
+            f"--set {quote(one)[1:-1]}",
+            hint="`swarm fork` goes on from here with another model, role or goal; the past is paid for once.",
+        )
         for one in settings
         if not one.startswith("limits.")
     ]

@@ -575,6 +575,8 @@ def test_only_limits_change_when_a_run_is_resumed() -> None:
     for setting in ("goal=x", "limits.tme=1h", "limits.time=0s", "limits=5"):
         with pytest.raises(ScenarioError, match="--set"):
             change_limits([setting])
+    with pytest.raises(ScenarioError, match="`swarm fork`"):
+        change_limits(["roles.coder.dialogue=json"])
 
 
 def test_what_a_file_can_say_of_limits_at_most_is_what_is_taken_from_elsewhere() -> None:
