@@ -18,7 +18,7 @@ from bus.events import CallRequest, Message, Usage
 TryKind = Literal[
     "rate_limited",  # 429
     "server",  # 5xx, refused or reset before an answer
-    "lost",  # timeout, reset midway, cut, slow drip: it may have been paid
+    "lost",  # timeout, also a gateway's, reset midway, cut, slow drip: it may have been paid
     "nonsense",  # HTML, truncated JSON, wrong shape, empty choices
     "parameter",  # 400 that names a parameter: given up and remembered, ask again at once
     "too_long",  # 400: the messages do not fit the context window

@@ -111,7 +111,7 @@ class Endpoint:
             failure = chat_completions.failure(status, headers, content, datetime.now(UTC), self._hidden)
             if status != answered:
                 failure.args = (f"{failure} (in an answer of HTTP {answered})",)
-                failure.unproven = failure.kind == "server"  # it may have broken off late
+                failure.unproven |= failure.kind == "server"  # it may have broken off late
             if failure.kind == "rate_limited":
                 self.gate.refused(turn, failure.retry_after_s)
         if failure.kind == "unavailable" and not failure.remedy:

@@ -185,8 +185,8 @@ def failure(status: int, headers: Mapping[str, str], content: bytes, now: dateti
         window = f" (context window: {size.group(1)} tokens)" if size else ""
         words = f"the messages do not fit the model{window}: {words}"
     wait = retry_after(headers, now) if kind in {"rate_limited", "server"} else None
-    # What the model wrote may be billed, though it was not shown.
-    return TryFailed(kind, words, unproven=kind == "nonsense", retry_after_s=wait, status=status, remedy=remedy)
+    unproven = kind in {"nonsense", "lost"}  # the model was asked, and what it wrote may be billed
+    return TryFailed(kind, words, unproven=unproven, retry_after_s=wait, status=status, remedy=remedy)
 
 
 def _meaning(status: int, message: str, code: str | None) -> tuple[TryKind, str]:  # noqa: PLR0911 - a return for each
@@ -198,6 +198,8 @@ def _meaning(status: int, message: str, code: str | None) -> tuple[TryKind, str]
         return "unavailable", "The account behind the key has no credit left."
     if status == 429:  # noqa: PLR2004
         return "rate_limited", ""
+    if status in {504, 524}:  # a gateway that waited for whoever has the request
+        return "lost", ""
     if status >= 500 or status == 408:  # noqa: PLR2004
         return "server", tools
     if forbidden and _FLAGGED.search(message):

@@ -627,6 +627,9 @@ def test_a_schema_that_an_endpoint_does_not_take_is_left_out(content: bytes, nam
         (400, {"message": "Invalid model: foo", "type": "invalid_model"}, "unavailable", ""),
         (400, {"message": "Model Not Exist"}, "unavailable", ""),
         (400, {"message": "Invalid value for messages[0]"}, "refused", ""),
+        (504, {"message": "Gateway Timeout"}, "lost", ""),
+        (524, {"message": "A timeout occurred"}, "lost", ""),
+        (408, {"message": "Request Timeout"}, "server", ""),
         (404, {"message": "No endpoints found that support tool use."}, "unavailable", "dialogue"),
         (500, {"message": "tools param requires --jinja flag", "code": 500}, "server", "dialogue"),
         (400, {"message": "it does not support tools"}, "refused", "dialogue"),
@@ -641,7 +644,7 @@ def test_a_refusal_is_understood_in_the_words_of_many(
 ) -> None:
     for content in (orjson.dumps({"error": error}), orjson.dumps([{"error": error}])):
         failure = chat_completions.failure(status, {}, content, NOW)
-        assert (failure.kind, failure.unproven) == (kind, kind == "nonsense")
+        assert (failure.kind, failure.unproven) == (kind, kind in {"nonsense", "lost"})
         assert remedy in failure.remedy
         assert bool(remedy) == bool(failure.remedy)
         assert str(failure).endswith(f"HTTP {status}: {error['message']}")
