@@ -35,7 +35,9 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Make no more tries of this call: the last failure is what it came to."""
+    """Make no more tries of this call: its last failure is what it came to; `reason` holds the remedy."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,12 @@ def after(  # noqa: PLR0911, PLR0917  # a return for each row of the table; all 
     """
     said = f"{str(failure).rstrip('.')}. {failure.remedy}" if failure.remedy else str(failure)
     if failure.final:
-        return GiveUp()
+        return GiveUp(said)
     match failure.kind:
         case "unavailable":
             return Pause(said)
         case "too_long" | "refused":
-            return GiveUp()
+            return GiveUp(said)
         case "rate_limited":
             wait_s = _wait(failure, number, chance)
             if elapsed_s + wait_s < deadline_s:
@@ -80,7 +82,7 @@ def after(  # noqa: PLR0911, PLR0917  # a return for each row of the table; all 
                 return Again(wait_s)
     if health.answered == answered_before:
         return Pause(f"no call to this endpoint has had a whole answer meanwhile: {said}")
-    return GiveUp()
+    return GiveUp(said)
 
 
 def _wait(failure: TryFailed, number: int, chance: float) -> float:

@@ -184,7 +184,7 @@ async def test_what_failed_in_the_end_fails_at_once_as_it_did(tmp_path: Path, ki
         await log.model(tmp_path).ask(request(SYSTEM, user("hi")))
     assert (error.value.kind, str(error.value)) == (kind, f"it was {kind}")
     after = tries.after(error.value, 1, EndpointHealth(), 0, 60, 0)
-    assert after == tries.GiveUp()
+    assert after == tries.GiveUp(f"it was {kind}")
 
 
 async def test_a_try_that_was_followed_by_another_is_not_played(tmp_path: Path) -> None:

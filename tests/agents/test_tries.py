@@ -29,7 +29,7 @@ def test_a_server_error_is_tried_four_times_with_full_jitter() -> None:
     waits = [what_follows("server", number) for number in (1, 2, 3)]
     assert waits == [Again(1.0), Again(2.0), Again(4.0)]
     assert what_follows("server", 3, chance=0.0) == Again(0.0)
-    assert what_follows("server", 4) == GiveUp()
+    assert what_follows("server", 4) == GiveUp("told so. Do this.")
 
 
 def test_a_rate_limit_is_waited_out_until_the_deadline() -> None:
@@ -68,7 +68,7 @@ def test_a_parameter_is_left_out_at_once() -> None:
 
 @pytest.mark.parametrize("kind", ["too_long", "refused"])
 def test_what_would_fail_again_is_not_tried_again(kind: TryKind) -> None:
-    assert what_follows(kind) == GiveUp()
+    assert what_follows(kind) == GiveUp("told so. Do this.")
 
 
 def test_what_only_a_person_can_mend_pauses() -> None:
