@@ -71,6 +71,8 @@ class Effects:
         self.begun: Effect | None = None
         """The effect that the role began last."""
         self._course = course
+        self._loop = asyncio.get_running_loop()
+        self._lane = Lane()
         self._journal = Journal(recorded)
         self._reporter = reporter
         self._awaited: dict[Path, asyncio.Future[Effect]] = {}
@@ -99,13 +101,16 @@ class Effects:
 
     def enter(self) -> None:
         """Make the running task the role's own one, before it does anything."""
-        _lane.set((Lane(), asyncio.current_task()))
+        _lane.set((self._lane, asyncio.current_task()))
         _role.set(self)
         if self._course == "recorded":
             self._lookout.begin()
 
     def next_path(self) -> Path:
-        """Return the path of the running task's next effect; a child of the role's own task has a lane of its own."""
+        """Return the path of the running task's next effect; a child of the role's own task has a lane of its own.
+
+        Raises `RuntimeError` in another event loop than the role's: there it would be waited for in vain.
+        """
         return self._own_lane().next()
 
     def begin(self, intent: Effect) -> Entry | None:
@@ -252,12 +257,18 @@ class Effects:
         self._end(Parted(at) if self._course == "fork" else Diverged(at, said))
 
     def _own_lane(self) -> Lane:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "ctx is used in another event loop than its role's. In a thread write "
+                "`asyncio.run_coroutine_threadsafe(ctx.…, loop).result()`, with the role's loop."
+            )
         task = asyncio.current_task()
-        lane, owner = _lane.get()
+        lane, owner = _lane.get((self._lane, None))  # a thread may have begun the task without the role's context
         if owner is task:
             return lane
         own = lane.open()
         _lane.set((own, task))
+        _role.set(self)
         return own
 
 

@@ -73,6 +73,31 @@ async def test_each_task_of_a_role_has_a_lane_of_its_own() -> None:
     assert sorted(event.path for event in told.events) == [(0,), (1, 0), (1, 1), (2, 0), (2, 1), (3,)]
 
 
+async def test_what_a_thread_without_the_roles_context_has_done_in_its_loop_is_a_task_of_the_role() -> None:
+    effects, told = entered([])
+    await draw(effects, 0.0)
+    loop = asyncio.get_running_loop()
+
+    def in_a_thread(value: float) -> float:
+        return asyncio.run_coroutine_threadsafe(draw(effects, value), loop).result()
+
+    assert await loop.run_in_executor(None, in_a_thread, 0.1) == 0.1
+    await draw(effects, 0.2)
+    assert [event.path for event in told.events] == [(0,), (1, 0), (2,)]
+
+
+async def test_an_effect_in_a_loop_of_a_thread_is_refused_and_not_waited_for() -> None:
+    effects, told = entered([])
+
+    def in_a_thread() -> float:
+        return asyncio.run(asyncio.wait_for(draw(effects, 0.1), 5))
+
+    with pytest.raises(RuntimeError, match=r"asyncio\.run_coroutine_threadsafe"):
+        await asyncio.to_thread(in_a_thread)
+    assert await draw(effects, 0.2) == 0.2
+    assert [event.path for event in told.events] == [(0,)]
+
+
 async def test_outcomes_come_one_at_a_time_also_when_they_were_told_together() -> None:
     effects, _ = entered([])
     seen: list[set[str]] = []
