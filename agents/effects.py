@@ -272,6 +272,12 @@ class Effects:
         return own
 
 
+def is_cancelled() -> bool:
+    """Tell whether the running task is being cancelled; else a `CancelledError` is that of one whose result it took."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def reply_of(effects: Effects, role: Coroutine[Any, Any, R], *, only_recorded: bool = False) -> R | Parted:
     """Run a role until it replies or parts from its log. What it raises passes through, but for what came before.
 
@@ -297,6 +303,11 @@ async def _until_over(effects: Effects, role: Coroutine[Any, Any, R]) -> R | Par
             effects.enter()
             try:
                 reply = await role
+            except asyncio.CancelledError as error:
+                if is_cancelled():
+                    raise
+                said = "it took the result of a task that was cancelled"
+                raise RuntimeError(said).with_traceback(error.__traceback__) from error
             finally:
                 done = True
                 effects.leave()

@@ -75,13 +75,21 @@ class Tool:
         return self._checked(arguments).model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     async def run(self, arguments: Mapping[str, JsonValue], context: ToolContext) -> str:
-        """Run the tool and return its answer as text, which is JSON unless it is text. Raises `ToolFailed`."""
+        """Run the tool and return its answer as text, which is JSON unless it is text.
+
+        Raises `ToolFailed`, what the function raises, and `TypeError` for an answer that is no JSON.
+        """
         checked = self._checked(arguments)
         values = {str(field.alias): getattr(checked, name) for name, field in type(checked).model_fields.items()}
         if self.context_argument:
             values[self.context_argument] = context
         result = await self.function(**values)
-        return result if isinstance(result, str) else pydantic.TypeAdapter(object).dump_json(result).decode()
+        if isinstance(result, str):
+            return result
+        try:
+            return pydantic.TypeAdapter(object).dump_json(result).decode()
+        except ValueError as error:
+            raise TypeError(f"what it returned ({type(result).__name__}) is no JSON: {error}") from error
 
     def _checked(self, arguments: Mapping[str, JsonValue]) -> pydantic.BaseModel:
         try:

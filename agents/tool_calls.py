@@ -5,6 +5,7 @@ outside world is done once over all attempts of a request: what an earlier one d
 what nobody knows the outcome of is for a person to say.
 """
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from pydantic import JsonValue
 from agents.briefing import Briefing
 from agents.canonical import digest_of
 from agents.conversation.fitting import OUTPUT_CAP, cut_middle
-from agents.effects import Effects
+from agents.effects import Effects, is_cancelled
 from agents.errors import AgentsError, InDoubt, ToolFailed, ToolRefused
 from agents.files.attempt_folder import AttemptFolder
 from agents.journal import Entry
@@ -186,11 +187,12 @@ async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: T
         return str(failure), True
     except (AgentsError, StorageFailed):
         raise
-    except (Exception, SystemExit) as error:  # the run goes on; the reason is in its log
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # the run goes on; the reason is in its log
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
         reason = f"{type(error).__name__}: {error}{raised_at(error)}"
-        where = "".join(traceback.format_exception(error))
-        log.warning("tool raised", extra={"tool": tool.name, "error": reason, "where": where})
         broke = f"{tool.name} broke: {reason}"
+        log.warning("%s", broke, extra={"where": "".join(traceback.format_exception(error))})
         if tool.effect == "outward" and not tool.idempotent:
             raise InDoubt(f"{broke}; nobody knows whether it was done") from error
         return broke, True

@@ -153,7 +153,7 @@ def failure(error: BaseException, effects: int) -> WorkFailed:
     if kind == "error":
         place = raised_at(error)
         reason = f"{type(error).__name__}: {reason}"[: _LONGEST_REASON - len(place)] + place
-        log.warning("role raised", extra={"error": reason, "where": "".join(traceback.format_exception(error))})
+        log.warning("role raised %s", reason, extra={"where": "".join(traceback.format_exception(error))})
     retryable = getattr(error, "retryable", not isinstance(error, NOT_RETRYABLE))
     if isinstance(error, AnswerUnusable) and error.kind == "refused":
         retryable = False  # not repeated as it was: the planner is told

@@ -527,7 +527,7 @@ async def test_a_long_output_never_leaves_the_folder(make: Maker) -> None:
     assert returned.whole is None
 
 
-async def test_a_tool_that_breaks_is_an_error_with_its_reason(make: Maker) -> None:
+async def test_a_tool_that_breaks_is_an_error_with_its_reason(make: Maker, caplog: pytest.LogCaptureFixture) -> None:
     @tool(effect="reads")
     async def breaks() -> str:
         """Break."""
@@ -544,6 +544,29 @@ async def test_a_tool_that_breaks_is_an_error_with_its_reason(make: Maker) -> No
     with pytest.raises(ToolFailed, match="leaves broke: SystemExit: 2"):
         await context.call_tool("leaves")
     assert [event.error for event in log.events if isinstance(event, ToolReturned)] == [True, True]
+    assert "breaks broke: RuntimeError: snapped" in caplog.messages[0]
+
+
+async def test_a_tool_that_takes_what_it_cancelled_itself_breaks_and_cancels_nobody(make: Maker) -> None:
+    @tool(effect="reads")
+    async def races() -> str:
+        """Take the result of a task that lost."""
+        lost = asyncio.create_task(asyncio.sleep(9, "late"))
+        lost.cancel()
+        return await lost
+
+    @tool(effect="reads")
+    async def waits() -> None:
+        """Wait."""
+        await asyncio.sleep(9)
+
+    context, log = make(tools=[races, waits])
+    with pytest.raises(ToolFailed, match="races broke: CancelledError"):
+        await context.call_tool("races")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await context.call_tool("waits")
+    assert log.kinds == ["ToolReturned"]
 
 
 async def test_a_check_is_recorded_with_what_it_shows(make: Maker) -> None:

@@ -194,6 +194,21 @@ async def test_an_answer_that_is_no_text_becomes_json(context: ToolContext, resu
     assert await give.run({}, context) == text
 
 
+async def test_an_answer_that_json_does_not_have_is_the_tools_error(context: ToolContext) -> None:
+    ring: list[object] = []
+    ring.append(ring)
+
+    @tool(effect="reads")
+    async def give(ends: bool) -> object:  # noqa: FBT001
+        """Give it."""
+        return [object()] if ends else ring
+
+    with pytest.raises(TypeError, match=r"^what it returned \(list\) is no JSON: Unable to serialize"):
+        await give.run({"ends": True}, context)
+    with pytest.raises(TypeError, match=r"^what it returned \(list\) is no JSON: .*Circular"):
+        await give.run({"ends": False}, context)
+
+
 async def test_what_a_tool_says_went_wrong_passes_through(context: ToolContext) -> None:
     @tool(effect="reads")
     async def fail() -> str:

@@ -131,6 +131,14 @@ async def half(path: str) -> str:
     return object()
 
 
+class Races(Base):
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        lost = asyncio.create_task(ctx.call_tool("write_file", path="notes.md", content="x"))
+        if request.attempt == 1:
+            lost.cancel()
+        return ctx.result(await lost)
+
+
 class NotARole:
     pass
 '''
@@ -166,6 +174,14 @@ async def test_a_role_that_raises_gets_other_attempts(folder: Path) -> None:
     assert [f"{e.kind}: {e.reason}" for e in told.of(WorkFailed)] == [f"error: {said}"] * 2
     assert [e.attempt for e in told.of(SubtaskAssigned)] == [1, 2, 3]
     assert told.of(SubtaskAssigned)[2].feedback == (said,) * 2
+
+
+async def test_a_role_that_takes_what_it_cancelled_itself_fails_at_once(folder: Path) -> None:
+    outcome = await start(folder, one("Races", role={"tools": ["write_file"]}, **CHECKED))
+    assert outcome.outcome == "accepted"
+    failed = (await story(folder)).of(WorkFailed)
+    said = f"it took the result of a task that was cancelled (odd.py:{line_of('await lost')} in Races.handle)"
+    assert [(e.kind, e.reason) for e in failed] == [("error", f"RuntimeError: {said}")]
 
 
 async def test_a_role_that_always_raises_ends_the_run_with_its_reason(folder: Path) -> None:
@@ -295,7 +311,7 @@ def calls(name: str, arguments: dict[str, Any]) -> Play:
     ("name", "arguments", "said"),
     [
         ("breaks", {"what": "glass"}, "Error: breaks broke: KeyError: 'glass' (odd.py:LINE in breaks)"),
-        ("half", {"path": "a"}, "Error: half broke: PydanticSerializationError"),
+        ("half", {"path": "a"}, "Error: half broke: TypeError: what it returned (object) is no JSON"),
     ],
 )
 async def test_a_tool_that_breaks_is_told_to_the_model(folder: Path, name: str, arguments: Any, said: str) -> None:
