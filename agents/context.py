@@ -229,6 +229,8 @@ class Context:
 
         `files`: paths that belong to the result; left out: all that the attempt made, changed or deleted.
         """
+        if files is not None:
+            _refuse_text("files", files)
         self.result_files = tuple(files) if files is not None else None
         return ResultSubmitted(text=text, data=data)
 
@@ -242,6 +244,7 @@ class Context:
     def _granted(self, names: Iterable[str] | None) -> Mapping[str, Tool]:
         if names is None:
             return self._means.tools
+        _refuse_text("tools", names)
         return {name: self._means.tools[name] for name in names if name in self._means.tools}
 
     def _most_tokens(self, wanted: int) -> int:
@@ -317,3 +320,9 @@ class Context:
             value = draw()
             await self._effects.done(drawn.model_copy(update={"value": value}))
             return value
+
+
+def _refuse_text(name: str, values: Iterable[str]) -> None:
+    """Raise `TypeError` for one text in the place of several: its letters would be taken for them."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} is one text: write a list, [{values!r}]")

@@ -27,6 +27,12 @@ class Role(ABC, Generic[RequestT, ReplyT]):
     tools: ClassVar[tuple[str, ...]] = ()
     """Tools it is granted where the scenario does not say."""
 
+    def __init_subclass__(cls, **options: object) -> None:
+        """Raise `TypeError` for tools that are one text: its letters would be taken for their names."""
+        super().__init_subclass__(**options)
+        if isinstance(cls.tools, str):
+            raise TypeError(f"{cls.__name__}.tools is one text: write a tuple, ({cls.tools!r},)")
+
     @abstractmethod
     async def handle(self, request: RequestT, ctx: "Context") -> ReplyT:
         """Answer one request. What it raises becomes a `WorkFailed` with its reason."""

@@ -55,7 +55,10 @@ def find(reference: str, folder: Path) -> tuple[Path, str]:
 
 
 def declared_tools(file: Path, name: str) -> tuple[str, ...]:
-    """Return the tools that a role class declares by literals. Raises `CodeFault` where the class is not there."""
+    """Return the tools that a role class declares by literals.
+
+    Raises `CodeFault` where the class is not there, or has them as one text.
+    """
     node = _top_level(file, name)
     if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef):
         raise CodeFault(f"{quote(name)} is a function, a role is a class", "See docs/roles.md.")
@@ -66,6 +69,8 @@ def declared_tools(file: Path, name: str) -> tuple[str, ...]:
             targets = [statement.target.id]
         else:
             continue
+        if "tools" in targets and isinstance(text := _constant(statement.value), str):
+            raise CodeFault(f"{quote(name)} has its tools as one text", f"Write a tuple: ({quote(text)},)")
         if "tools" in targets and isinstance(statement.value, ast.Tuple | ast.List):
             values = [item.value for item in statement.value.elts if isinstance(item, ast.Constant)]
             return tuple(value for value in values if isinstance(value, str))

@@ -643,6 +643,14 @@ def test_a_class_cannot_grant_itself_shell_or_network(folder: Path) -> None:
     assert not faults_of(text.format(", tools: [run_command, './my_tools.py:post']"), folder)
 
 
+def test_a_class_that_declares_its_tools_as_one_text_is_told_what_to_write(folder: Path) -> None:
+    (folder / "editor.py").write_text("class Editor(Role):\n    tools = ('read_file')\n")
+    fault = the_fault("goal: x\nroles: {editor: {uses: './editor.py:Editor'}}", folder)
+    assert (fault.kind, fault.field) == ("code", "roles.editor.uses")
+    assert fault.message == "'Editor' has its tools as one text"
+    assert fault.hint == "Write a tuple: ('read_file',)"
+
+
 def test_a_module_is_found_without_importing_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = folder / "a_package"
     package.mkdir()

@@ -54,6 +54,26 @@ async def test_a_tool_of_ones_own_is_tried_through_a_role():
         await try_role(Counter(), "Count.", tools=[count_words])
 
 
+def test_a_role_whose_tools_are_one_text_is_refused_when_it_is_made():
+    with pytest.raises(TypeError, match=r"^Quick\.tools is one text: write a tuple, \('write_file',\)$"):
+
+        class Quick(Writer):
+            tools = "write_file"  # type: ignore[assignment]
+
+
+async def test_paths_and_tools_are_not_given_as_one_text():
+    class Careless(Writer):
+        async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+            if request.subtask.instruction == "Say.":
+                await ctx.converse("You write.", "Write.", tools="write_file")
+            return ctx.result("done", files="out.md")
+
+    with pytest.raises(TypeError, match=r"^files is one text: write a list, \['out\.md'\]$"):
+        await try_role(Careless(), "Write.")
+    with pytest.raises(TypeError, match=r"^tools is one text: write a list, \['write_file'\]$"):
+        await try_role(Careless(), "Say.")
+
+
 def test_a_role_is_told_of_by_its_own_docstring_or_its_base_s_and_never_by_ours():
     class Quick(Writer):
         pass
