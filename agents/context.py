@@ -160,8 +160,9 @@ class Context:
         """Talk with the role's model, which may use the tools, until it has an answer.
 
         `tools` narrows what the role was granted. `answer`: a pydantic model or other type that the answer must fit;
-        it is validated, and repaired once with the error shown. `lacking` is asked once, at the answer, what the work
-        still lacks; where it says something, the model is told and goes on. Raises `AnswerUnusable`, `StuckRepeating`,
+        it is validated, and repaired once with the error shown. Models are asked for a JSON object: a type that is
+        none, such as `list[str]`, is its field `answer`. `lacking` is asked once, at the answer, what the work still
+        lacks; where it says something, the model is told and goes on. Raises `AnswerUnusable`, `StuckRepeating`,
         `ModelFailed`, and what ends an attempt from outside.
         """
         granted = self._granted(tools)

@@ -106,7 +106,7 @@ class Answer:
 
     @classmethod
     def of(cls, kind: type[object]) -> "Answer":
-        """Make one of a pydantic model, or of any type that pydantic knows."""
+        """Make one of a pydantic model, or of any type that pydantic knows; one that is no object is a field of one."""
         return _of_class(cast("Hashable", kind)) if isinstance(kind, type) else _made(kind)
 
     @property
@@ -118,6 +118,10 @@ class Answer:
 
 def _made(kind: type[object]) -> Answer:
     adapter = pydantic.TypeAdapter(kind)
+    schema = adapter.json_schema()
+    if not _is_object(schema, schema.get("$defs", {})):
+        whole = _made(pydantic.create_model("Whole", answer=(kind, ...)))
+        return Answer(whole.schema, lambda value: cast("Any", whole.validate(value)).answer)
 
     def validate(value: object) -> object:
         try:
@@ -125,7 +129,15 @@ def _made(kind: type[object]) -> Answer:
         except pydantic.ValidationError as error:
             raise ValueError(faults(error)) from error
 
-    return Answer(bare(adapter.json_schema()), validate)
+    return Answer(bare(schema), validate)
+
+
+def _is_object(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> bool:
+    """Tell whether all that fits a schema of pydantic's is an object."""
+    if "$ref" in schema:
+        return _is_object(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    kinds = schema.get("anyOf") or schema.get("oneOf")
+    return all(_is_object(one, definitions) for one in kinds) if kinds else schema.get("type") == "object"
 
 
 _of_class = functools.lru_cache(maxsize=256)(_made)

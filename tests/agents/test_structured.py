@@ -173,6 +173,29 @@ def test_a_structured_answer_names_each_fault_without_its_values() -> None:
     assert len(repair(caught.value)) < 500
 
 
+@pytest.mark.parametrize(
+    ("kind", "written", "value", "told"),
+    [
+        (list[Step], [{"do": "it", "at": None}], [Step(do="it", at=None)], '[{"do": string, '),
+        (Literal["yes", "no"], "no", "no", '"yes" | "no"'),
+        (bool, True, True, "boolean"),
+        (Annotated[int, pydantic.Field(gt=3)], 4, 4, "integer"),
+        (Step | None, None, None, '{"do": string, '),
+    ],
+)
+def test_an_answer_that_is_no_object_is_a_field_of_one(kind: type, written: object, value: object, told: str) -> None:
+    answer = Answer.of(kind)
+    assert answer.instruction.partition("\n")[2].startswith('{"answer": ' + told)
+    assert answer.validate(read_object(json.dumps({"answer": written}))) == value
+    with pytest.raises(ValueError, match=r"^answer\b"):
+        answer.validate({"answer": {}})
+
+
+@pytest.mark.parametrize("kind", [Plan, Tree, Plan | Step, dict[str, int]])
+def test_an_answer_that_is_an_object_is_no_field_of_another(kind: type) -> None:
+    assert not Answer.of(kind).instruction.partition("\n")[2].startswith('{"answer"')
+
+
 def test_a_shape_says_in_few_words_what_a_schema_says_in_many() -> None:
     schema = Answer.of(Steps).schema
     assert shape(schema) == (
