@@ -105,7 +105,7 @@ class World:
         return done.result()
 
     def _busy(self) -> bool:
-        return self.effects is None or self.effects._turning
+        return self.effects is None or self.effects.stirs
 
     def _release(self) -> bool:
         free = [
