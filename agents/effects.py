@@ -73,6 +73,9 @@ class Effects:
         self._course = course
         self._loop = asyncio.get_running_loop()
         self._lane = Lane()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """The role's other tasks, as far as they have effects and are not done."""
+        self._left = False
         self._journal = Journal(recorded)
         self._reporter = reporter
         self._awaited: dict[Path, asyncio.Future[Effect]] = {}
@@ -109,7 +112,8 @@ class Effects:
     def next_path(self) -> Path:
         """Return the path of the running task's next effect; a child of the role's own task has a lane of its own.
 
-        Raises `RuntimeError` in another event loop than the role's: there it would be waited for in vain.
+        Raises `RuntimeError` in another event loop than the role's, and once the role has ended: it would be waited for
+        in vain.
         """
         return self._own_lane().next()
 
@@ -169,6 +173,19 @@ class Effects:
     def leave(self) -> None:
         """Note that the role is at its end, or was ended."""
         self._lookout.end()
+
+    async def end_tasks(self) -> None:
+        """End the tasks that the role left behind: what they do belongs to no attempt any more."""
+        self._left = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _task_done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if self.over.done() and not task.cancelled():
+            task.exception()  # it has been kept, or is of no interest
 
     def ended(self, error: BaseException | None = None) -> None:
         """Note that the role came to its end, by an error perhaps; what it never began of its log counts before it."""
@@ -262,6 +279,8 @@ class Effects:
                 "ctx is used in another event loop than its role's. In a thread write "
                 "`asyncio.run_coroutine_threadsafe(ctx.…, loop).result()`, with the role's loop."
             )
+        if self._left:
+            raise RuntimeError("ctx is used after its role has ended: let `handle` wait for all tasks that it begins.")
         task = asyncio.current_task()
         lane, owner = _lane.get((self._lane, None))  # a thread may have begun the task without the role's context
         if owner is task:
@@ -269,6 +288,9 @@ class Effects:
         own = lane.open()
         _lane.set((own, task))
         _role.set(self)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._task_done)
         return own
 
 
@@ -311,6 +333,7 @@ async def _until_over(effects: Effects, role: Coroutine[Any, Any, R]) -> R | Par
             finally:
                 done = True
                 effects.leave()
+                await effects.end_tasks()
     except (Exception, SystemExit) as error:
         effects.ended(error)
         if not effects.over.done():

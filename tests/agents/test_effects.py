@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Sequence
 
@@ -262,6 +263,87 @@ async def test_a_role_that_goes_on_is_not_held_for_one_that_went_another_way(mon
         group.create_task(slow())
         group.create_task(draw(effects, 0.8))
     assert [event.path for event in told.events] == [(1, 0)]
+
+
+@pytest.mark.parametrize("how", ["replied", "cancelled", "parted"])
+async def test_tasks_that_a_role_leaves_behind_end_with_it(how: str) -> None:
+    """What they would do belongs to no attempt any more, and nobody would hear of it."""
+    effects = Effects(
+        [drawn(0, 0)] if how == "parted" else [], Told(), course="recorded" if how == "parted" else "live"
+    )
+    ended: list[str] = []
+
+    async def left(name: str) -> None:
+        try:
+            await draw(effects, 0.0)
+            await asyncio.sleep(9)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(name)
+
+    async def leaves() -> str:
+        tasks = [asyncio.create_task(left("one"))]
+        await asyncio.sleep(0.01)
+        if how == "replied":
+            return "done"
+        if how == "parted":
+            await draw(effects, 0.0)
+        await tasks[0]
+        return "too late"
+
+    attempt = asyncio.create_task(reply_of(effects, leaves()))
+    if how == "cancelled":
+        await asyncio.sleep(0.05)
+        attempt.cancel()
+    (outcome,) = await asyncio.gather(attempt, return_exceptions=True)
+    assert outcome == {"replied": "done", "parted": Parted(1)}.get(how, outcome)
+    assert ended == ["one"]
+
+
+async def test_an_effect_after_its_role_has_replied_is_refused() -> None:
+    effects, later = Effects([], told := Told()), asyncio.Event()
+
+    async def late() -> None:
+        await later.wait()
+        await draw(effects, 0.0)
+
+    async def leaves() -> "asyncio.Task[None]":
+        return asyncio.create_task(late())
+
+    task = await reply_of(effects, leaves())
+    later.set()
+    with pytest.raises(RuntimeError, match="wait for all tasks"):
+        await task
+    assert not told.events
+
+
+async def test_what_ends_an_attempt_in_a_task_that_nobody_waits_for_is_no_lost_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lookout, "LOOK_S", 0.002)
+    lost: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+
+    async def attempt() -> None:
+        recorded = ToolReturned(attempt=1, path=(0, 0), digest="d", tool="t", arguments={}, output="")
+        effects = Effects([recorded], Told())
+
+        async def begins() -> None:
+            with effects:
+                await draw(effects, 0.0)
+
+        async def leaves() -> None:
+            tasks = [asyncio.create_task(begins()) for _ in range(2)]
+            await asyncio.sleep(9)
+            del tasks
+
+        with contextlib.suppress(Diverged):
+            await reply_of(effects, leaves())
+
+    await attempt()
+    await asyncio.sleep(0.01)
+    gc.collect()
+    assert lost == []
 
 
 async def test_an_intent_waits_for_its_word() -> None:

@@ -367,7 +367,7 @@ Run again over its recorded outcomes, a role must begin the same effects in the 
   can happen.
 - Parallel work is fine: `asyncio.gather`, a `TaskGroup`, and `asyncio.as_completed` over tasks that are made in a
   fixed order. Recorded outcomes come back in the order of the log, one at a time, so that what was first then is first
-  again.
+  again. `handle` waits for all tasks that it begins; one that is left behind ends with it.
 - Code in a thread (`asyncio.to_thread`) has its effects done in the role's event loop:
   `asyncio.run_coroutine_threadsafe(ctx.call_tool(…), loop).result()`.
 - A new version of your code may change a role between two runs, not between a crash and its `resume`.
