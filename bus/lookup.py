@@ -97,9 +97,25 @@ def _run(name: str, loader: "_Source") -> ModuleType:
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, (Exception, SystemExit)):
-            raise _failed(loader.path, error) from error
+            raise _failed(loader.path, error, _remedy(Path(loader.path), error)) from error
         raise
     return module
+
+
+def _remedy(file: Path, error: BaseException) -> str:
+    """Return what to do where a file's import of what lies beside it was in vain; "" where it is something else.
+
+    A file alone has no package, and its folder is not searched: files of the same name would meet there.
+    """
+    folder = file.parent
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        beside = folder / error.name
+        if beside.with_name(f"{error.name}.py").is_file() or beside.is_dir():
+            return f". {error.name!r} lies beside it: start with PYTHONPATH={folder}, or install it"
+    elif isinstance(error, ImportError) and "relative import" in str(error):
+        said = "A file given by its path is in no package: name it package.module:Name"
+        return f". {said}, and start with PYTHONPATH={folder.parent}, or install it"
+    return ""
 
 
 class _Source(SourceLoader):
@@ -116,5 +132,5 @@ class _Source(SourceLoader):
         return self._source
 
 
-def _failed(target: str, error: BaseException) -> NotFound:
-    return NotFound(f"{target!r} raised {type(error).__name__} when imported: {error}{raised_at(error)}")
+def _failed(target: str, error: BaseException, remedy: str = "") -> NotFound:
+    return NotFound(f"{target!r} raised {type(error).__name__} when imported: {error}{raised_at(error)}{remedy}")

@@ -193,6 +193,27 @@ def test_an_error_on_import_names_the_line_of_the_file_that_raised_it(tmp_path: 
         load("bad.py:X", {}, tmp_path)
 
 
+@pytest.mark.parametrize("source", ["import helpers\n", "from helpers.texts import cut\n"])
+def test_a_module_that_lies_beside_a_file_and_is_not_found_is_told_how_to_be(tmp_path: Path, source: str) -> None:
+    write(tmp_path / "bad.py", source)
+    for place in (tmp_path / "helpers.py", tmp_path / "helpers" / "__init__.py"):
+        write(place, "")
+        with pytest.raises(NotFound, match=re.escape(f"'helpers' lies beside it: start with PYTHONPATH={tmp_path}")):
+            load("bad.py:X", {}, tmp_path)
+        place.unlink()
+    (tmp_path / "helpers").rmdir()
+    with pytest.raises(NotFound) as caught:
+        load("bad.py:X", {}, tmp_path)
+    assert "PYTHONPATH" not in str(caught.value)
+
+
+def test_a_file_of_a_package_is_told_to_be_named_as_a_module(tmp_path: Path) -> None:
+    write(tmp_path / "pack" / "roles.py", "from .texts import cut\n")
+    says = f"name it package.module:Name, and start with PYTHONPATH={tmp_path}"
+    with pytest.raises(NotFound, match=re.escape(says)):
+        load("pack/roles.py:X", {}, tmp_path)
+
+
 def test_a_module_that_misses_a_dependency_is_not_called_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

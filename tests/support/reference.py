@@ -250,6 +250,10 @@ follow.
 
 It keeps nothing between requests: what it must know comes with the request and its context.
 
+A file of roles or tools imports what is installed where swarm runs. For what lies beside it say where that is, also to
+`resume`, `replay` and `fork`: `PYTHONPATH=. swarm run letter.yaml`. With that `package.module:Name` works for a package
+of yours, too.
+
 ## What a role is given
 
 `handle(request, ctx)`. For a role that works on subtasks the request is a `SubtaskAssigned`
