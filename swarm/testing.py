@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import JsonValue
 
 from agents.briefing import Briefing, Finding
 from agents.context import Context, Means
-from agents.effects import Effects
+from agents.effects import Effects, reply_of
 from agents.files.attempt_folder import AttemptFolder
 from agents.model import ModelPlace
 from agents.models.scripted import Scripted
@@ -25,6 +25,7 @@ from agents.tool import Tool
 from bus.events import Effect, ModelAsked, ResultSubmitted, SubtaskAssigned
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, Permissions, RoleSetup, Subtask
+from swarm.attempt import answer
 from swarm.parts import load_tool
 
 __all__ = ["Finding", "Tried", "try_role"]
@@ -70,6 +71,8 @@ async def try_role(
 ) -> Tried:
     """Let a role do one subtask and return what it came to; what the role raises passes through.
 
+    Raises `ToolFailed` for a reply that a run would not take.
+
     `script`: entries of a `scripted:` file, such as `{"reply": "done"}`. `files`: what lies in its folder at first.
     `tools`: names or tools of one's own, by default those that the role declares. `findings`: results it builds on.
     """
@@ -108,15 +111,13 @@ async def try_role(
             deadline_s=60.0,
             instruction=instruction,
         )
-        effects.enter()
         subtask = Subtask(id="tried", role=role.name, instruction=instruction)
         request = SubtaskAssigned(
             subtask=subtask, attempt=context.attempt, agent="test/one", deadline_ms=60_000, feedback=context.feedback
         )
-        result = await role.handle(request, context)
-        changes = await context.changes()
-        made = {change.path: await store.get(change.sha256) for change in changes if change.sha256}
-    return Tried(result.model_copy(update={"files": changes}), made, tuple(recorder.effects))
+        result = cast("ResultSubmitted", await reply_of(effects, answer(role, request, context)))
+        made = {change.path: await store.get(change.sha256) for change in result.files if change.sha256}
+    return Tried(result, made, tuple(recorder.effects))
 
 
 def _write_script(path: Path, script: Sequence[Mapping[str, JsonValue]]) -> None:

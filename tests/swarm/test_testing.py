@@ -1,3 +1,4 @@
+import asyncio
 from typing import ClassVar
 
 import pytest
@@ -52,6 +53,27 @@ async def test_a_tool_of_ones_own_is_tried_through_a_role():
     assert not any(isinstance(effect, ModelAnswered) for effect in tried.effects)
     with pytest.raises(ToolFailed, match=r"no file 'notes\.md'"):
         await try_role(Counter(), "Count.", tools=[count_words])
+
+
+async def test_a_role_that_is_tried_is_held_to_what_a_run_holds_it_to():
+    class Odd(Writer):
+        async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+            match request.subtask.instruction:
+                case "nothing":
+                    return None  # type: ignore[return-value]
+                case "long":
+                    return ctx.result("x" * 100_000)
+            left = asyncio.create_task(ctx.call_tool("write_file", path="out.md", content="x"))
+            left.cancel()
+            return ctx.result(await left)
+
+    for instruction, error, said in (
+        ("nothing", ToolFailed, "answered NoneType where ResultSubmitted is wanted"),
+        ("long", ToolFailed, "put long results into a file"),
+        ("race", RuntimeError, "a task that was cancelled"),
+    ):
+        with pytest.raises(error, match=said):
+            await try_role(Odd(), instruction)
 
 
 def test_a_role_whose_tools_are_one_text_is_refused_when_it_is_made():
