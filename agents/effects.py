@@ -70,6 +70,8 @@ class Effects:
         """Done once it does not count any more what the role says: it has parted, or what ends its attempt came."""
         self.begun: Effect | None = None
         """The effect that the role began last."""
+        self.beyond: Effect | None = None
+        """The effect with which the role went beyond a log that it was only to go through."""
         self._course = course
         self._loop = asyncio.get_running_loop()
         self._lane = Lane()
@@ -146,6 +148,8 @@ class Effects:
         if not self.over.done():
             await self.handed_out()
         if self._course == "recorded":
+            self.beyond = self.beyond or self.begun
+            await self._lookout.timers_over()
             self._end(Parted(self.count))
         if self.over.done():
             await asyncio.get_running_loop().create_future()  # whoever runs the role ends it

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 from typing import Protocol
 
-from agents.turns import end_now, next_timer, threads_at_work, turns
+from agents.turns import end_now, next_timer, threads_at_work, timers, turns
 
 LOOK_S = 0.25
 """How often it is looked."""
@@ -61,6 +61,7 @@ class Lookout:
         self._looks = 0
         """How often it was looked since."""
         self._over = False
+        self._awaited: list[tuple[list[asyncio.TimerHandle], asyncio.Future[None]]] = []
 
     def begin(self) -> None:
         """Look from now on, until the role has gone on."""
@@ -73,6 +74,16 @@ class Lookout:
         if self._next is not None:
             self._next.cancel()
 
+    async def timers_over(self) -> None:
+        """Wait until the timers that the role has now are over: one of them may bound what it waits for.
+
+        Those that it begins meanwhile do not count: what is done every minute always has a next one.
+        """
+        if own := timers(self._role.owns):
+            over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._awaited.append((own, over))
+            await over
+
     def _again(self, looks: int = 0) -> None:
         if self._over:
             return
@@ -83,6 +94,8 @@ class Lookout:
         self._next = None
         if self._over or not (self._replayed or self._role.lags):
             return
+        if self._awaited:
+            self._see_timers()
         if self._role.stirs or self._role.stirred != self._stirred or threads_at_work():
             self._again()
         elif self._timer() is not None:
@@ -92,6 +105,13 @@ class Lookout:
                 self._again()
         elif self._looks + 1 < LOOKS or not self._role.is_stuck():
             self._again(self._looks + 1)
+
+    def _see_timers(self) -> None:
+        there = set(map(id, timers(self._role.owns)))
+        for own, over in self._awaited:
+            if not over.done() and there.isdisjoint(map(id, own)):
+                over.set_result(None)
+        self._awaited = [one for one in self._awaited if not one[1].done()]
 
     def _pass_time(self, idle: bool) -> None:  # noqa: FBT001 - called by `Turns`
         """Let the role's next timer be over, where nothing else can happen."""

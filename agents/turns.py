@@ -79,13 +79,17 @@ def is_idle(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def next_timer(of: Callable[[contextvars.Context], bool]) -> asyncio.TimerHandle | None:
-    """Return the next timer of the running loop that was begun in one of certain contexts.
+    """Return the next timer of the running loop that was begun in one of certain contexts."""
+    return min(timers(of), key=asyncio.TimerHandle.when, default=None)
+
+
+def timers(of: Callable[[contextvars.Context], bool]) -> list[asyncio.TimerHandle]:
+    """Return the timers of the running loop that were begun in one of certain contexts.
 
     asyncio keeps timers in `_scheduled`; of a loop that does not have it nobody can tell.
     """
     scheduled: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled", [])
-    found = (one for one in scheduled if not one.cancelled() and of(cast("Any", one)._context))  # noqa: SLF001
-    return min(found, key=asyncio.TimerHandle.when, default=None)
+    return [one for one in scheduled if not one.cancelled() and of(cast("Any", one)._context)]  # noqa: SLF001
 
 
 def end_now(timer: asyncio.TimerHandle) -> None:

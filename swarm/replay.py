@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from agents.briefing import Briefing
 from agents.context import Means
+from agents.divergence import named
 from agents.effects import Effects, Parted, reply_of
 from agents.errors import Diverged, ModelUnavailable
 from agents.files.attempt_folder import AttemptFolder
@@ -275,7 +276,8 @@ def _compared(attempt: _Attempt, reply: Fact | Parted, effects: Effects) -> Diff
     now = reply.model_copy(update={"effects": effects.count})
     if _as_compared(now) == _as_compared(written.event):
         return None
-    return Difference(written.sequence, "the role ends otherwise", shown(written.event), shown(now))
+    beyond = f", after {named(effects.beyond)}, of which its log has no outcome" if effects.beyond else ""
+    return Difference(written.sequence, f"the role ends otherwise{beyond}", shown(written.event), shown(now))
 
 
 def _as_compared(reply: Fact) -> Fact:

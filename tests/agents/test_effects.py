@@ -398,6 +398,50 @@ async def test_a_role_has_parted_where_its_log_ends_whatever_it_says_of_it(end: 
     assert not task.cancelling()
 
 
+@pytest.mark.parametrize("bound", ["timeout", "wait_for", "wait"])
+async def test_what_a_roles_own_timeout_cut_off_is_cut_off_in_a_replay(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """The log has no word of it: the role has not parted before its timers are over."""
+    monkeypatch.setattr(lookout, "LOOK_S", 0.002)
+    effects = Effects([drawn(0)], Told(), course="recorded")
+
+    async def gives_up() -> str:
+        await draw(effects, 0.0)
+        if bound == "wait":
+            done, _ = await asyncio.wait([asyncio.create_task(draw(effects, 0.0))], timeout=60)
+            return "gave up" if not done else "waited"
+        with contextlib.suppress(TimeoutError):
+            if bound == "wait_for":
+                await asyncio.wait_for(draw(effects, 0.0), 60)
+            async with asyncio.timeout(60):
+                await draw(effects, 0.0)
+        return "gave up"
+
+    async with asyncio.timeout(5):
+        assert await reply_of(effects, gives_up()) == "gave up"
+
+
+async def test_a_role_has_parted_where_its_log_ends_however_often_it_looks_at_a_timer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lookout, "LOOK_S", 0.002)
+    effects = Effects([drawn(0)], Told(), course="recorded")
+
+    async def ticks() -> None:
+        while True:
+            await asyncio.sleep(60)
+
+    async def role() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ticks())
+            await draw(effects, 0.0)
+            await draw(effects, 0.0)
+
+    async with asyncio.timeout(5):
+        assert await reply_of(effects, role()) == Parted(1)
+
+
 async def test_what_a_role_raises_of_its_own_passes() -> None:
     async def broken() -> None:
         raise TimeoutError("its own")

@@ -209,6 +209,32 @@ async def test_a_role_that_ends_otherwise_or_does_more_is_caught(tmp_path: Path)
     assert found.difference is not None
     assert found.difference.what == "the role goes on beyond its log"
     assert "ValueDrawn" in found.difference.now
+    bounded = "async with asyncio.timeout(600):\n            await ctx.now()\n        return ctx"
+    (tmp_path / "editor.py").write_text(EDITOR.replace("return ctx", bounded))
+    found = await again(tmp_path)
+    assert found.difference is not None
+    assert found.difference.what == "the role ends otherwise, after ValueDrawn 9, of which its log has no outcome"
+
+
+async def test_a_role_whose_own_timeout_cut_off_its_last_call_replays(tmp_path: Path) -> None:
+    impatient = EDITOR.replace(
+        "        luck",
+        """        try:
+            async with asyncio.timeout(0.3):
+                await ctx.call_tool("nap")
+        except TimeoutError:
+            return ctx.result("it took too long")
+        luck""",
+    )
+    nap = '\n\n@tool(effect="reads")\nasync def nap() -> None:\n    """Sleep."""\n    await asyncio.sleep(60)\n'
+    (tmp_path / "editor.py").write_text(impatient.replace("SubtaskAssigned\n", "SubtaskAssigned, tool\n", 1) + nap)
+    roles = {"editor": {**OWN["editor"], "tools": ["write_file", "read_file", "./editor.py:nap"]}}
+    async with ChatEndpoint(lambda _: "said") as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, plan=ONE, roles=roles, accept=[{"file": "it.txt"}]))
+    assert outcome.outcome == "accepted", outcome.reason
+    assert (await story(tmp_path)).of(ResultSubmitted)[0].text == "it took too long"
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
 
 
 async def test_a_run_with_rejections_a_limit_and_a_resume_replays(tmp_path: Path) -> None:
