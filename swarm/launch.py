@@ -59,7 +59,7 @@ async def start(
     target = (out or Path.cwd() / run).absolute()
     async with (
         open_store(settings.place) as store,
-        Parts(setup, settings, announce=announce, recordings=kept) as parts,
+        Parts(setup, settings, announce=announce, recordings=kept, behind=ready.behind) as parts,
         over_broker(bus, store, announce=announce) if bus else nullcontext() as link,
     ):
         await asyncio.to_thread(handover.refuse_unusable, target)
@@ -92,7 +92,7 @@ async def start(
                 )
         finally:
             if kept:
-                await asyncio.shield(_add_to_recordings(kept, store, run))
+                await asyncio.shield(_add_to_recordings(kept, store, run, ready.behind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,14 +283,14 @@ def _stopped(run: str, group: ExceptionGroup[Exception], *, recorded: bool) -> M
     return MissingPart(f"{run} is paused: {error}", f"When that is mended: `swarm resume {run}`.")
 
 
-async def _add_to_recordings(kept: Mapping[str, Path], store: Store, run: str) -> None:
+async def _add_to_recordings(kept: Mapping[str, Path], store: Store, run: str, behind: Sequence[Envelope]) -> None:
     """Add to each recording what it could not answer, also where the run is paused."""
     from swarm import recordings  # noqa: PLC0415 - only recorded models need it
 
     log = [envelope async for envelope in store.log.read(run)]
     for path in dict.fromkeys(kept.values()):
         roles = [role for role, file in kept.items() if file == path]
-        found = recordings.additions(log, recordings.opened(path, may_be_new=True), roles)
+        found = recordings.additions(log, recordings.opened(path, may_be_new=True, behind=behind), roles)
         if found:
             recordings.write(path, found, add=True)
 

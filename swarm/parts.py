@@ -14,22 +14,25 @@ from agents.sandboxes import SANDBOXES
 from agents.tool import Tool
 from agents.tools import TOOLS
 from bus import lookup
+from bus.envelope import Envelope
 from bus.errors import NotFound
 from bus.raised_at import raised_at
 from bus.setup import RoleSetup, Setup
 from swarm.errors import MissingPart
+from swarm.model_choice import is_recorded
 from swarm.open_models import OpenModels
 from swarm.settings import Settings
 
 if TYPE_CHECKING:
     from agents.conversation.recording import Recording
+    from agents.models.recorded import Recorded
 
 
 class Parts(OpenModels):
     """What is shared by the workers of one run. Use it with `async with`; it closes what it opened.
 
     `announce` is told what takes long, such as a download. `recordings`: by role, the file of one that is asked before
-    the role's model.
+    the role's model. `behind`: a log whose answers recordings have given by now.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Parts(OpenModels):
         *,
         announce: Callable[[str], None] = lambda _: None,
         recordings: Mapping[str, Path] | None = None,
+        behind: Sequence[Envelope] = (),
     ) -> None:
         folder = Path(setup.folder)
         super().__init__(setup.endpoints, settings, calls=setup.limits.calls, folder=folder, announce=announce)
@@ -47,6 +51,7 @@ class Parts(OpenModels):
         self._means: dict[str, Means] = {}
         self._recordings = recordings or {}
         self._recorded: dict[Path, Recording] = {}
+        self._behind = behind
         self._sandbox: Sandbox | None = None
 
     def role(self, name: str, spec: RoleSetup) -> Role[Any, Any]:
@@ -75,6 +80,14 @@ class Parts(OpenModels):
             self._means[name] = Means.of(spec, model, tools, sandbox=self.sandbox)
         return self._means[name]
 
+    def model(self, name: str) -> Model:
+        """Return the model `provider:name`, a recorded one behind what it has answered. Raises `ModelUnavailable`."""
+        is_open = name in self._models
+        model = super().model(name)
+        if self._behind and is_recorded(name) and not is_open:
+            cast("Recorded", model).pass_over(self._behind)
+        return model
+
     def _recorded_first(self, role: str, model: Model) -> Model:
         path = self._recordings.get(role)
         if path is None:
@@ -83,7 +96,7 @@ class Parts(OpenModels):
         from swarm.recordings import opened  # noqa: PLC0415 - likewise
 
         if path not in self._recorded:  # each answer is given once, whichever role asks
-            self._recorded[path] = opened(path, may_be_new=True)
+            self._recorded[path] = opened(path, may_be_new=True, behind=self._behind)
         return RecordedFirst(self._recorded[path], model)
 
     @property

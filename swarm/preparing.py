@@ -11,6 +11,7 @@ from agents.completions.prices import is_nearby, price_of
 from agents.role import Role
 from agents.roles import ROLES
 from agents.tool import Tool
+from bus.envelope import Envelope
 from bus.setup import Price, Setup
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError, listed, nearest, quote
 from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, named, place_of, split_model, without
@@ -31,6 +32,8 @@ class Ready:
     """By role: the recording that is asked first, and that gets what it does not know."""
     elsewhere: frozenset[str] = frozenset()
     """Roles that only agents elsewhere bring."""
+    behind: Sequence[Envelope] = ()
+    """A log whose answers the recordings have given by now: they go on behind it."""
 
 
 def elsewhere(scenario: Scenario) -> frozenset[str]:

@@ -112,11 +112,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def swarm_run(request: pytest.FixtureRequest, tmp_path: Path) -> SwarmRun:
+def swarm_run(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> SwarmRun:
     """Run scenarios as they were recorded; with `--swarm-record` live, and record them.
 
-    Several runs of one test share its recording. State and outcomes lie in the test's `tmp_path`. A test whose run asks
-    what was not recorded fails with what is nearest, and how it differs.
+    Several runs of one test share its recording, as do tests that name the same one. State and outcomes lie in the
+    test's `tmp_path`. A test whose run asks what was not recorded fails with what is nearest, and how it differs.
     """
     from swarm.recorded_runs import Player  # noqa: PLC0415 - loads what runs agents
 
@@ -124,7 +124,11 @@ def swarm_run(request: pytest.FixtureRequest, tmp_path: Path) -> SwarmRun:
     how: Literal["play", "all", "new"] = "play"
     if option("--swarm-record") or option("--swarm-record-new"):
         how = "all" if option("--swarm-record") else "new"
-    player = Player(request.path.parent, _file(request), tmp_path / "swarm", how, request.node.nodeid)
+    session = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # pytest-xdist gives each of its processes a folder in the session's
+        session = session.parent
+    notes = session / "swarm-recordings"
+    player = Player(request.path.parent, _file(request), tmp_path / "swarm", how, request.node.nodeid, notes)
 
     def run(
         scenario: "str | Path | Mapping[str, object] | Scenario",

@@ -37,7 +37,11 @@ class Player:
     how: How
     test: str
     """What pytest calls the test, for the command that records it."""
-    _runs: int = field(default=0)
+    notes: Path
+    """A folder of the session, for what its tests record into one file."""
+    _runs: int = 0
+    _so_far: list["Envelope"] = field(default_factory=list)
+    """What the runs of the test so far asked, and what they were answered."""
 
     def run(
         self,
@@ -67,12 +71,14 @@ class Player:
             case "all":
                 settings = self._settings(scenario)
                 ready = await preparing.prepare(scenario, settings, models=live)
+        ready = replace(ready, behind=tuple(self._so_far))  # a second run is not answered as the first was
         outcome = await launch.start(ready, settings, out=self.place / f"outcome-{self._runs}", on_event=log.append)
+        self._so_far += recordings.kept(log)
         if outcome.outcome == "paused":
             remedy = f"\n{self._remedy}-new" if self.how == "play" else ""
             raise NotRecorded(f"The run is paused: {outcome.reason}{remedy}")
         if self.how == "all":
-            recordings.write(self.file, recordings.kept(log), add=self._runs > 1)
+            recordings.write_beside(self.file, self._so_far, writer=self.test, notes=self.notes)
         return outcome
 
     def _settings(self, scenario: Scenario) -> Settings:

@@ -5,15 +5,18 @@ A recording is a file of events as lines of JSON: the log of a run, or of severa
 """
 
 import fcntl
+import json
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from agents.canonical import sha256_hex
 from agents.completions.prices import FREE
 from agents.conversation.recording import KEPT, Recording
-from agents.models.recorded import load
+from agents.models.recorded import load, read_events
 from bus.codec import encode
 from bus.envelope import Envelope
 from bus.events import GoalSubmitted
@@ -27,9 +30,14 @@ def files_of(choices: Mapping[str, Choice], folder: Path) -> dict[str, Path]:
     return {role: folder / split_model(one.model)[1] for role, one in choices.items() if is_recorded(one.model)}
 
 
-def opened(path: Path, *, may_be_new: bool = False) -> Recording:
-    """Read a recording; an empty one where the file is not there but may come to be. Raises `ModelUnavailable`."""
-    return Recording(()) if may_be_new and not path.exists() else load(path)
+def opened(path: Path, *, may_be_new: bool = False, behind: Iterable[Envelope] = ()) -> Recording:
+    """Read a recording; an empty one where the file is not there but may come to be.
+
+    `behind`: a log whose answers it has given by now. Raises `ModelUnavailable`.
+    """
+    recording = Recording(()) if may_be_new and not path.exists() else load(path)
+    recording.pass_over(behind)
+    return recording
 
 
 def played(model: str, role: str, recording: Recording) -> RoleModel:
@@ -71,14 +79,41 @@ def write(path: Path, events: Iterable[Envelope], *, add: bool = False) -> None:
 
     Raises `MissingPart`.
     """
-    lines = b"".join(encode(envelope) + b"\n" for envelope in events)
+    with _alone_at(path):
+        before = path.read_bytes() if add and path.exists() else b""
+        _replace(path, before + b"\n" * (not before.endswith(b"\n") and bool(before)) + _lines(events))
+
+
+def write_beside(path: Path, events: Sequence[Envelope], *, writer: str, notes: Path) -> None:
+    """Write a recording anew, beside what others who have the same `notes` wrote into it.
+
+    `notes`: a folder that says which runs of a recording are whose; what it says of none is dropped. Raises
+    `MissingPart`.
+    """
+    with _alone_at(path):
+        note = notes / f"{sha256_hex(os.fsencode(path.resolve()))}.json"
+        runs: dict[str, list[str]] = json.loads(note.read_bytes()) if note.exists() else {}
+        runs[writer] = sorted({envelope.correlation_id for envelope in events})
+        others = {run for who, its in runs.items() if who != writer for run in its}
+        kept_ = [one for one in read_events(path) if one.correlation_id in others] if others else []
+        _replace(path, _lines([*kept_, *events]))
+        notes.mkdir(exist_ok=True)
+        note.write_text(json.dumps(runs))
+
+
+def _lines(events: Iterable[Envelope]) -> bytes:
+    return b"".join(encode(envelope) + b"\n" for envelope in events)
+
+
+@contextmanager
+def _alone_at(path: Path) -> Iterator[None]:
+    """Let nobody else write a recording meanwhile, so that two who add at once both do. Raises `MissingPart`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)  # two that add at once both do
-            before = path.read_bytes() if add and path.exists() else b""
-            _replace(path, before + b"\n" * (not before.endswith(b"\n") and bool(before)) + lines)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
             os.fsync(folder)
         finally:
             os.close(folder)

@@ -76,6 +76,11 @@ class Recording:
         found.used = True
         return found.outcome
 
+    def pass_over(self, log: Iterable[Envelope]) -> None:
+        """Take out the answers that a log was given: what is asked next is answered as it was after them."""
+        for known in _known_in(log, {}):
+            self.take(known.role, known.request.messages, known.request.asked.tools)
+
     def missing(self, log: Iterable[Envelope], roles: Collection[str]) -> set[tuple[str, int]]:
         """Return the attempts of a log in which one of these roles was answered what is not known here.
 

@@ -6,7 +6,7 @@ has given. Were it the attempt's failure, the planner would be asked for another
 and that would be the reason that is told. `RecordedFirst` asks a live model then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +28,10 @@ class Recorded:
         self.health = EndpointHealth()
         self._path = place.folder / name
         self._recording = load(self._path)
+
+    def pass_over(self, log: Iterable[Envelope]) -> None:
+        """Go on behind the answers that a log was given."""
+        self._recording.pass_over(log)
 
     async def ask(self, request: ModelRequest) -> ModelReply:
         """Answer as it was answered. Raises `TryFailed`, where nobody did of the kind that pauses the run."""

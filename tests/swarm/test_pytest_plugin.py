@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import clean_env, serving
-from tests.support.endpoint import ChatEndpoint
-from tests.support.runs import player, scenario
+from tests.support.endpoint import Answer, Body, ChatEndpoint
+from tests.support.runs import player, results, scenario
 
 pytest_plugins = ["pytester"]
 
@@ -137,6 +137,62 @@ class TestOfAClass:
     asked = endpoint.count
     run(pytester).assert_outcomes(passed=3)
     assert endpoint.count == asked
+
+
+@pytest.mark.parametrize("record", ["--swarm-record", "--swarm-record-new"])
+def test_the_runs_of_one_test_are_played_each_as_it_was_recorded(
+    pytester: pytest.Pytester, endpoint: ChatEndpoint, record: str
+) -> None:
+    def numbered(role: str, _subtask: str, body: Body) -> Answer | None:
+        if role != "coder" or results(body):
+            return None
+        return Answer(calls=[("write_file", {"path": "one.txt", "content": f"number {endpoint.count}"})])
+
+    endpoint.responder = player(play=numbered)
+    goal(pytester, endpoint, "one")
+    suite(
+        pytester,
+        """
+def test_thrice(swarm_run, tmp_path):
+    said = []
+    for number in (1, 2, 3):
+        assert swarm_run("../hello.json").outcome == "accepted"
+        said.append((tmp_path / "swarm" / f"outcome-{number}" / "one.txt").read_text())
+    assert said == ["number 1", "number 3", "number 5"]
+""",
+    )
+    run(pytester, record).assert_outcomes(passed=1)
+    asked = endpoint.count
+    for option in ([], ["--swarm-record-new"]):
+        run(pytester, *option).assert_outcomes(passed=1)
+    assert endpoint.count == asked
+
+
+@pytest.mark.parametrize("at_once", ["-n0", "-n2"])
+def test_what_tests_of_a_session_record_into_one_file_stays_side_by_side(
+    pytester: pytest.Pytester, endpoint: ChatEndpoint, at_once: str
+) -> None:
+    written = scenario(endpoint, plan=plan("one"), accept=[{"file": "one.txt"}])
+    suite(
+        pytester,
+        f"""
+import pytest
+
+@pytest.mark.swarm_recording("kept.jsonl")
+@pytest.mark.parametrize("who", ["a mill", "a bakery"])
+def test_marked(swarm_run, who):
+    for number in (1, 2):
+        assert swarm_run({written!r} | {{"goal": f"Write one.txt for {{who}}, {{number}}."}}).outcome == "accepted"
+""",
+    )
+    run(pytester, at_once, "--swarm-record").assert_outcomes(passed=2)
+    kept = pytester.path / "tests/kept.jsonl"
+    assert kept.read_bytes().count(b"GoalSubmitted") == 4
+    asked = endpoint.count
+    run(pytester).assert_outcomes(passed=2)
+    assert endpoint.count == asked
+    run(pytester, "--swarm-record", "-k", "mill").assert_outcomes(passed=1)
+    assert kept.read_bytes().count(b"GoalSubmitted") == 2, "a session begins the file anew"
 
 
 @pytest.mark.parametrize("loops", ["-p no:asyncio", LOOPS])
