@@ -151,9 +151,15 @@ def _load(path: Path) -> tuple[Entry, ...]:
         try:
             entries.append(Entry.model_validate(item))
         except pydantic.ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in fault["loc"])
+            fault = fault_of(error)
             kinds = ", ".join(get_args(TryKind))
-            hint = f"`fail` takes a status or one of: {kinds}." if where.startswith("fail") else ""
-            raise ModelUnavailable(f"{path}, entry {number}: {where or 'the entry'}: {fault['msg']}.", hint) from error
+            hint = f"`fail` takes a status or one of: {kinds}." if fault.startswith("fail") else ""
+            raise ModelUnavailable(f"{path}, entry {number}: {fault}", hint) from error
     return tuple(entries)
+
+
+def fault_of(error: pydantic.ValidationError) -> str:
+    """Return in words what is wrong with an entry."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where or 'the entry'}: {fault['msg']}."

@@ -6,18 +6,21 @@ wrote is not run, pages are not fetched.
 """
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pydantic
 from pydantic import JsonValue
 
 from agents.model import ModelReply, ModelRequest, TryFailed
-from agents.models.scripted import Entry, reply_of, text_of
+from agents.models.scripted import Entry, fault_of, reply_of, text_of
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, Setup
 from swarm import preparing, workspace
@@ -54,15 +57,31 @@ class Simulator:
         hubs: int = 2,
         agents: int = 3,
     ) -> Sequence[Simulated]:
-        """Run a scenario under seed after seed, from `first` on, until the first run that breaks a promise."""
+        """Run a scenario under seed after seed, from `first` on, until the first run that breaks a promise.
+
+        Raises `UsageError`, and what `says` raises.
+        """
         if bool(script) == (says is not None):
             raise UsageError("a simulation needs a model: give `script=[…]` or `says=…`, one of them")
-        answer = answers(says) if says is not None else answers_of(script)
+        for name, number in {"runs": runs, "hubs": hubs, "agents": agents}.items():
+            if number < 1:
+                raise UsageError(f"`{name}` is at least 1, and {number} was given")
+        raised: list[BaseException] = []
+        answer = answers(says, raised) if says is not None else answers_of(script)
 
         def all_of_them() -> list[Simulated]:
+            found = []
             with tempfile.TemporaryDirectory(prefix="swarm-simulated-", dir=quick_place()) as place:
                 setup, files, refs = asyncio.run(self._prepared(scenario, inputs, Path(place)))
-                return list(_until_broken(first, runs, Path(place), faults, setup, answer, files, refs, hubs, agents))
+                with nullcontext() if runs == 1 else _quiet():
+                    for one in _until_broken(
+                        first, runs, Path(place), faults, setup, answer, files, refs, hubs, agents
+                    ):
+                        if raised:
+                            raised[0].add_note(f"`seed={one.seed}` repeats it")
+                            raise raised[0]
+                        found.append(one)
+            return found
 
         return alone(all_of_them)
 
@@ -111,12 +130,32 @@ def _until_broken(  # noqa: PLR0917 - what `storm` was given
             return
 
 
-def answers(says: Says) -> Answer:
-    """Return a model that a function speaks for."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let what our parts log of the faults of hundreds of runs not bury the one word of the run that matters."""
+    logger = logging.getLogger("swarm")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def answers(says: Says, raised: list[BaseException]) -> Answer:
+    """Return a model that a function speaks for; what that raises is noted, and nothing more is asked of it."""
 
     def answer(request: ModelRequest) -> ModelReply:
-        said = says(request.role, request.messages)
-        entry = Entry.model_validate({"reply": said} if isinstance(said, str) else said)
+        try:
+            if not raised:
+                said = says(request.role, request.messages)
+                entry = _entry(
+                    {"reply": said} if isinstance(said, str) else said, f"what `says` returned to role {request.role!r}"
+                )
+        except BaseException as error:  # noqa: BLE001 - also what fails or skips a test; it is raised after the run
+            raised.append(error)
+        if raised:
+            raise TryFailed("refused", f"the model of the test raised {raised[0]!r}")
         return reply_of(entry, _turn(request), _conversation(request))
 
     return answer
@@ -128,7 +167,7 @@ def answers_of(script: Sequence[Mapping[str, JsonValue]]) -> Answer:
     The entries that fit a conversation (`role`, `when`) are its turns, in their order; the last stands for all later
     ones.
     """
-    entries = [Entry.model_validate(dict(one)) for one in script]
+    entries = [_entry(one, f"script, entry {number}") for number, one in enumerate(script, 1)]
 
     def answer(request: ModelRequest) -> ModelReply:
         conversation = _conversation(request)
@@ -140,6 +179,14 @@ def answers_of(script: Sequence[Mapping[str, JsonValue]]) -> Answer:
         return reply_of(entries[number], number, conversation)
 
     return answer
+
+
+def _entry(item: object, what: str) -> Entry:
+    """Check an entry of a script. Raises `UsageError`."""
+    try:
+        return Entry.model_validate(item)
+    except pydantic.ValidationError as error:
+        raise UsageError(f"{what}: {fault_of(error)}") from error
 
 
 def _turn(request: ModelRequest) -> int:

@@ -14,6 +14,7 @@ import pytest
 from bus.events import AgentJoined, RunMoved, SubtaskAssigned
 from bus.simulation.broker import NetworkFaults
 from bus.simulation.disk import DiskFaults
+from swarm.errors import UsageError
 from swarm.pytest_plugin import SwarmSimulation
 from swarm.simulation.faults import NO_FAULTS, Faults
 from swarm.simulation.simulate import Simulated, simulate, storm
@@ -206,6 +207,38 @@ def test_a_run_that_breaks_a_promise_fails_its_test_with_the_seed(
         pytest.fail.Exception, match=r"seed 5 breaks what was promised:\n  promise 1: (.|\n)*`seed=5` repeats it"
     ):
         swarm_simulation.storm(SCENARIO, says=says, first=5)
+
+
+def test_what_the_model_of_a_test_raises_is_raised_as_it_is(swarm_simulation: SwarmSimulation) -> None:
+    def asserts(role: str, messages: list) -> str:
+        assert messages[-1]["role"] == "tool", f"{role} was asked too early"
+        return "Done."
+
+    with pytest.raises(AssertionError, match="coder was asked too early") as told:
+        swarm_simulation(SCENARIO, says=asserts, seed=1)
+    assert told.value.__notes__ == ["`seed=1` repeats it"]
+    with pytest.raises(pytest.fail.Exception, match="not like this"):
+        swarm_simulation(SCENARIO, says=lambda _role, _messages: pytest.fail("not like this"), seed=1)
+    with pytest.raises(UsageError, match=r"what `says` returned to role 'coder': .*dictionary"):
+        swarm_simulation(SCENARIO, says=lambda _role, _messages: None, seed=1)
+
+
+def test_what_cannot_be_simulated_is_told_before_it_begins(swarm_simulation: SwarmSimulation) -> None:
+    with pytest.raises(UsageError, match=r"script, entry 2: replyy: Extra inputs"):
+        swarm_simulation(SCENARIO, script=[*SCRIPT[:1], {"replyy": "Done."}])
+    for none in ({"runs": 0}, {"hubs": 0}, {"agents": -1}):
+        with pytest.raises(UsageError, match=f"`{next(iter(none))}` is at least 1"):
+            swarm_simulation.storm(SCENARIO, says=says, **none)
+
+
+def test_a_storm_leaves_what_its_parts_log_to_a_single_run(
+    swarm_simulation: SwarmSimulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "swarm")
+    swarm_simulation.storm(SCENARIO, says=says, first=2, runs=2, faults=Faults())
+    assert not caplog.records
+    swarm_simulation(SCENARIO, says=says, seed=2, faults=Faults())
+    assert caplog.records[0].getMessage() == "looking for runs whose hub is gone: the disk is away"
 
 
 # Long storms
