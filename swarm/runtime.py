@@ -51,15 +51,20 @@ def new_id() -> str:
 
 
 async def fold(log: EventLog, run: str, *, end: int | None = None) -> RunState:
-    """Return the state of a run at a position of its log, by default the last. Raises what `EventLog.read` does.
+    """Return the state of a run at a position of its log, by default the last.
 
-    What had to be folded at length is marked, so that it need not be another time.
+    What had to be folded at length is marked, so that it need not be another time. Raises what `EventLog.read` does,
+    and `Damaged` where the rules cannot take what was read, since records were changed.
     """
     state = await nearest(log, run, end)
     begun = state.position
     with fewer_collections():
         async for envelope in log.read(run, begun + 1, end):
-            apply(state, envelope)
+            try:
+                apply(state, envelope)
+            except Exception:  # the rules take it that a log is as it was admitted
+                await log.verify(run)
+                raise
     if state.position - begun > 2 * EVERY:
         keep(log.marks, state)
     return state

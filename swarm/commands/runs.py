@@ -22,12 +22,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _runs(*, as_json: bool) -> int:
+    """Return 0, or the status of the last damage that was met."""
     import json  # noqa: PLC0415 - loads only where it is used
     import os  # noqa: PLC0415 - likewise
     import sys  # noqa: PLC0415 - likewise
 
+    from bus.errors import Damaged  # noqa: PLC0415 - likewise
     from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.clock import utc_now  # noqa: PLC0415 - likewise
+    from swarm.commands.failures import tell  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
     from swarm.commands.report import STYLES  # noqa: PLC0415 - likewise
     from swarm.runtime import fold  # noqa: PLC0415 - likewise
@@ -36,20 +39,24 @@ async def _runs(*, as_json: bool) -> int:
     from swarm.views.terminal import has_colour, one_line, paint, say, say_json  # noqa: PLC0415 - likewise
     from swarm.views.wording import clock, dollars  # noqa: PLC0415 - likewise
 
-    colour, now = has_colour(sys.stdout), utc_now()
+    colour, now, status = has_colour(sys.stdout), utc_now(), 0
     async with finding.reading(read_settings(os.environ)) as store:
         for info in await store.log.runs():
-            state = await fold(store.log, info.run)
-            outcome = await finding.with_head(await outcome_now(state, info), store.log)
+            try:
+                state = await fold(store.log, info.run)
+                outcome = await finding.with_head(await outcome_now(state, info), store.log)
+            except Damaged as error:  # the others are to be seen all the same
+                status = tell(error, as_json=as_json)
+                continue
             if as_json:
                 told = outcome.model_dump(mode="json", exclude={"files", "subtasks"})
                 place = {"created": info.created, "bytes": info.bytes, "imported": info.imported}
                 say_json(json.dumps(told | place, ensure_ascii=False))
                 continue
-            status = paint(f"{outcome.outcome:<9}", STYLES[outcome.outcome], colour=colour)
+            ended = paint(f"{outcome.outcome:<9}", STYLES[outcome.outcome], colour=colour)
             money = "" if outcome.cost_usd is None else f"  {dollars(outcome.cost_usd)}"
             goal = one_line(state.setup.goal, 60) if state.setup else "(never began)"
-            how = f"{age(info.created, now):>4}  {status}  {outcome.run}"
+            how = f"{age(info.created, now):>4}  {ended}  {outcome.run}"
             mark = "  imported" if info.imported else ""
             say(f"{how}  {size(info.bytes)}  {clock(state.elapsed_ms)}{money}{mark}  {goal}")
-    return 0
+    return status

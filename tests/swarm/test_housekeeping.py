@@ -4,7 +4,9 @@ import asyncio
 import dataclasses
 import json
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,42 @@ def test_runs_are_listed_with_age_size_and_outcome(swarm: Swarm) -> None:
     assert told["created"] == json.loads(swarm("log", run, "--json", "--to", "1").out)["time"]
     assert told["imported"] is False
     assert not {"files", "subtasks"} & told.keys()
+
+
+def changed(folder: Path, run: str, *statements: str) -> None:
+    """Change the stored records of a run, as nobody should."""
+    with closing(sqlite3.connect(folder / ".swarm" / "log.db", isolation_level=None)) as log:
+        (number,) = log.execute("SELECT number FROM runs WHERE run = ?", (run,)).fetchone()
+        for one in statements:
+            log.execute(f"{one} AND run = {number}")
+
+
+def test_a_run_whose_log_is_damaged_is_told_and_hides_no_other(swarm: Swarm, folder: Path) -> None:
+    first, second, third = (begun(swarm) for _ in range(3))
+    changed(folder, second, "DELETE FROM events WHERE position = 5")
+    told = swarm("runs")
+    assert told.status == 3
+    assert [line.split()[2] for line in told.out.splitlines()] == [third, first]
+    assert f"run '{second}': the record at position 5 is missing" in told.err
+    as_json = swarm("runs", "--json")
+    assert as_json.status == 3
+    above, damaged, below = (json.loads(line) for line in as_json.out.splitlines())
+    assert (above["run"], damaged["error"]["kind"], below["run"]) == (third, "damaged", first)
+
+
+def test_a_log_whose_events_were_moved_is_told_as_such_wherever_it_is_looked_at(swarm: Swarm, folder: Path) -> None:
+    run = begun(swarm)
+    changed(
+        folder,
+        run,
+        "DELETE FROM events WHERE position = 8",
+        "UPDATE events SET position = -position WHERE position > 8",
+        "UPDATE events SET position = -position - 1 WHERE position < 0",
+    )
+    for words in (("show", run), ("show", run, "--at", "12"), ("runs",)):
+        told = swarm(*words)
+        assert told.status == 3
+        assert f"run '{run}': the record at position 8 is not the one that was written" in told.err
 
 
 @pytest.mark.parametrize(
