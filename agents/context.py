@@ -200,7 +200,7 @@ class Context:
                 case Broken():
                     raise AnswerUnusable(step.reason, kind=step.kind)
 
-    async def call_tool(self, name: str, **arguments: JsonValue) -> str:
+    async def call_tool(self, name: str, /, **arguments: JsonValue) -> str:
         """Use a tool directly. Raises `ToolRefused` if it is not granted, `ToolFailed` with what it says."""
         tool = self._granted(None).get(name)
         if tool is None:

@@ -327,6 +327,16 @@ async def test_arguments_that_do_not_fit_run_nothing(make: Maker) -> None:
     assert returned.wrong_arguments
 
 
+async def test_an_argument_of_a_tool_may_have_any_name(make: Maker) -> None:
+    @tool(effect="reads")
+    async def greet(name: str) -> str:
+        """Greet somebody."""
+        return f"hello {name}"
+
+    context, _ = make(tools=[greet])
+    assert await context.call_tool("greet", name="Ada") == "hello Ada"
+
+
 @tool(effect="outward", needs_approval=False)
 async def post(text: str) -> str:
     """Post a text."""
