@@ -1,6 +1,7 @@
 """Arguments that several commands take."""
 
 import argparse
+import re
 from pathlib import Path
 
 
@@ -9,6 +10,13 @@ def position(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < 1:  # noqa: PLR2004 - 64 bits
         raise argparse.ArgumentTypeError(f"{text!r} is no position: they are 1, 2, 3 …")
     return int(text)
+
+
+def chain_hash(text: str) -> str:
+    """Return the hash of a record, as logs print it. Raises `ArgumentTypeError` for what can be none."""
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no hash of a record: they have 64 hex digits")
+    return text.lower()
 
 
 def bus_name(text: str) -> str:

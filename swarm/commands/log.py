@@ -6,7 +6,7 @@ With --json it prints the events as they were recorded, one CloudEvent a line.
 import argparse
 from typing import TYPE_CHECKING
 
-from swarm.commands.arguments import add_optional_bus, position
+from swarm.commands.arguments import add_optional_bus, chain_hash, position
 from swarm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="start", metavar="N", type=position, default=1, help="from event N on")
     parser.add_argument("--to", dest="end", metavar="N", type=position, help="up to event N")
     parser.add_argument("--check-chain", action="store_true", help="recompute the hashes that chain the events")
-    parser.add_argument("--head", metavar="HASH", help="with --check-chain: a hash of this run that you kept elsewhere")
+    parser.add_argument(
+        "--head", metavar="HASH", type=chain_hash, help="with --check-chain: a hash of this run that you kept elsewhere"
+    )
     add_optional_bus(parser)
     parser.add_argument("--json", action="store_true", help="print one CloudEvent a line")
 

@@ -585,6 +585,11 @@ def test_a_changed_record_breaks_the_chain(swarm: Swarm, folder: Path) -> None:
     assert good.json["head"] == swarm("resume", "last", "--json").json["head"], "it is told where a run ends"
     assert swarm("log", "last", "--check-chain", "--head", good.json["head"]).status == 0
     assert swarm("log", "last", "--check-chain", "--head", "ab" * 32).status == 1
+    assert swarm("log", "last", "--check-chain", "--head", good.json["head"].upper()).status == 0
+    for part in (good.json["head"][:12], ""):  # says nothing of the chain
+        told = swarm("log", "last", "--check-chain", "--head", part)
+        assert (told.status, told.out) == (2, "")
+        assert f"{part!r} is no hash of a record: they have 64 hex digits" in told.err
     database = sqlite3.connect(folder / ".swarm" / "log.db")
     with database:
         database.execute(
