@@ -53,6 +53,8 @@ async def _diff(args: argparse.Namespace) -> int:
         b = await finding.find(store, args.b or state.parent or "")
         where = await parting(aiter(store.log.read(a.run)), aiter(store.log.read(b.run)))
         found = compare(state, await fold(store.log, b.run), where)
+        ends = {"a": await finding.with_head(found.a, store.log), "b": await finding.with_head(found.b, store.log)}
+        found = found.model_copy(update=ends)
     if args.json:
         say_json(found.model_dump_json())
     else:

@@ -12,6 +12,7 @@ to be there. A prompt's file is read again where --set roles.ROLE.prompt=./FILE 
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from swarm.commands.arguments import new_folder, position
@@ -71,7 +72,13 @@ async def _fork(args: argparse.Namespace, out: Path | None) -> int:
     await consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
     ready = await preparing.prepare(scenario, settings, models=past.models(changes))
     if not (args.quiet or args.json):
-        for line in chosen_lines(ready.choices):
+        kept = {*past.models(changes)} - {*changes.models}
+        for line in chosen_lines(
+            {
+                role: replace(choice, why=f"as in {past.run}") if f"{role}={choice.model}" in kept else choice
+                for role, choice in ready.choices.items()
+            }
+        ):
             note(line)
     return await watched(
         args,

@@ -199,7 +199,8 @@ def _words_of_effects(event: Effect | CallGranted | CallRefused) -> str:  # noqa
         case CallRefused(reason=reason):
             return f"may not ask: {one_line(reason, LONG)}"
         case ModelTryFailed(number=number, reason=reason, wait_ms=wait, unproven=unproven):
-            then = "no further try" if wait is None else f"tries again in {wait / 1000:.1f} s"
+            again = f"tries again in {wait / 1000:.1f} s" if wait else "to be tried again"  # at once, or after a pause
+            then = "no further try" if wait is None else again
             counted = ", counted in full" if unproven else ""
             return f"got no answer (try {number}{counted}): {one_line(reason, LONG)}; {then}"
         case ModelAnswered(text=text, calls=calls, finish=finish):

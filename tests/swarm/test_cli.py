@@ -91,6 +91,7 @@ def test_a_run_is_recorded_and_played_and_what_changed_is_shown(swarm: Swarm, fo
     )
     assert "-Write hello.txt\n" in changed.out
     assert "+Write hello.txt now\n" in changed.out
+    assert "; to be tried again\n" in swarm("log", "last", "--type", "ModelTryFailed").out, "once it was recorded"
 
 
 def test_to_record_what_is_new_needs_a_recorded_model(swarm: Swarm) -> None:

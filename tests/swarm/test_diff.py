@@ -30,6 +30,7 @@ async def test_a_run_and_its_fork_part_at_the_fork(tmp_path: Path) -> None:
     assert found["parting"]["b"]["type"] == "swarm.RunForked.v1"
     assert {file["what"] for file in found["files"]} == {"only in a"}
     assert found["a"]["run"] == parent
+    assert found["b"]["head"] == fork.head
 
 
 async def test_a_run_done_again_is_the_same_and_times_do_not_count(tmp_path: Path) -> None:

@@ -347,3 +347,7 @@ def test_the_command_forks_and_tells_the_outcome(tmp_path: Path) -> None:
         assert done.json["outcome"] == "accepted"
         done = process("log", done.json["run"], "--type", "RunForked", cwd=tmp_path, env=env)
         assert f"begins another future of {parent} from its event 12 with goal" in done.out
+        named = "coder=lab:test-model"
+        done = process("fork", parent, "--at", "12", "--model", named, cwd=tmp_path, env=env)
+    assert f"model for planner, researcher, critic: lab:test-model (as in {parent})\n" in done.err
+    assert "model for coder: lab:test-model (from --model coder=)\n" in done.err
