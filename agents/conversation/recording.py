@@ -149,7 +149,10 @@ def _steady(message: Message) -> Message:
 
 
 def _nearest(known: Sequence[Known], messages: Sequence[Message]) -> Known:
-    """Return what has most in common: messages from the beginning on, then words of the one that differs."""
+    """Return what has most in common: messages from the beginning on, then words of the one that differs.
+
+    Of two that are as near it is the one that is not asked any more.
+    """
     steady = [*map(_steady, messages)]
     scored = [(common([*map(_steady, one.request.messages)], steady), one) for one in known]
     most = max(score for score, _ in scored)
@@ -164,7 +167,7 @@ def _nearest(known: Sequence[Known], messages: Sequence[Message]) -> Known:
         has = words(one.request.messages)
         return len(has & wanted) / max(len(has | wanted), 1) - abs(len(one.request.messages) - len(messages)) / 1_000
 
-    return max(best, key=likeness)
+    return max(best, key=lambda one: (likeness(one), not one.used))
 
 
 def _place(known: Known) -> str:

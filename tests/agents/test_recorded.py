@@ -139,6 +139,16 @@ async def test_the_nearest_is_of_that_role_and_shown_where_it_parts(tmp_path: Pa
     assert "\n-Write two files.\n+Write five files.\n Then stop." in told
 
 
+async def test_of_two_that_are_as_near_the_one_is_shown_that_is_not_asked_any_more(tmp_path: Path) -> None:
+    log = Log()
+    log.conversation("a", "Write a letter.")
+    log.conversation("b", "Write a report.")
+    for still_asked, shown in (("Write a letter.", "b"), ("Write a report.", "a")):
+        model = log.model(tmp_path)
+        await model.ask(request(SYSTEM, user(still_asked)))
+        assert f"is in {shown}, attempt 1" in await refusal(model, SYSTEM, user("Write a poem."))
+
+
 async def test_a_longer_conversation_is_told_from_the_point_where_it_goes_on(tmp_path: Path) -> None:
     log = Log()
     log.conversation("a", "hi")
