@@ -21,6 +21,7 @@ from bus.events import (
     ModelTryFailed,
     Path,
     Request,
+    RunForked,
     role_of,
 )
 from bus.setup import RoleSetup
@@ -116,10 +117,14 @@ def _known_in(log: Iterable[Envelope], roles: dict[str, RoleSetup]) -> Iterable[
     requests = Requests()
     asked: dict[tuple[str, int, Path], WholeRequest] = {}
     asked_of: dict[str, str] = {}
+    begun: dict[str, str] = {}
+    """By a fork's id: the run that its log begins with, for an attempt that was under way goes on in the fork."""
     for envelope in log:
-        event = envelope.event
-        request = f"{envelope.correlation_id} {envelope.subject or ''}"
-        if isinstance(event, GoalSubmitted):
+        event, run = envelope.event, envelope.correlation_id
+        if isinstance(event, RunForked):
+            begun[run] = begun.get(event.parent, event.parent)
+        request = f"{begun.get(run, run)} {envelope.subject or ''}"
+        if isinstance(event, GoalSubmitted | RunForked):
             roles.update(event.setup.roles)
         elif isinstance(event, Request):
             asked_of[request] = role_of(event)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agents.briefing import Offer
+from bus.codec import encode
 from bus.envelope import Stamp
 from bus.events import GoalSubmitted, JournalCut, ModelAnswered, ModelAsked, ReviewRequested, RunForked
 from bus.setup import Endpoint, Permissions, Price
@@ -90,6 +91,23 @@ async def test_a_run_can_be_forked_at_every_event(tmp_path: Path) -> None:
         assert length >= 60
         for at in range(1, length + 1):
             await fork_asks_only_what_is_new(tmp_path, parent, at, endpoint)
+
+
+async def test_the_log_of_a_fork_is_a_recording_also_where_an_attempt_was_under_way(tmp_path: Path) -> None:
+    plan = [{"id": "it", "role": "coder", "do": "TASK it: write it.txt"}]
+    async with ChatEndpoint(player(), keep=200) as endpoint:
+        written = scenario(endpoint, plan=plan, accept=[{"file": "it.txt"}])
+        parent = await start(tmp_path, written)
+        at = next(e.sequence for e in (await story(tmp_path)).log if isinstance(e.event, ModelAnswered))
+        fork = await forked(tmp_path, at, of=parent.run, settings=("roles.coder.window=99k",))
+    (tmp_path / "fork.jsonl").write_bytes(b"\n".join(encode(one) for one in (await story(tmp_path)).log))
+    at_hand = settings(tmp_path)
+    ready = await preparing.prepare(
+        Scenario.from_dict(written, folder=tmp_path), at_hand, models=("recorded:fork.jsonl",)
+    )
+    assert ready.setup.roles["coder"].window == 99_000, "as it was in the fork"
+    played = await launch.start(ready, at_hand, out=tmp_path / "played")
+    assert (played.outcome, played.files) == ("accepted", fork.files), played.reason
 
 
 async def test_a_fork_with_another_model_asks_again_from_the_first_difference(tmp_path: Path) -> None:
