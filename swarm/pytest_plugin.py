@@ -178,8 +178,8 @@ def _file(request: pytest.FixtureRequest) -> Path:
     folder = request.path.parent
     marker = request.node.get_closest_marker(MARKER)
     if marker is None:
-        names: Sequence[str] = [request.cls.__name__] if request.cls else []
-        name = ".".join([*names, request.node.name])
+        classes = [node.name for node in request.node.listchain() if isinstance(node, pytest.Class)]
+        name = ".".join([*classes, request.node.name])
         kept = "".join(char if char.isalnum() or char in "-_.[]" else "-" for char in name)
         return folder / "recordings" / request.path.stem / f"{kept[:200]}.jsonl"
     if len(marker.args) != 1 or not isinstance(marker.args[0], str | Path) or marker.kwargs:

@@ -123,19 +123,24 @@ class TestOfAClass:
     @pytest.mark.parametrize("name", ["a/b"])
     def test_here(self, swarm_run, name):
         assert swarm_run("../hello.json").outcome == swarm_run("../hello.json").outcome == "accepted"
+
+    class TestInside:
+        def test_here(self, swarm_run):
+            assert swarm_run("../hello.json").outcome == "accepted"
 """,
     )
-    run(pytester, "--swarm-record").assert_outcomes(passed=3)
+    run(pytester, "--swarm-record").assert_outcomes(passed=4)
     tests = pytester.path / "tests"
     assert {str(file.relative_to(tests)) for file in tests.rglob("*.jsonl")} == {
         "kept/hello.jsonl",
         "recordings/test_hello/test_both_files_are_made.jsonl",
         "recordings/test_hello/TestOfAClass.test_here[a-b].jsonl",
+        "recordings/test_hello/TestOfAClass.TestInside.test_here.jsonl",
     }
     twice = (tests / "recordings/test_hello/TestOfAClass.test_here[a-b].jsonl").read_bytes()
     assert twice.count(b"GoalSubmitted") == 2
     asked = endpoint.count
-    run(pytester).assert_outcomes(passed=3)
+    run(pytester).assert_outcomes(passed=4)
     assert endpoint.count == asked
 
 
