@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -200,9 +200,10 @@ def _conversation(request: ModelRequest) -> str:
 
 def alone(call: Callable[[], T]) -> T:
     """Call what runs an event loop, also where this thread runs one already, and leave that as it is."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    loop = None
+    with suppress(RuntimeError):
+        loop = asyncio.get_running_loop()
+    if loop is None:
         return call()
     with ThreadPoolExecutor(1, "swarm_simulation") as thread:  # an async test: its loop waits meanwhile
         return thread.submit(call).result()

@@ -217,6 +217,7 @@ def test_what_the_model_of_a_test_raises_is_raised_as_it_is(swarm_simulation: Sw
     with pytest.raises(AssertionError, match="coder was asked too early") as told:
         swarm_simulation(SCENARIO, says=asserts, seed=1)
     assert told.value.__notes__ == ["`seed=1` repeats it"]
+    assert told.value.__context__ is None
     with pytest.raises(pytest.fail.Exception, match="not like this"):
         swarm_simulation(SCENARIO, says=lambda _role, _messages: pytest.fail("not like this"), seed=1)
     with pytest.raises(UsageError, match=r"what `says` returned to role 'coder': .*dictionary"):
