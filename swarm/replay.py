@@ -8,7 +8,7 @@ import asyncio
 import difflib
 import json
 from collections.abc import AsyncIterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -32,6 +32,7 @@ from bus.events import (
     Fact,
     GoalSubmitted,
     JournalCut,
+    ModelAsked,
     PlanProposed,
     Request,
     ResultSubmitted,
@@ -240,7 +241,7 @@ async def _again(attempt: _Attempt, parts: "_Parts", files: FileStore, place: Pa
     """Run a role once more over what its log has; return where it parts from that."""
     recorded = [cast("Effect", one.event) for one in attempt.effects]
     effects = Effects(recorded, _Nobody(), course="recorded")
-    told = attempt.briefing
+    told = _as_asked(attempt.briefing, recorded)
     folder = AttemptFolder(place, files, told.base, told.start, told.left)
     reply: Fact | Parted
     try:
@@ -258,6 +259,12 @@ async def _again(attempt: _Attempt, parts: "_Parts", files: FileStore, place: Pa
     finally:
         await folder.remove()
     return _compared(attempt, reply, effects)
+
+
+def _as_asked(told: Briefing, recorded: Sequence[Effect]) -> Briefing:
+    """Return a briefing with the model that was asked: which one is the choice of the agent's owner, not the role's."""
+    asked = next((one.model for one in recorded if isinstance(one, ModelAsked)), told.role.model)
+    return replace(told, role=told.role.model_copy(update={"model": asked}))
 
 
 def _said(attempt: _Attempt) -> bool:

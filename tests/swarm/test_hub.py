@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from bus.events import (
     GoalAccepted,
     GoalFailed,
     JournalCut,
+    ModelAsked,
     PlanProposed,
     ResultSubmitted,
     RunPaused,
@@ -135,6 +137,23 @@ async def test_a_submitted_run_is_done_by_attached_agents(tmp_path: Path) -> Non
                 apply(state, envelope)
         assert state.status == "accepted", state.ended
         assert (await state_of(client, run)).position == state.position
+
+
+async def test_a_run_for_which_each_agent_chose_its_model_replays(tmp_path: Path) -> None:
+    async with ChatEndpoint(player(layers(1, 1))) as endpoint, broker() as there:
+        names_none = replace(settings_of(tmp_path / "hub", endpoint), model=None)
+        at_work = serve(there.url, names_none, place=tmp_path / "hub", config=HubConfig(), announce=print)
+        async with (
+            running(at_work),
+            running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+            client_on(there.url, announce=print) as client,
+        ):
+            run = await submitted(client, tmp_path)
+            log = await ended(client, run)
+    assert {one.event.model for one in log if isinstance(one.event, ModelAsked)} == {"openai:test-model"}
+    async with open_store(tmp_path / "hub", read_only=True) as store:
+        found = await replay(run, store.log.read(run), store.files, tmp_path / "again")
+    assert found.difference is None, found.difference.lines()
 
 
 async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(tmp_path: Path) -> None:
