@@ -108,7 +108,8 @@ class Client:
                     await asyncio.wait((future,), timeout=ASK_AGAIN_S)
             answer = future.result()
         except TimeoutError:
-            raise self._nobody_answers() from None
+            there = ", ".join(sorted(self.hubs)) or "none any more"
+            raise MissingPart(f"no hub answers within {ANSWER_S:g} s (there: {there}).") from None
         finally:
             self._waiting.pop(call_id, None)
         if answer.kind == "refused":
@@ -123,13 +124,8 @@ class Client:
     def any_hub(self) -> str:
         """Return a hub that is there. Raises `MissingPart` where none is."""
         if not self.hubs:
-            raise self._nobody_answers()
+            raise MissingPart("no hub is on this bus.", "Start one: `swarm hub --bus URL`.")
         return secrets.choice(sorted(self.hubs))
-
-    def _nobody_answers(self) -> MissingPart:
-        if self.hubs:
-            return MissingPart(f"no hub answers within {ANSWER_S:g} s (there: {', '.join(sorted(self.hubs))}).", "")
-        return MissingPart("no hub is on this bus.", "Start one: `swarm hub --bus URL`.")
 
     # Runs
 
@@ -173,10 +169,19 @@ class Client:
     async def submit(
         self, submission: Submission, put: Callable[[str, str, str], Awaitable[None]]
     ) -> tuple[str, tuple[str, ...]]:
-        """Submit a run; return the hub that has it, and its warnings. `put(hub, run, sha256)` sends one file."""
+        """Submit a run; return the hub that has it, and its warnings. `put(hub, run, sha256)` sends one file.
+
+        Raises `MissingPart` where no hub is there, and where none answers: the run may have been taken all the same.
+        """
         hub = self.any_hub()
         while True:
-            answer = await self.call("submit", hub=hub, submission=submission)
+            try:
+                answer = await self.call("submit", hub=hub, submission=submission)
+            except MissingPart as error:
+                raise MissingPart(
+                    f"{error.reason} The submission was sent, and a hub that comes back may still begin it.",
+                    f"Before you submit again, see whether it runs: `swarm show {submission.run} --bus URL`.",
+                ) from error
             if answer.kind == "accepted":
                 self._places[submission.run] = hub
                 told = answer.fields.get("warnings", ())

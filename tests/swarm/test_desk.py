@@ -19,7 +19,7 @@ from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note
 from bus.setup import FileRef, Limits, RoleSetup, Setup
 from bus.store import Store, memory_store, open_store
-from swarm.errors import UsageError
+from swarm.errors import MissingPart, UsageError
 from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
 from swarm.files.uploads import SILENT_S
@@ -159,6 +159,25 @@ async def test_a_run_is_found_among_those_of_others_however_many_they_are(monkey
                 await client.find("first")
             with pytest.raises(UsageError, match=r"there is no run 'bobs-1' that you have submitted here \(first-1"):
                 await client.find("bobs-1")
+
+
+async def test_who_gets_no_answer_to_a_submission_is_told_that_the_run_may_begin_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("swarm.submissions.client.ANSWER_S", 0.2)
+    scenario = Scenario.from_dict({"goal": "Try it."}, around=SUBMITTING)
+    submission, _ = pack(scenario, run="brief-1", client=ANN, home=Path("/nowhere"))
+
+    async def no_files(*_: str) -> None:
+        raise AssertionError
+
+    async with WiredTransport() as transport, a_client(transport) as client:
+        with pytest.raises(MissingPart, match="no hub is on this bus"):
+            await client.submit(submission, no_files)
+        client.hubs["h1"] = ""
+        asyncio.get_running_loop().call_later(0.1, client.hubs.clear)
+        with pytest.raises(MissingPart, match=r"may still begin it.*swarm show brief-1 --bus URL"):
+            await client.submit(submission, no_files)
 
 
 async def test_a_run_that_is_not_among_the_newest_is_found_by_its_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
