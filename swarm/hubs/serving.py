@@ -13,7 +13,7 @@ from bus import presence, topics
 from bus.envelope import Envelope
 from bus.file_cache import FileCache
 from bus.private_folder import make_private_folder
-from bus.pubsub import Bus
+from bus.pubsub import Bus, Note
 from bus.store import open_store
 from bus.transports.mqtt import MqttTransport
 from swarm.errors import MissingPart, UsageError
@@ -25,6 +25,7 @@ from swarm.hubs.client_files import ClientFiles
 from swarm.hubs.desk import Desk
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.namesake import check_alone, keep_card
 from swarm.hubs.own_agents import own_agents
 from swarm.ownership import this_process
 from swarm.runtime import fewer_collections
@@ -107,8 +108,8 @@ async def serve(
 ) -> None:
     """Be a hub until cancelled. `place`: the folder or URL of its store.
 
-    Raises `BusUnavailable`, `StorageFailed` …, `UsageError` where its home has a hub at work already, and `MissingPart`
-    where its store takes nothing more.
+    Raises `BusUnavailable`, `StorageFailed` …, `UsageError` where its home has a hub at work already, or its bus one of
+    its name, and `MissingPart` where its store takes nothing more.
     """
     terms = Terms()
     async with only_hub(settings.home, name) as who, open_store(place) as store:
@@ -135,11 +136,13 @@ async def serve(
         )
         desk = Desk(hub, config, settings, ClientFiles(for_clients, clients_rights))
         service = FileService(bus, who.name, for_agents)
-        async with transport:
+        async with transport, bus.subscribe(topics.hub_card(who.name), kinds=Note) as cards:
+            await check_alone(bus, who.name, cards)
             announce(f"hub {who.name} is ready on {url}")
             with fewer_collections():
                 async with asyncio.TaskGroup() as group:
                     group.create_task(hub.run(desk.started, service.started), name="hub")
+                    group.create_task(keep_card(hub, cards, announce), name="its card")
                     group.create_task(desk.run(), name="desk")
                     group.create_task(service.run(), name="files")
                     if agents:

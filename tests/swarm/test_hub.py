@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bus import topics
-from bus.cards import AgentCard, RoleCard, card
+from bus.cards import AgentCard, HubCard, RoleCard, card
 from bus.envelope import Envelope, Stamp
 from bus.errors import NotAllowed, NotFound
 from bus.event_logs.sqlite import SqliteEventLog
@@ -689,6 +689,23 @@ async def test_a_submission_too_large_for_one_message_arrives(tmp_path: Path) ->
         await client.submit(submission, sender(client, places))
         log = await ended(client, submission.run, 90)
         assert isinstance(log[-1].event, GoalAccepted)
+
+
+async def test_a_bus_has_one_hub_of_a_name_and_a_card_that_outlived_its_hub_is_in_nobodys_way(tmp_path: Path) -> None:
+    async with (
+        ChatEndpoint() as endpoint,
+        broker() as there,
+        MqttTransport(there.url, source="/tests") as transport,
+        Bus(transport).subscribe(topics.hub_cards(), kinds=Note) as cards,
+    ):
+        await Bus(transport).publish_note(topics.hub_card("north"), card(HubCard(nonce="of before")), retain=True)
+        async with running(hub(there.url, tmp_path / "one", endpoint, name="north")):
+            said = [(await asyncio.wait_for(cards.get(), 15)).content for _ in range(3)]
+            assert [one.kind for one in said] == ["card", "", "card"]
+            with pytest.raises(UsageError, match="a hub north is at work on this bus already"):
+                await asyncio.wait_for(hub(there.url, tmp_path / "other", endpoint, name="north"), 15)
+            async with client_on(there.url, announce=print) as client:
+                assert list(client.hubs) == ["north"], "its card is not gone with the other's"
 
 
 async def test_a_hub_whose_store_takes_nothing_more_ends_and_says_that_it_may_be_started_again(
