@@ -56,6 +56,14 @@ _REFUSALS = {
     0x9B: "it does not offer QoS 1",
 }
 """Reasons (MQTT 5, section 2.4) that trying again does not change."""
+_OTHER_NAME = "Write the name that it is for, or give the broker one that is for this name too."
+_CERTIFICATES = {
+    9: "Is the clock of this machine right?",
+    10: "Whoever runs the broker has to renew it.",
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,
+}
+"""What to do about a broker's certificate, by what OpenSSL says of it, where that is not about who signed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,10 +403,9 @@ class BrokerLink:
         if isinstance(error, aiomqtt.MqttCodeError) and isinstance(error.rc, ReasonCode):
             return self._refusal(error.rc)
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Refusal(
-                f"{address}: the broker's certificate is not trusted: {cause.verify_message}. "
-                f"Name the file of who signed it: mqtts://…?ca=FILE"
-            )
+            why = cause.verify_message.rstrip(".")
+            remedy = _CERTIFICATES.get(cause.verify_code, "Name the file of who signed it: mqtts://…?ca=FILE")
+            return Refusal(f"{address}: the broker's certificate is not trusted: {why}. {remedy}")
         if isinstance(cause, ssl.SSLError) or (address.tls and isinstance(cause, ConnectionResetError)):
             return BusUnavailable(
                 f"{address}: no encrypted connection came about ({getattr(cause, 'reason', None) or cause}). "

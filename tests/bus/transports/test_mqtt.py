@@ -146,6 +146,9 @@ async def test_encrypted_connections_check_who_answers(tmp_path) -> None:
         with pytest.raises(BusUnavailable, match=r"certificate is not trusted: .*Name the file .*\?ca=FILE"):
             async with MqttTransport(running.address()):
                 pass
+        with pytest.raises(BusUnavailable, match=r"not trusted: .*'127\.1'\. Write the name that it is for"):
+            async with MqttTransport(f"mqtts://127.1:{running.port}?ca={made}/ca.crt"):
+                pass
         with pytest.raises(BusUnavailable, match="write mqtts://"):
             async with MqttTransport(f"mqtt://127.0.0.1:{running.port}"):
                 pass
