@@ -3,16 +3,18 @@
 import argparse
 import asyncio
 import hashlib
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from bus.errors import BusError
 from bus.file_store import MemoryFileStore
 from swarm import handover
 from swarm.commands.report import report
 from swarm.core.apply import apply
 from swarm.core.state import RunState
-from swarm.errors import UsageError
+from swarm.errors import MissingPart, UsageError
 from swarm.outcome import outcome_of
 from swarm.submissions.client import Client
 from swarm.views.progress import view_for
@@ -60,15 +62,22 @@ async def followed(
                 apply(state, envelope)
                 view.on_event(envelope)
     except asyncio.CancelledError:
-        note(f"follows {run} no longer; it goes on. `swarm show {run} --bus {args.bus}` shows it.")
+        note(f"follows {run} no longer; it goes on. `swarm show {run} --bus {shlex.quote(args.bus)}` shows it.")
         raise
     folder, not_written = None, ""
     if state.ended is not None and state.ended.files:
         store = MemoryFileStore()
-        files = client.files(client.hub_of(run), run)
-        for ref in state.ended.files:
-            await store.put(await files.get(ref.sha256))
-        folder, not_written = await handover.try_to_hand_over(run, state.ended.files, store, out)
+        try:
+            files = client.files(client.hub_of(run), run)
+            for ref in state.ended.files:
+                await store.put(await files.get(ref.sha256))
+        except (MissingPart, BusError) as error:  # no outcome is lost by that
+            not_written = (
+                f"the files did not come: {error} They are with the hub: "
+                f"`swarm show {run} --files FOLDER --bus {shlex.quote(args.bus)}` fetches them."
+            )
+        else:
+            folder, not_written = await handover.try_to_hand_over(run, state.ended.files, store, out)
     outcome = outcome_of(state, folder=str(folder) if folder else None, not_written=not_written)
     report(outcome, as_json=args.json, bus=args.bus)
     return outcome.exit_status

@@ -1,5 +1,6 @@
 """What a hub answers its clients, over a bus of one process."""
 
+import argparse
 import asyncio
 import base64
 import datetime as dt
@@ -13,12 +14,14 @@ from typing import Any
 import pytest
 
 from bus.envelope import Stamp
+from bus.errors import BusUnavailable
 from bus.event_log import Owner
 from bus.events import CancelAsked, Event, GoalAccepted, GoalFailed, GoalSubmitted, RunPaused
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note
 from bus.setup import FileRef, Limits, RoleSetup, Setup
 from bus.store import Store, memory_store, open_store
+from swarm.commands.following import followed
 from swarm.errors import MissingPart, UsageError
 from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
@@ -178,6 +181,24 @@ async def test_who_gets_no_answer_to_a_submission_is_told_that_the_run_may_begin
         asyncio.get_running_loop().call_later(0.1, client.hubs.clear)
         with pytest.raises(MissingPart, match=r"may still begin it.*swarm show brief-1 --bus URL"):
             await client.submit(submission, no_files)
+
+
+async def test_the_outcome_of_a_followed_run_is_told_also_where_its_files_do_not_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(*_: object) -> Any:
+        raise BusUnavailable("no hub answers.")
+
+    monkeypatch.setattr(Client, "files", gone)
+    ended = GoalAccepted(reason="it is good", files=(FileRef(path="report.md", sha256="0" * 64, bytes=3),))
+    args = argparse.Namespace(bus="mqtt://127.0.0.1", quiet=True, json=False)
+    async with memory_store() as store, WiredTransport() as transport:
+        await recorded(store, RUN, ended)
+        async with a_desk(store, transport), a_client(transport) as client:
+            status = await followed(args, client, RUN, tmp_path / "out")
+    told = capsys.readouterr()
+    assert (status, told.out.splitlines()[0].split()) == (3, ["accepted", RUN])
+    assert "`swarm show run --files FOLDER --bus mqtt://127.0.0.1` fetches them" in told.err
 
 
 async def test_a_run_that_is_not_among_the_newest_is_found_by_its_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
