@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from agents.briefing import Offer
 from bus.setup import Limits
+from swarm.core.plan import NOT_WORKERS
 from swarm.errors import UsageError, cut
 from swarm.hubs.hub_config import HubConfig, HubRole
 from swarm.scenario.draft import Surroundings
@@ -36,7 +37,7 @@ class Unpacked:
     elsewhere: tuple[str, ...]
     """Roles that only agents elsewhere bring: there is no class of theirs here."""
     missing_roles: tuple[str, ...]
-    """Those among them that nobody offers yet."""
+    """Roles that nobody offers yet: of those elsewhere, of a person's plan, or all workers where none is offered."""
 
 
 def unpack(
@@ -66,7 +67,9 @@ def unpack(
     )
     scenario = checked(submission, around, folder, most_subtasks=config.limits.get("subtasks"))
     elsewhere = tuple(name for name in scenario.roles if name not in BUILT_IN_TOOLS and name not in brought)
-    missing = tuple(name for name in elsewhere if name not in offers)
+    workers = {name for name in scenario.roles if name not in NOT_WORKERS}
+    wanted = {one.role for one in scenario.plan or ()} or (workers if workers.isdisjoint(offers) else set())
+    missing = tuple(name for name in scenario.roles if name not in offers and (name in wanted or name in elsewhere))
     return Unpacked(_as_run_here(scenario, config, offers), elsewhere, missing)
 
 

@@ -164,7 +164,7 @@ def test_a_hub_runs_it_with_its_own_roles_and_endpoints_within_its_caps(folder):
     unpacked = unpack(submission, HUB, folder=Path("/nowhere"), offered=offered)
     scenario = unpacked.scenario
     assert (scenario.name, scenario.goal) == ("brief", "Write report.md for a bakery.")
-    assert (unpacked.elsewhere, unpacked.missing_roles) == (("painter", "printer"), ("printer",))
+    assert (unpacked.elsewhere, unpacked.missing_roles) == (("painter", "printer"), ("researcher", "tester", "printer"))
     assert scenario.limits == Limits(time_ms=600_000, tokens=50_000, parallel=8, subtasks=20)
     assert scenario.permissions == Permissions(fetch=("example.org", "a.example.com"))
     assert (scenario.endpoints, scenario.prices, scenario.model) == (HUB.endpoints, HUB.prices, "lab:big")
@@ -211,6 +211,24 @@ def test_roles_that_agents_offer_are_there_for_the_planner_and_roles_that_nobody
     assert (unpacked.elsewhere, unpacked.missing_roles) == (("tester",), ())
     assert unpacked.scenario.roles["tester"].tools == ("count",)
     assert "painter" not in unpacked.scenario.roles
+
+
+@pytest.mark.parametrize(
+    ("plan", "offered", "missing"),
+    [
+        (None, [], {"coder", "researcher"}),
+        (None, ["planner", "critic"], {"coder", "researcher"}),
+        (None, ["researcher"], set()),
+        (["coder"], ["researcher"], {"coder"}),
+        (["coder"], ["coder"], set()),
+    ],
+)
+def test_a_role_of_ours_that_the_run_waits_for_since_nobody_offers_it_is_named(plan, offered, missing):
+    changes = {"plan": [{"id": role, "role": role, "do": "x"} for role in plan]} if plan else {}
+    unpacked = unpack(
+        sent(**changes), HubConfig(), folder=Path("/nowhere"), offered={name: Offer(name, "") for name in offered}
+    )
+    assert set(unpacked.missing_roles) == missing
 
 
 def test_an_agents_card_gives_its_role_no_tools_that_only_a_scenario_grants():
@@ -637,4 +655,4 @@ def test_a_submission_made_to_cost_time_costs_little(value):
 
 def test_the_scenario_that_is_changed_at_random_is_good_without_changes():
     unpacked = unpack(Submission.read({**NOT_REFUSED, "written": BASE}), HUB, folder=Path("/nowhere"))
-    assert unpacked.missing_roles == ("new",)
+    assert unpacked.missing_roles == ("coder", "new")
