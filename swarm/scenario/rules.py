@@ -139,7 +139,9 @@ def _check_tool(draft: Draft, path: FieldPath, tool: str) -> own_code.ToolFacts 
             hint = "Grant fetch_page, and name the pages in the goal."
             draft.fault("not_yet", path, f"the tool '{tool}' is not in this version yet", hint)
         elif tool not in known and not (TOOL_NAME.fullmatch(tool) and _tools_unknown(draft, role)):
-            hint = nearest(tool, known, otherwise="For a tool of your own, write ./my_tools.py:name.")
+            ours = "For a tool of your own, write ./my_tools.py:name."
+            theirs = "Name one that the hub or the role's agents have."
+            hint = nearest(tool, known, otherwise=ours if around.folder_here else theirs)
             draft.fault("unknown_name", path, f"tool {quote(tool)} is unknown (known: {listed(known)})", hint)
         return None
     return check_own_tool(draft, path, tool)
@@ -178,7 +180,9 @@ def check_model(draft: Draft, path: FieldPath, model: str) -> None:
         hint = f"Such as openai:{'NAME' if model.endswith(':') else model}."
         draft.fault("value", path, f"{quote(model)} is no model; write provider:name", hint)
     elif provider not in known and not (draft.around.elsewhere and is_slug(provider)):
-        hint = nearest(provider, known, otherwise="An endpoint of your own is declared under `endpoints:`.")
+        ours = "An endpoint of your own is declared under `endpoints:`."
+        theirs = "Name a model of an endpoint that the hub has."
+        hint = nearest(provider, known, otherwise=ours if draft.around.folder_here else theirs)
         draft.fault("unknown_name", path, f"{quote(provider)} has no models (known: {listed(known)})", hint)
     elif provider == "scripted":
         _check_there(draft, path, name)

@@ -303,6 +303,12 @@ def test_what_is_refused_is_named_with_its_reason(changes, field, told):
     assert told in found[field].message, found
 
 
+def test_what_a_hub_does_not_know_is_not_to_be_brought_by_a_submission_that_may_not_bring_it():
+    found = faults_of(sent(model="nobody:x", roles={"coder": {"tools": ["post_letter"]}}))
+    assert found["model"].hint == "Name a model of an endpoint that the hub has."
+    assert found["roles.coder.tools.0"].hint == "Name one that the hub or the role's agents have."
+
+
 def test_what_lies_outside_by_a_link_is_not_sent(tmp_path):
     folder = tmp_path / "stranger"
     folder.mkdir()
