@@ -344,8 +344,7 @@ def _usage(reported: object, sent_bytes: int, answer_bytes: int, max_tokens: int
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
     sent, guess_sent = _figure(figures.get("prompt_tokens"), sent_bytes, sent_bytes)
     written, guess_written = _figure(figures.get("completion_tokens"), answer_bytes, max(max_tokens, answer_bytes))
-    if not guess_sent and not guess_written:
-        written += _thought_beside(figures, sent, written)
+    written += _thought_beside(figures, sent, written)
     if type(cached) is not int or not 0 <= cached <= sent:
         cached = 0
     return Usage(input=sent, output=written, cached=cached, estimated=guess_sent or guess_written)

@@ -240,6 +240,13 @@ async def test_thoughts_are_output_also_where_they_are_counted_beside_it(
     assert (reply.usage.input, reply.usage.output, reply.usage.estimated) == (30, output, False)
 
 
+@pytest.mark.parametrize("usage", [{"total_tokens": 130}, {"prompt_tokens": 30, "total_tokens": 130}])
+def test_a_total_counts_also_where_its_parts_are_not_reported(usage: dict[str, int]) -> None:
+    reply = chat_completions.read(completion(Answer("ok", usage=usage), {}), request(), 100)
+    assert reply.usage.input + reply.usage.output == 130
+    assert reply.usage.estimated
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_thoughts_count_where_usage_is_estimated(name: str) -> None:
     answer = orjson.loads(completion(Answer("ok"), {}, **{name: "hm, " * 100}))
