@@ -34,8 +34,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors see; at run time a name is loaded when it is first used
-    from agents.context import Context
-    from agents.errors import CheckBroken, ToolFailed
+    from agents.briefing import Finding
+    from agents.check import Verdict
+    from agents.context import Context, Reply
+    from agents.errors import (
+        AnswerUnusable,
+        BadCriterion,
+        CheckBroken,
+        ModelFailed,
+        StuckRepeating,
+        ToolFailed,
+        ToolRefused,
+    )
     from agents.role import Role
     from agents.tool import ToolContext, tool
     from bus.events import (
@@ -54,23 +64,31 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time a name is l
     from swarm.scenario.model import Scenario
 
 __all__ = [
+    "AnswerUnusable",
+    "BadCriterion",
     "CheckBroken",
     "Context",
     "Criterion",
+    "Finding",
+    "ModelFailed",
     "Outcome",
     "PlanProposed",
     "PlanRequested",
     "Redo",
+    "Reply",
     "ResultSubmitted",
     "ReviewGiven",
     "ReviewRequested",
     "Role",
     "Scenario",
+    "StuckRepeating",
     "Subtask",
     "SubtaskAssigned",
     "SwarmError",
     "ToolContext",
     "ToolFailed",
+    "ToolRefused",
+    "Verdict",
     "open_log",
     "resume",
     "run",
@@ -89,7 +107,15 @@ _PUBLIC = {
     "tool": "agents.tool",
     "ToolContext": "agents.tool",
     "ToolFailed": "agents.errors",
+    "ToolRefused": "agents.errors",
+    "AnswerUnusable": "agents.errors",
+    "StuckRepeating": "agents.errors",
+    "ModelFailed": "agents.errors",
     "CheckBroken": "agents.errors",
+    "BadCriterion": "agents.errors",
+    "Finding": "agents.briefing",
+    "Reply": "agents.context",
+    "Verdict": "agents.check",
     "SubtaskAssigned": "bus.events",
     "ResultSubmitted": "bus.events",
     "PlanRequested": "bus.events",

@@ -1,5 +1,6 @@
 """The pages that are made from the code are up to date, and what they add to the code is true."""
 
+import builtins
 import json
 import re
 from collections import defaultdict
@@ -187,3 +188,13 @@ async def test_the_answers_of_the_page_bring_a_run_to_its_end(tmp_path):
         out=tmp_path / "out",
     )
     assert outcome.outcome == "accepted", outcome.reason
+
+
+def test_what_a_role_is_told_of_comes_with_import_swarm():
+    page = (ROOT / "docs/roles.md").read_text()
+    raised = {
+        name for said in re.findall(r"Raises (.*?)\.\s", page, re.DOTALL) for name in re.findall(r"`(\w+)`", said)
+    }
+    given = set(re.findall(r"^`([A-Z]\w+)`: ", page, re.MULTILINE))
+    assert {"AnswerUnusable", "ToolRefused", "Reply"} <= raised | given
+    assert {name for name in raised | given if not hasattr(builtins, name)} <= set(swarm.__all__)
