@@ -6,6 +6,7 @@ The same for a role at work (`worker.py`) and for one that is gone through again
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from agents.briefing import Briefing
@@ -127,11 +128,12 @@ NOT_RETRYABLE = (CheckBroken, SandboxUnavailable)
 
 
 def ending(
-    error: Exception | SystemExit, lease: str, effects: int, *, alone: bool = False
+    error: Exception | SystemExit, lease: str, effects: int, *, root: Path | None = None, alone: bool = False
 ) -> AssignmentEnded | WorkFailed:
     """Return what follows from a role's exception: the run pauses where a part of it is missing.
 
-    `alone`: the agent has a disk and a connection of its own; what fails there is for another agent, not for a person.
+    `root`: the attempt's folder. `alone`: the agent has a disk and a connection of its own; what fails there is for
+    another agent, not for a person.
     """
     raised = list(leaves(error))
     for one in raised:
@@ -143,13 +145,17 @@ def ending(
         if isinstance(one, PAUSING):
             why = f"{said}\n{CHANGED}" if isinstance(one, Diverged) else said
             return AssignmentEnded(lease=lease, why=why, pause=why)
-    return failure(raised[0], effects)
+    return failure(raised[0], effects, root)
 
 
-def failure(error: BaseException, effects: int) -> WorkFailed:
-    """Return what a role's exception means for its attempt."""
+def failure(error: BaseException, effects: int, root: Path | None = None) -> WorkFailed:
+    """Return what a role's exception means for its attempt.
+
+    Paths in its folder are told as within it: the folder is another one each time, and gone when this is read.
+    """
     kind = next((name for base, name in KINDS.items() if isinstance(error, base)), "error")
-    reason = (in_unicode(str(error)) or type(error).__name__)[:_LONGEST_REASON]
+    said = in_unicode(str(error)) or type(error).__name__
+    reason = (said if root is None else said.replace(f"{root}/", ""))[:_LONGEST_REASON]
     if kind == "error":
         place = raised_at(error)
         reason = f"{type(error).__name__}: {reason}"[: _LONGEST_REASON - len(place)] + place

@@ -255,7 +255,7 @@ async def _again(attempt: _Attempt, parts: "_Parts", files: FileStore, place: Pa
         for one in leaves(error):
             if isinstance(one, Diverged):
                 return Difference(attempt.effects[one.at].sequence, str(one), "", "")
-        reply = ending(error, attempt.request.id, effects.count)
+        reply = ending(error, attempt.request.id, effects.count, root=place)
     finally:
         await folder.remove()
     return _compared(attempt, reply, effects)

@@ -398,6 +398,6 @@ class Worker:
             reply = await reply_of(effects, at_work)
             return reply if isinstance(reply, Parted) else reply.model_copy(update={"effects": effects.count})
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a failing role is an event, not a crash of the run
-            return ending(error, envelope.id, effects.count, alone=self.terms is not None)
+            return ending(error, envelope.id, effects.count, root=root, alone=self.terms is not None)
         finally:
             await folder.remove()

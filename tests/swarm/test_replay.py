@@ -144,6 +144,22 @@ async def test_a_line_more_above_what_a_role_raises_is_no_difference(tmp_path: P
     assert found.difference is None, lines(found)
 
 
+async def test_a_role_that_raises_with_a_path_of_its_folder_replays_in_another(tmp_path: Path) -> None:
+    raising = EDITOR.replace(
+        "        return ",
+        """        if request.attempt == 1:
+            ((await ctx.folder()).root / "sub" / "none.txt").read_text()
+        return """,
+    )
+    (tmp_path / "editor.py").write_text(raising)
+    async with ChatEndpoint(lambda _: "said") as endpoint:
+        await start(tmp_path, scenario(endpoint, plan=ONE, roles=OWN, accept=[{"file": "it.txt"}]))
+    failed = (await story(tmp_path)).of(WorkFailed)
+    assert ["directory: 'sub/none.txt' (editor.py:" in one.reason for one in failed] == [True]
+    found = await again(tmp_path)
+    assert found.difference is None, lines(found)
+
+
 CARELESS = '''
 import asyncio
 
