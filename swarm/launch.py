@@ -22,6 +22,7 @@ from swarm.core.state import RunState, Verdict
 from swarm.errors import MissingPart, UsageError
 from swarm.finding import find, keeping, reading, refuse_imported, refuse_running, with_head
 from swarm.link import Link, over_broker
+from swarm.model_choice import is_recorded
 from swarm.outcome import Outcome, outcome_of
 from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
@@ -158,7 +159,9 @@ async def resume(
                 f"{info.run} needs agents elsewhere for {', '.join(theirs)}, and a run of this machine is gone on with "
                 "here alone. Hand it in to a hub: swarm submit SCENARIO --bus URL, which resumes it too."
             )
-        async with Parts(state.setup, settings, announce=announce) as parts:
+        played = any(is_recorded(role.model) for role in state.setup.roles.values())
+        behind = [envelope async for envelope in store.log.read(info.run)] if played else []
+        async with Parts(state.setup, settings, announce=announce, behind=behind) as parts:
             await parts.prepare()
             with carrying_on(info.run):
                 epoch = await _taken(store, info)

@@ -1,6 +1,8 @@
 """Whole runs against a recording: the same outcome without a model, strict, and grown by what is new."""
 
+import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,15 @@ import pytest
 from agents.conversation.messages import Mode
 from agents.errors import ModelUnavailable
 from bus.codec import decode, encode
-from bus.events import GoalSubmitted, ModelAnswered, ModelAsked, ModelTryFailed
+from bus.envelope import Envelope
+from bus.events import GoalSubmitted, ModelAnswered, ModelAsked, ModelTryFailed, ResultSubmitted
 from swarm import launch, preparing, recordings
 from swarm.errors import MissingPart, UsageError
 from swarm.outcome import Outcome
 from swarm.scenario.model import Scenario
 from tests.support.busy_run import FAULTS, ROLE, answers, busy
-from tests.support.endpoint import ChatEndpoint
-from tests.support.runs import Story, layers, player, scenario, settings, start, story
+from tests.support.endpoint import Body, ChatEndpoint
+from tests.support.runs import Story, layers, player, resume, scenario, settings, start, story
 
 NOWHERE = "http://127.0.0.1:9/v1"
 FILE = "recordings/run.jsonl"
@@ -134,6 +137,39 @@ async def test_what_was_paid_for_is_kept_also_where_the_run_pauses(tmp_path: Pat
         again = await play(tmp_path, scenario(endpoint), models=models, record_new=True)
         assert again.outcome == "accepted"
         assert endpoint.count - seen == again.model_calls - 1, "the plan was not asked for again"
+
+
+async def test_a_played_run_that_was_paused_goes_on_behind_the_answers_that_it_had(tmp_path: Path) -> None:
+    plan = [{"id": name, "role": "researcher", "do": "Say a number."} for name in ("one", "two")]
+    numbers = iter(range(1, 9))
+
+    def numbered(role: str, _subtask: str, _body: Body) -> str | None:
+        found = {"findings": [{"claim": f"number {next(numbers)}", "source": "me"}]}
+        return json.dumps(found) if role == "researcher" else None
+
+    async with ChatEndpoint(player(play=numbered)) as endpoint:
+        written = scenario(endpoint, plan=plan, limits={"parallel": 1})
+        await start(tmp_path / "live", written)
+    live = await story(tmp_path / "live")
+    (tmp_path / "played").mkdir()
+    await recorded(tmp_path / "live", tmp_path / "played")
+    at = settings(tmp_path / "played")
+    ready = await preparing.prepare(
+        Scenario.from_dict(written, folder=tmp_path / "played"), at, models=(f"recorded:{FILE}",)
+    )
+
+    def stop(envelope: Envelope) -> None:
+        if isinstance(envelope.event, ResultSubmitted):
+            playing.cancel()
+
+    playing = asyncio.create_task(launch.start(ready, at, out=tmp_path / "out", on_event=stop))
+    with suppress(asyncio.CancelledError):
+        await playing
+    assert (await story(tmp_path / "played")).state.status == "paused"
+    assert (await resume(tmp_path / "played")).outcome == "accepted"
+    texts = [[event.text for event in one.of(ResultSubmitted)] for one in (live, await story(tmp_path / "played"))]
+    assert texts[0] == texts[1]
+    assert texts[0][0] != texts[0][1]
 
 
 async def test_to_record_what_is_new_needs_a_recorded_model(tmp_path: Path) -> None:
