@@ -71,11 +71,13 @@ async def try_role(
 ) -> Tried:
     """Let a role do one subtask and return what it came to; what the role raises passes through.
 
-    Raises `ToolFailed` for a reply that a run would not take.
+    Raises `TypeError` for a role that works on something else, and `ToolFailed` for a result that no run would take.
 
     `script`: entries of a `scripted:` file, such as `{"reply": "done"}`. `files`: what lies in its folder at first.
     `tools`: names or tools of one's own, by default those that the role declares. `findings`: results it builds on.
     """
+    if role.handles is not SubtaskAssigned:
+        raise TypeError(f"try_role gives a role a subtask, and {role.name!r} handles {role.handles.__name__}")
     store = MemoryFileStore()
     start = {
         path: FileRef(path=path, sha256=await store.put(data), bytes=len(data)) for path, data in (files or {}).items()

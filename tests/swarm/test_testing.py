@@ -4,7 +4,17 @@ from typing import ClassVar
 import pytest
 
 from bus.events import ModelAnswered, ToolReturned
-from swarm import Context, ResultSubmitted, Role, SubtaskAssigned, ToolContext, ToolFailed, tool
+from swarm import (
+    Context,
+    ResultSubmitted,
+    ReviewGiven,
+    ReviewRequested,
+    Role,
+    SubtaskAssigned,
+    ToolContext,
+    ToolFailed,
+    tool,
+)
 from swarm.testing import Finding, try_role
 
 
@@ -94,6 +104,31 @@ async def test_paths_and_tools_are_not_given_as_one_text():
         await try_role(Careless(), "Write.")
     with pytest.raises(TypeError, match=r"^tools is one text: write a list, \['write_file'\]$"):
         await try_role(Careless(), "Say.")
+
+
+async def test_what_no_run_would_take_of_a_role_is_refused_as_there():
+    class Strict(Role[ReviewRequested, ReviewGiven]):
+        name = "critic"
+        handles = ReviewRequested
+
+        async def handle(self, request: ReviewRequested, _ctx: Context) -> ReviewGiven:
+            return ReviewGiven(accepted=not request.accept, feedback="")
+
+    class Talker(Writer):
+        def __init__(self, said: object) -> None:
+            self.said = said
+
+        async def handle(self, _request: SubtaskAssigned, _ctx: Context) -> ResultSubmitted:
+            return self.said
+
+    with pytest.raises(TypeError, match="gives a role a subtask, and 'critic' handles ReviewRequested"):
+        await try_role(Strict(), "Review.")
+    for said, told in {
+        "Done.": "answered str where ResultSubmitted is wanted",
+        ResultSubmitted(text="x" * 100_000): "the result's text has 100000 characters",
+    }.items():
+        with pytest.raises(ToolFailed, match=f"{told}"):
+            await try_role(Talker(said), "Talk.")
 
 
 def test_a_role_is_told_of_by_its_own_docstring_or_its_base_s_and_never_by_ours():
