@@ -46,9 +46,10 @@ from swarm.commands.looking import outcome_now
 from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.state import RunState
+from swarm.folding import fold
 from swarm.marks import EVERY, Marker, keep, maker
 from swarm.orchestrator import Orchestrator
-from swarm.runtime import fold, new_id
+from swarm.runtime import new_id
 from swarm.views.timeline import Timeline
 
 THOUSAND, TEN_THOUSAND, MILLION = 1_000, 10_000, 1_000_000

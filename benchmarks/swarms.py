@@ -34,9 +34,10 @@ from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
 from swarm.clock import utc_now
 from swarm.files.rights import Rights
+from swarm.folding import fewer_collections
 from swarm.hubs.hub import Hub
 from swarm.ownership import this_process
-from swarm.runtime import fewer_collections, new_id
+from swarm.runtime import new_id
 from swarm.terms import Terms
 from swarm.worker import Worker
 

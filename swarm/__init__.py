@@ -12,8 +12,9 @@ preparing.py    what a run needs to begin, found and checked · finding.py runs 
 launch.py       start a run, go on with one · fork.py another future of one · replay.py one gone through again
                 · ownership.py whose it is · workspace.py the files it begins with · outcome.py what it came to
                 · handover.py its files · importing.py a run from elsewhere · comparison.py two side by side
-runtime.py      puts it together · parts.py what its roles work with · open_models.py models opened once
-                · clock.py · marks.py so that long logs are quick
+folding.py      a log folded into a state · marks.py so that long ones are quick
+runtime.py      puts a run together · parts.py what its roles work with · open_models.py models opened once
+                · clock.py its own clock
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request, marks
 orchestrator.py edge of the core · intake.py what is recorded together · outgoing.py what is said next
                 · merging.py the bytes of files that two changed · roster.py which agents are there · link.py how they

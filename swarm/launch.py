@@ -21,6 +21,7 @@ from swarm.core.doubts import Doubt, doubts
 from swarm.core.state import RunState, Verdict
 from swarm.errors import MissingPart, UsageError
 from swarm.finding import find, keeping, reading, refuse_imported, refuse_running, with_head
+from swarm.folding import fold
 from swarm.link import Link, over_broker
 from swarm.model_choice import is_recorded
 from swarm.outcome import Outcome, outcome_of
@@ -28,7 +29,7 @@ from swarm.ownership import carrying_on, this_process
 from swarm.parts import Parts
 from swarm.preparing import Ready
 from swarm.raised import leaves
-from swarm.runtime import execute, fold
+from swarm.runtime import execute
 from swarm.scenario.model import workspace_paths
 from swarm.scenario.trust import differing, file_hashes, role_hashes
 from swarm.settings import Settings

@@ -1,17 +1,15 @@
 """The composition root: puts the parts of a run together and owns their lifetimes."""
 
 import asyncio
-import gc
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
 from bus import topics
 from bus.cards import RoleCard
 from bus.envelope import Envelope, Stamp
-from bus.event_log import EventLog
 from bus.events import (
     AgentLeft,
     AssignmentEnded,
@@ -25,10 +23,10 @@ from bus.events import (
 from bus.setup import RoleSetup
 from bus.store import Store
 from swarm.clock import RunClock, utc_now
-from swarm.core.apply import apply
 from swarm.core.state import RunState
+from swarm.folding import fewer_collections
 from swarm.link import Link, in_one_process
-from swarm.marks import EVERY, Marker, keep, nearest
+from swarm.marks import Marker
 from swarm.orchestrator import Orchestrator
 from swarm.parts import Parts
 from swarm.worker import Worker
@@ -41,52 +39,10 @@ INBOX = 4096
 LACKING_S = 5.0
 """How long a role may lack agents elsewhere, since they declined or left, before this process brings one of its own."""
 
-YOUNG_OBJECTS = 10_000
-"""How many objects come to be, while a run is under way, before Python looks for cycles among them."""
-
 
 def new_id() -> str:
     """Return a random id of 128 bits, in hex."""
     return secrets.token_hex(16)
-
-
-async def fold(log: EventLog, run: str, *, end: int | None = None) -> RunState:
-    """Return the state of a run at a position of its log, by default the last.
-
-    What had to be folded at length is marked, so that it need not be another time. Raises what `EventLog.read` does,
-    and `Damaged` where the rules cannot take what was read, since records were changed.
-    """
-    state = await nearest(log, run, end)
-    begun = state.position
-    with fewer_collections():
-        async for envelope in log.read(run, begun + 1, end):
-            try:
-                apply(state, envelope)
-            except Exception:  # the rules take it that a log is as it was admitted
-                await log.verify(run)
-                raise
-    if state.position - begun > 2 * EVERY:
-        keep(log.marks, state)
-    return state
-
-
-@contextmanager
-def fewer_collections() -> Iterator[None]:
-    """Let Python's collector of cycles run less often, if its owner has not set it otherwise.
-
-    A run makes many objects that live until it ends, and next to no cycles. Measured with 512 subtasks: collections
-    took a third of the CPU time at Python's own threshold of 700, a tenth at 10,000, no less at 50,000.
-    """
-    before = gc.get_threshold()
-    if not 0 < before[0] < YOUNG_OBJECTS:  # off, or rarer already: somebody's choice, or another run's doing
-        yield
-        return
-    gc.set_threshold(YOUNG_OBJECTS, *before[1:])
-    try:
-        yield
-    finally:
-        if gc.get_threshold()[0] == YOUNG_OBJECTS:
-            gc.set_threshold(*before)
 
 
 async def execute(

@@ -41,7 +41,7 @@ async def _diff(args: argparse.Namespace) -> int:
 
     from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.comparison import compare, parting  # noqa: PLC0415 - likewise
-    from swarm.runtime import fold  # noqa: PLC0415 - likewise
+    from swarm.folding import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say, say_json, shown  # noqa: PLC0415 - likewise
 

@@ -65,7 +65,7 @@ async def _log(args: argparse.Namespace) -> int:
     from bus.codec import encode  # noqa: PLC0415 - likewise
     from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.core.state import RunState  # noqa: PLC0415 - likewise
-    from swarm.runtime import fold  # noqa: PLC0415 - likewise
+    from swarm.folding import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import has_colour, say, say_json  # noqa: PLC0415 - likewise
     from swarm.views.timeline import Timeline  # noqa: PLC0415 - likewise

@@ -103,7 +103,7 @@ async def _asked(run: str, settings: "Settings", changes: "Mapping[str, object]"
     from swarm.commands.asking import answer  # noqa: PLC0415 - likewise
     from swarm.core.doubts import doubts, told  # noqa: PLC0415 - likewise
     from swarm.core.state import VERDICTS  # noqa: PLC0415 - likewise
-    from swarm.runtime import fold  # noqa: PLC0415 - likewise
+    from swarm.folding import fold  # noqa: PLC0415 - likewise
 
     async with finding.reading(settings) as store:
         finding.refuse_running(await finding.find(store, run))

@@ -43,7 +43,7 @@ async def _show(args: argparse.Namespace, folder: Path | None) -> int:
     from swarm import finding, handover  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
     from swarm.commands.report import report  # noqa: PLC0415 - likewise
-    from swarm.runtime import fold  # noqa: PLC0415 - likewise
+    from swarm.folding import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     async with finding.reading(read_settings(os.environ)) as store:

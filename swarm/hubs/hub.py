@@ -24,6 +24,7 @@ from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
 from swarm.errors import MissingPart
 from swarm.files.rights import Rights
+from swarm.folding import fold
 from swarm.hubs.liveness import Liveness
 from swarm.hubs.running import Running
 from swarm.hubs.switchboard import Switchboard
@@ -32,7 +33,7 @@ from swarm.marks import Marker
 from swarm.orchestrator import Orchestrator
 from swarm.receipts import OBJECT_S
 from swarm.roster import Roster
-from swarm.runtime import fold, new_id
+from swarm.runtime import new_id
 from swarm.sparing import Sparing
 from swarm.terms import Terms
 from swarm.version import VERSION

@@ -16,7 +16,7 @@ from bus.simulation.broker import SimulatedBroker
 from bus.simulation.disk import SimulatedDisk, at_once
 from bus.simulation.loop import NOBODY, VirtualLoop, process
 from swarm.core.state import RunState
-from swarm.runtime import fold
+from swarm.folding import fold
 from swarm.simulation.faults import Faults
 from swarm.simulation.outside import Answer, Outside
 from swarm.simulation.watch import Watch

@@ -17,9 +17,9 @@ from bus.store import open_store
 from swarm import launch, preparing
 from swarm.core.marks import pack, unpack
 from swarm.core.state import RunState
+from swarm.folding import fold
 from swarm.outcome import Outcome
 from swarm.replay import replay
-from swarm.runtime import fold
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply

@@ -26,12 +26,13 @@ from swarm.errors import MissingPart, UsageError
 from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
 from swarm.files.uploads import SILENT_S
+from swarm.folding import fold
 from swarm.hubs.client_files import GONE_S, ClientFiles
 from swarm.hubs.desk import Desk
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.ownership import this_process
-from swarm.runtime import fold, new_id
+from swarm.runtime import new_id
 from swarm.scenario.file import LARGEST_LIMITS
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings

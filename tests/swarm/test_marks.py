@@ -21,7 +21,7 @@ from bus.setup import Limits
 from swarm import marks
 from swarm.core.apply import apply
 from swarm.core.state import RunState
-from swarm.runtime import fold
+from swarm.folding import fold
 from tests.support.command import in_this_process
 from tests.support.endpoint import ChatEndpoint
 from tests.support.events import OWNER

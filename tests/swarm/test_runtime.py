@@ -2,7 +2,7 @@ import gc
 
 import pytest
 
-from swarm.runtime import YOUNG_OBJECTS, fewer_collections
+from swarm.folding import YOUNG_OBJECTS, fewer_collections
 
 
 @pytest.fixture(autouse=True)
