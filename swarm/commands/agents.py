@@ -81,4 +81,5 @@ def _show(args: argparse.Namespace, topic: str, note: "Note") -> None:
     else:
         roles = ", ".join(one.name for one in card.roles)
         where = f", on {one_line(card.host, 60)}" if card.host else ""
-        say(f"{kind:<6} {name:<32} {roles}, {card.slots} at once{where}")
+        room = f"{card.slots} at once" if card.slots else "takes nothing more"
+        say(f"{kind:<6} {name:<32} {roles}, {room}{where}")

@@ -158,7 +158,8 @@ def _words_to_agents(
 ) -> tuple[str, str]:
     match event:
         case AgentJoined(agent=agent, roles=roles, slots=slots):
-            return f"{_agent(agent)} joins as {_names(roles)}, for {slots} at once", "dim"
+            what = f"joins as {_names(roles)}, for {slots} at once" if slots else "takes nothing more, and will leave"
+            return f"{_agent(agent)} {what}", "dim"
         case AgentLeft(agent=agent, why=why):
             return f"{_agent(agent)} leaves: {one_line(why, LONG)}", "yellow"
         case AssignmentEnded(why=why):

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from bus.envelope import Envelope
 from bus.events import (
+    AgentJoined,
     CallRequest,
     Event,
     GoalSubmitted,
@@ -45,6 +46,15 @@ def test_whatever_happened_is_one_harmless_line(envelope: Envelope) -> None:
     assert not [char for char in line if unicodedata.category(char) in {"Cc", "Cf", "Cs"} and char not in JOINERS]
     assert len(line) < 5_000
     assert doing(envelope.event) is None or "\n" not in str(doing(envelope.event))  # type: ignore[arg-type]
+
+
+def test_an_agent_that_drains_is_not_told_as_one_that_comes() -> None:
+    lines = [
+        Timeline().tell(said(AgentJoined(agent="host/coder-1", roles=("coder",), slots=slots))).line()
+        for slots in (4, 0)
+    ]
+    assert "host/coder-1 joins as coder, for 4 at once" in lines[0]
+    assert "host/coder-1 takes nothing more" in lines[1]
 
 
 def test_a_line_says_when_who_what_and_the_cost() -> None:
