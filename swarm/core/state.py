@@ -302,8 +302,18 @@ class RunState:
         return f"{self.out}-{self.handed_over + 1}" if self.handed_over else self.out
 
     def stays_ended(self, changes: Mapping[str, object]) -> bool:
-        """Tell whether the run has ended and limits that a person changes do not reopen it: only a failed one is."""
-        return self.status == "accepted" or (self.status == "failed" and not changes)
+        """Tell whether the run has ended and limits that a person changes do not reopen it.
+
+        Only a failed one is reopened, and by no limit that is lower than it was.
+        """
+        return self.status == "accepted" or (
+            self.status == "failed" and not any(self._leaves_room(name, value) for name, value in changes.items())
+        )
+
+    def _leaves_room(self, limit: str, value: object) -> bool:
+        """Tell whether a limit, as it would be, holds what it held."""
+        before = getattr(self.limits, limit)
+        return value is None or (before is not None and isinstance(value, int) and value >= before)
 
     @property
     def all_accepted(self) -> bool:

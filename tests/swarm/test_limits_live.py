@@ -126,6 +126,10 @@ async def test_a_bill_that_passes_a_limit_ends_the_run_and_a_limit_that_holds_it
         assert f"{bound + 401} tokens are spent or reserved" in outcome.reason
         for _ in range(2):
             assert (await resume(tmp_path, tokens=bound + 400)).outcome == "failed", "it is passed still"
+        ended = (await story(tmp_path)).log[-1].sequence
+        for changes in ({"tokens": bound}, {"money": 10**12}):
+            assert (await resume(tmp_path, **changes)).outcome == "failed", "it leaves no more room than before"
+        assert (await story(tmp_path)).log[-1].sequence == ended
         outcome = await resume(tmp_path, tokens=100_000)
     assert outcome.outcome == "accepted", outcome.reason
     assert [failed.kind for failed in (await story(tmp_path)).of(GoalFailed)] == ["bill"] * 3
