@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -32,19 +33,22 @@ def refuse_unusable(target: Path, *, option: str = "") -> None:
 
 
 async def try_to_hand_over(
-    run: str, files: Iterable[FileRef], store: FileStore, target: Path
+    run: str, files: Iterable[FileRef], store: FileStore, target: Path, *, bus: str | None = None
 ) -> tuple[Path | None, str]:
     """Do as `hand_over` does, but return why it came to nothing instead of raising it: no outcome is lost by that."""
     try:
-        return await hand_over(run, files, store, target), ""
+        return await hand_over(run, files, store, target, bus=bus), ""
     except (MissingPart, BusError) as error:
         return None, str(error)
 
 
-async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target: Path) -> Path | None:
+async def hand_over(
+    run: str, files: Iterable[FileRef], store: FileStore, target: Path, *, bus: str | None = None
+) -> Path | None:
     """Write the files and return their folder; None where there are none. Done before: nothing more is written.
 
-    Raises `MissingPart` where the target is taken by something else, or cannot be written.
+    `bus`: the URL of the broker whose hub has the run, for what is advised. Raises `MissingPart` where the target is
+    taken by something else, or cannot be written.
     """
     refs = list(files)
     if not refs:
@@ -52,14 +56,14 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
     if await asyncio.to_thread(os.path.lexists, target):
         if not await asyncio.to_thread(_holds, target, refs):
             raise MissingPart(
-                f"{target} is there already, and holds something else. Nothing was overwritten.", _elsewhere(run)
+                f"{target} is there already, and holds something else. Nothing was overwritten.", _elsewhere(run, bus)
             )
         return target
     try:
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         made = await asyncio.to_thread(_made_beside, target, target.parent)
     except OSError as error:
-        raise MissingPart(f"{target} cannot be written: {error.strerror}.", _elsewhere(run)) from error
+        raise MissingPart(f"{target} cannot be written: {error.strerror}.", _elsewhere(run, bus)) from error
     try:
         folder = ProjectFolder(made)
         for ref in refs:
@@ -68,16 +72,16 @@ async def hand_over(run: str, files: Iterable[FileRef], store: FileStore, target
         await asyncio.to_thread(_publish, made, target)
     except (OSError, StorageFailed, ToolFailed) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise MissingPart(
-            f"{target} cannot be written: {why}", f"The files are safe; when that is mended: `swarm resume {run}`."
-        ) from error
+        here = f"The files are safe; when that is mended: `swarm resume {run}`."
+        raise MissingPart(f"{target} cannot be written: {why}", _elsewhere(run, bus) if bus else here) from error
     finally:
         await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
     return target
 
 
-def _elsewhere(run: str) -> str:
-    return f"The files are safe: `swarm show {run} --files OTHER_FOLDER` writes them elsewhere."
+def _elsewhere(run: str, bus: str | None) -> str:
+    at = f" --bus {shlex.quote(bus)}" if bus else ""
+    return f"The files are safe: `swarm show {run} --files OTHER_FOLDER{at}` writes them elsewhere."
 
 
 def _made_beside(target: Path, parent: Path) -> Path:

@@ -77,7 +77,7 @@ async def followed(
                 f"`swarm show {run} --files FOLDER --bus {shlex.quote(args.bus)}` fetches them."
             )
         else:
-            folder, not_written = await handover.try_to_hand_over(run, state.ended.files, store, out)
+            folder, not_written = await handover.try_to_hand_over(run, state.ended.files, store, out, bus=args.bus)
     outcome = outcome_of(state, folder=str(folder) if folder else None, not_written=not_written)
     report(outcome, as_json=args.json, bus=args.bus)
     return outcome.exit_status

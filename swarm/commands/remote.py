@@ -34,7 +34,7 @@ async def show(args: argparse.Namespace, folder: Path | None) -> int:
             for ref in state.tree.values():
                 await store.put(await files.get(ref.sha256))
             wanted = tuple(state.tree.values())
-            made = await handover.hand_over(run, wanted, store, folder)
+            made = await handover.hand_over(run, wanted, store, folder, bus=args.bus)
             outcome = outcome.model_copy(update={"files": wanted, "folder": str(made) if made else None})
     report(outcome, as_json=args.json, bus=args.bus)
     return 0

@@ -49,6 +49,13 @@ async def test_no_files_make_no_folder(tmp_path: Path, store: MemoryFileStore) -
     assert not (tmp_path / "out").exists()
 
 
+async def test_what_is_advised_of_a_hubs_run_works_there(tmp_path: Path, store: MemoryFileStore) -> None:
+    target = tmp_path / "out"
+    target.write_text("mine")
+    with pytest.raises(MissingPart, match=r"swarm show run --files OTHER_FOLDER --bus mqtt://host`"):
+        await hand_over("run", await refs(store, report=b"r"), store, target, bus="mqtt://host")
+
+
 @pytest.mark.parametrize("there", ["other file", "changed file", "file", "link", "dangling link", "empty folder"])
 async def test_what_is_there_is_never_overwritten(tmp_path: Path, store: MemoryFileStore, there: str) -> None:
     target = tmp_path / "out"
