@@ -146,15 +146,15 @@ def answers(says: Says, raised: list[BaseException]) -> Answer:
     """Return a model that a function speaks for; what that raises is noted, and nothing more is asked of it."""
 
     def answer(request: ModelRequest) -> ModelReply:
-        try:
-            if not raised:
+        entry = None
+        if not raised:
+            try:
                 said = says(request.role, request.messages)
-                entry = _entry(
-                    {"reply": said} if isinstance(said, str) else said, f"what `says` returned to role {request.role!r}"
-                )
-        except BaseException as error:  # noqa: BLE001 - also what fails or skips a test; it is raised after the run
-            raised.append(error)
-        if raised:
+                whose = f"what `says` returned to role {request.role!r}"
+                entry = _entry({"reply": said} if isinstance(said, str) else said, whose)
+            except BaseException as error:  # noqa: BLE001 - also what fails or skips a test; it is raised after the run
+                raised.append(error)
+        if entry is None:
             raise TryFailed("refused", f"the model of the test raised {raised[0]!r}")
         return reply_of(entry, _turn(request), _conversation(request))
 
