@@ -134,9 +134,7 @@ def read(content: bytes, request: ModelRequest, sent_bytes: int, hide: Hide = st
     finish = _FINISH.get(reason, "stop")
     if finish in {"stop", "tool_calls"}:  # endpoints take one for the other; that an answer was cut off they alone know
         finish = "tool_calls" if calls else "stop"
-    answered = len((text or refusal or "").encode(errors="replace")) + sum(
-        len(call.name) + len(call.arguments.encode(errors="replace")) for call in calls
-    )
+    answered = _size(text or refusal) + sum(len(call.name) + _size(call.arguments) for call in calls)
     answered += max(_size(message.get(name)) for name in _THOUGHTS)
     usage = _usage(answer.get("usage"), sent_bytes, answered, request.max_tokens)
     if text is None and not answered and finish == "stop" and usage.estimated:
@@ -331,6 +329,7 @@ def _free_id(number: int, used: AbstractSet[str], found: Sequence[object]) -> st
 
 
 def _size(text: object) -> int:
+    """Return the bytes of a text; what is none has none."""
     return len(text.encode(errors="replace")) if isinstance(text, str) else 0
 
 
