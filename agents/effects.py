@@ -174,12 +174,12 @@ class Effects:
         await self.handed_out()
         self._end(Parted(self.count))
 
-    def leave(self) -> None:
-        """Note that the role is at its end, or was ended."""
-        self._lookout.end()
+    async def leave(self) -> None:
+        """Note that the role is at its end, or was ended; the tasks that it left behind end too.
 
-    async def end_tasks(self) -> None:
-        """End the tasks that the role left behind: what they do belongs to no attempt any more."""
+        What they do belongs to no attempt any more.
+        """
+        self._lookout.end()
         self._left = True
         for task in self._tasks:
             task.cancel()
@@ -336,8 +336,7 @@ async def _until_over(effects: Effects, role: Coroutine[Any, Any, R]) -> R | Par
                 raise RuntimeError(said).with_traceback(error.__traceback__) from error
             finally:
                 done = True
-                effects.leave()
-                await effects.end_tasks()
+                await effects.leave()
     except (Exception, SystemExit) as error:
         effects.ended(error)
         if not effects.over.done():
