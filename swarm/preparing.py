@@ -188,19 +188,20 @@ def _wanted(scenario: Scenario, models: Sequence[str]) -> Wanted:
 
 def price_here(model: str, scenario: Scenario, settings: Settings) -> Price | None:
     """Return what a model costs where this process reaches it; None where that is not known. Raises `NoSuchModel`."""
+    return _price_at(place_of(model, scenario.endpoints, settings).url, model, scenario)
+
+
+def _price_at(url: str | None, model: str, scenario: Scenario) -> Price | None:
     provider, name = split_model(model)
-    url = place_of(model, scenario.endpoints, settings).url
     return scenario.prices.get(provider) or price_of(provider, name, url)
 
 
 def _known_here(model: str, scenario: Scenario, settings: Settings) -> RoleModel:
-    known = _known(model, price_here(model, scenario, settings))
     url = place_of(model, scenario.endpoints, settings).url
-    return (
-        dataclasses.replace(known, timeout_ms=max(known.timeout_ms, NEARBY_TIMEOUT_MS))
-        if url and is_nearby(url)
-        else known
-    )
+    known = _known(model, _price_at(url, model, scenario))
+    if url is None or not is_nearby(url):
+        return known
+    return dataclasses.replace(known, timeout_ms=max(known.timeout_ms, NEARBY_TIMEOUT_MS))
 
 
 def _known_elsewhere(model: str) -> RoleModel:

@@ -70,9 +70,10 @@ async def _fork(args: argparse.Namespace, out: Path | None) -> int:
     scenario = past.scenario(changes)
     settings = read_settings(os.environ, scenario.folder)
     await consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
-    ready = await preparing.prepare(scenario, settings, models=past.models(changes))
+    models = past.models(changes)
+    ready = await preparing.prepare(scenario, settings, models=models)
     if not (args.quiet or args.json):
-        kept = {*past.models(changes)} - {*changes.models}
+        kept = {*models} - {*changes.models}
         for line in chosen_lines(
             {
                 role: replace(choice, why=f"as in {past.run}") if f"{role}={choice.model}" in kept else choice
