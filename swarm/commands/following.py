@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from bus.errors import BusError
-from bus.file_store import MemoryFileStore
 from swarm import handover
 from swarm.commands.report import report
 from swarm.core.apply import apply
@@ -66,11 +65,8 @@ async def followed(
         raise
     folder, not_written = None, ""
     if state.ended is not None and state.ended.files:
-        store = MemoryFileStore()
         try:
-            files = client.files(client.hub_of(run), run)
-            for ref in state.ended.files:
-                await store.put(await files.get(ref.sha256))
+            store = await client.fetch(run, state.ended.files)
         except (MissingPart, BusError) as error:  # no outcome is lost by that
             not_written = (
                 f"the files did not come: {error} They are with the hub: "

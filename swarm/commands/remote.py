@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bus.codec import encode
-from bus.file_store import MemoryFileStore
 from swarm import handover
 from swarm.commands.following import followed
 from swarm.commands.report import report
@@ -30,10 +29,8 @@ async def show(args: argparse.Namespace, folder: Path | None) -> int:
         if folder is not None:
             if state.ended is None:
                 raise UsageError("--files: a hub gives the files of a run once it has ended.")
-            store, files = MemoryFileStore(), client.files(client.hub_of(run), run)
-            for ref in state.tree.values():
-                await store.put(await files.get(ref.sha256))
             wanted = tuple(state.tree.values())
+            store = await client.fetch(run, wanted)
             made = await handover.hand_over(run, wanted, store, folder, bus=args.bus)
             outcome = outcome.model_copy(update={"files": wanted, "folder": str(made) if made else None})
     report(outcome, as_json=args.json, bus=args.bus)

@@ -6,7 +6,7 @@ the one that it concerns. What a hub says is checked as anything from a bus is.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast, get_args
@@ -26,6 +26,7 @@ from bus.event_log import Files
 from bus.events import GoalAccepted, GoalFailed, RunPaused
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Inbox, Note, Received
+from bus.setup import FileRef
 from bus.transports.mqtt import MqttTransport
 from swarm.core.apply import apply
 from swarm.core.state import RunState
@@ -63,6 +64,13 @@ class Client:
     def files(self, hub: str, run: str) -> Files:
         """Return the files of a run at a hub."""
         return self.courier.files(lambda: hub, run)
+
+    async def fetch(self, run: str, refs: Iterable[FileRef]) -> MemoryFileStore:
+        """Return files of a run, fetched from a hub that has it. Raises `MissingPart`, and what `Files.get` does."""
+        files, store = self.files(self.hub_of(run), run), MemoryFileStore()
+        for ref in refs:
+            await store.put(await files.get(ref.sha256))
+        return store
 
     async def run(self) -> None:
         """Take answers and cards in until cancelled."""
