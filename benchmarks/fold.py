@@ -33,7 +33,7 @@ from bus.setup import FileChange, Limits, RoleSetup, Setup, Subtask
 from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.state import RunState
-from swarm.folding import fold
+from swarm.runs.folding import fold
 
 EVENTS = 10_000
 RUN = "bench-20260101-abcdef"

@@ -40,15 +40,15 @@ from bus.pubsub import Bus
 from bus.setup import FileChange, Limits, RoleSetup, Setup, Subtask
 from bus.store import open_store
 from bus.transports.memory import MemoryTransport
-from swarm import finding
-from swarm.clock import RunClock
 from swarm.commands.looking import outcome_now
 from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.state import RunState
-from swarm.folding import fold
-from swarm.marks import EVERY, Marker, keep, maker
 from swarm.orchestrator import Orchestrator
+from swarm.runs import finding
+from swarm.runs.clock import RunClock
+from swarm.runs.folding import fold
+from swarm.runs.marks import EVERY, Marker, keep, maker
 from swarm.runtime import new_id
 from swarm.views.timeline import Timeline
 

@@ -11,7 +11,7 @@ from time import perf_counter
 
 from benchmarks.harness import Absolute
 from benchmarks.swarms import ROOM, child
-from swarm.terms import Terms
+from swarm.orchestration.terms import Terms
 from tests.support.broker import broker
 from tests.support.postgres import clean_url
 

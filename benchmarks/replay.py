@@ -8,8 +8,8 @@ from benchmarks.endpoint import serving
 from benchmarks.harness import Absolute
 from benchmarks.words import whole_run
 from bus.store import open_store
-from swarm.folding import fewer_collections
 from swarm.replay import replay
+from swarm.runs.folding import fewer_collections
 
 SUBTASKS = 512
 

@@ -80,7 +80,7 @@ async def walk(folder: Path) -> tuple[float, list[Envelope]]:
         told.append(envelope)
         times.setdefault(type(envelope.event), perf_counter())
 
-    with patch("swarm.open_models.open_model", lambda *_: Instant()):
+    with patch("swarm.preparation.open_models.open_model", lambda *_: Instant()):
         await swarm.run(scenario(folder), home=folder / "home", out=folder / "out", on_event=on_event)
     if sum(isinstance(envelope.event, ModelAnswered) for envelope in told) != STEPS:
         raise RuntimeError("not the walk that was meant")

@@ -32,13 +32,13 @@ from bus.pubsub import Bus
 from bus.setup import Limits, RoleSetup, Setup, Subtask
 from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
-from swarm.clock import utc_now
 from swarm.files.rights import Rights
-from swarm.folding import fewer_collections
 from swarm.hubs.hub import Hub
-from swarm.ownership import this_process
+from swarm.orchestration.terms import Terms
+from swarm.runs.clock import utc_now
+from swarm.runs.folding import fewer_collections
+from swarm.runs.ownership import this_process
 from swarm.runtime import new_id
-from swarm.terms import Terms
 from swarm.worker import Worker
 
 TEXT = "x" * 700

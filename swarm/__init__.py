@@ -5,28 +5,18 @@ The names below load on first use:
     outcome = await swarm.run("brief.yaml", inputs={"company": "a brewery"})
 
 api.py          the functions below
-scenario/       the scenario file, checked as a whole
-settings.py     the environment · model_choice.py which model, and why
-preparing.py    what a run needs to begin, found and checked · finding.py runs that are there
-                · named_code.py the code that their logs name
+scenario/       the scenario file, checked as a whole · settings.py the environment
+preparation/    what a run needs to begin, found and checked · runs/ runs that are there
 launch.py       start a run, go on with one · fork.py another future of one · replay.py one gone through again
-                · ownership.py whose it is · workspace.py the files it begins with · outcome.py what it came to
-                · handover.py its files · importing.py a run from elsewhere · comparison.py two side by side
-folding.py      a log folded into a state · marks.py so that long ones are quick
-runtime.py      puts a run together · parts.py what its roles work with · open_models.py models opened once
-                · clock.py its own clock
+runtime.py      puts a run together
 core/           the rules: state, apply, admit, decide, plan, limits, tree, request, marks
-orchestrator.py edge of the core · intake.py what is recorded together · outgoing.py what is said next
-                · merging.py the bytes of files that two changed · roster.py which agents are there · link.py how they
-                are reached · lease_keeper.py who has which lease · terms.py until when · receipts.py what agents are
-                told of what they said · sparing.py what is not said often · latest.py what is kept of many
-worker.py       edge of one agent · assignment.py one attempt in its hands · attempt.py its role gone through once
-                · work_folder.py where a process's attempts work
+orchestrator.py edge of the core · orchestration/ what it stands on
+worker.py       edge of one agent · working/ what it stands on · latest.py what is kept of many
 hubs/           any number of runs, over a bus · submissions/ runs that are handed in there · attached/ agents that
                 are brought to it · files/ how both get and bring a run's files
 brokers/        what brokers are told, and what they do · diagnosis.py of `swarm doctor`
 cli.py          the command line · commands/ one file each · views/ what people see · telemetry.py for operators
-recordings.py   what of a log answers for models · recorded_runs.py runs as tests · pytest_plugin.py of pytest
+recorded_runs.py runs as tests · pytest_plugin.py of pytest
 testing.py      for authors of roles and tools · simulation/ a whole swarm in one process, under one seed
 errors.py       what can go wrong · raised.py what our layers raise, in its terms · version.py
 """
@@ -61,7 +51,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time a name is l
     from bus.setup import Criterion, Subtask
     from swarm.api import open_log, resume, run
     from swarm.errors import SwarmError
-    from swarm.outcome import Outcome
+    from swarm.runs.outcome import Outcome
     from swarm.scenario.model import Scenario
 
 __all__ = [
@@ -100,7 +90,7 @@ _PUBLIC = {
     "run": "swarm.api",
     "resume": "swarm.api",
     "open_log": "swarm.api",
-    "Outcome": "swarm.outcome",
+    "Outcome": "swarm.runs.outcome",
     "Scenario": "swarm.scenario.model",
     "SwarmError": "swarm.errors",
     "Role": "agents.role",

@@ -14,10 +14,12 @@ from agents.errors import AgentsError
 from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.event_log import EventLog
-from swarm import finding, launch, preparing
+from swarm import launch
 from swarm.errors import SwarmError, UsageError
-from swarm.outcome import Outcome
+from swarm.preparation import preparing
 from swarm.raised import as_ours
+from swarm.runs import finding
+from swarm.runs.outcome import Outcome
 from swarm.scenario.draft import Surroundings
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings, read_settings

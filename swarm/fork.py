@@ -13,15 +13,16 @@ from pathlib import Path
 from bus.events import GoalSubmitted, RunForked
 from bus.setup import Criterion, Limits, Price, RoleSetup, Setup
 from bus.store import Store, open_store
-from swarm import finding, handover, launch
+from swarm import launch
 from swarm.core.state import RunState, Status
 from swarm.errors import UsageError
-from swarm.folding import fold
 from swarm.launch import OnEvent, OnState
-from swarm.outcome import Outcome
-from swarm.ownership import carrying_on, this_process
-from swarm.parts import Parts
-from swarm.preparing import Ready
+from swarm.preparation.parts import Parts
+from swarm.preparation.preparing import Ready
+from swarm.runs import finding, handover
+from swarm.runs.folding import fold
+from swarm.runs.outcome import Outcome
+from swarm.runs.ownership import carrying_on, this_process
 from swarm.scenario.draft import Surroundings, text_name
 from swarm.scenario.model import Scenario, ScenarioRole, named_schemas, prompt_files
 from swarm.scenario.source import FieldPath

@@ -16,25 +16,26 @@ from bus.event_log import EventLog, RunInfo
 from bus.events import CancelAsked, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
-from swarm import handover, workspace
 from swarm.core.doubts import Doubt, doubts
 from swarm.core.state import RunState, Verdict
 from swarm.errors import MissingPart, UsageError
-from swarm.finding import find, keeping, reading, refuse_imported, refuse_running, with_head
-from swarm.folding import fold
-from swarm.link import Link, over_broker
-from swarm.model_choice import is_recorded
-from swarm.outcome import Outcome, outcome_of
-from swarm.ownership import carrying_on, this_process
-from swarm.parts import Parts
-from swarm.preparing import Ready
+from swarm.orchestration.link import Link, over_broker
+from swarm.preparation import workspace
+from swarm.preparation.model_choice import is_recorded
+from swarm.preparation.parts import Parts
+from swarm.preparation.preparing import Ready
 from swarm.raised import leaves
+from swarm.runs import handover
+from swarm.runs.finding import find, keeping, reading, refuse_imported, refuse_running, with_head
+from swarm.runs.folding import fold
+from swarm.runs.outcome import Outcome, outcome_of
+from swarm.runs.ownership import carrying_on, this_process
 from swarm.runtime import execute
 from swarm.scenario.model import workspace_paths
 from swarm.scenario.trust import differing, file_hashes, role_hashes
 from swarm.settings import Settings
 from swarm.version import VERSION
-from swarm.work_folder import work_folder
+from swarm.working.work_folder import work_folder
 
 OnEvent = Callable[[Envelope], None]
 OnState = Callable[[RunState], None]
@@ -289,7 +290,7 @@ def _stopped(run: str, group: ExceptionGroup[Exception], *, recorded: bool) -> M
 
 async def _add_to_recordings(kept: Mapping[str, Path], store: Store, run: str, behind: Sequence[Envelope]) -> None:
     """Add to each recording what it could not answer, also where the run is paused."""
-    from swarm import recordings  # noqa: PLC0415 - only recorded models need it
+    from swarm.preparation import recordings  # noqa: PLC0415 - only recorded models need it
 
     log = [envelope async for envelope in store.log.read(run)]
     for path in dict.fromkeys(kept.values()):

@@ -37,8 +37,6 @@ from bus.events import (
     WorkFailed,
 )
 from bus.pubsub import Bus, Note, Received
-from swarm import merging
-from swarm.clock import RunClock
 from swarm.core import meetings
 from swarm.core.admit import Admission, admit, turn
 from swarm.core.apply import apply
@@ -46,13 +44,15 @@ from swarm.core.decide import decide, next_deadline
 from swarm.core.request import brief
 from swarm.core.state import RunState, Work
 from swarm.files.rights import Rights
-from swarm.intake import Inbox, together
-from swarm.lease_keeper import LeaseKeeper, Overdue
-from swarm.outgoing import Outgoing
-from swarm.receipts import Receipts
-from swarm.roster import said
-from swarm.sparing import Sparing
-from swarm.terms import IN_ONE_PROCESS, Terms
+from swarm.orchestration import merging
+from swarm.orchestration.intake import Inbox, together
+from swarm.orchestration.lease_keeper import LeaseKeeper, Overdue
+from swarm.orchestration.outgoing import Outgoing
+from swarm.orchestration.receipts import Receipts
+from swarm.orchestration.roster import said
+from swarm.orchestration.sparing import Sparing
+from swarm.orchestration.terms import IN_ONE_PROCESS, Terms
+from swarm.runs.clock import RunClock
 
 LONGEST_LEASE = 200
 """Characters; of what an agent says of others no more is kept, or said back."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from swarm.outcome import Outcome
+    from swarm.runs.outcome import Outcome
     from swarm.scenario.model import Scenario
     from swarm.simulation.faults import Faults
     from swarm.simulation.own import Says

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from swarm import launch, preparing, recordings
+from swarm import launch
 from swarm.errors import SwarmError
-from swarm.model_choice import RECORDED
-from swarm.outcome import Outcome
+from swarm.preparation import preparing, recordings
+from swarm.preparation.model_choice import RECORDED
+from swarm.runs.outcome import Outcome
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings, read_settings
 

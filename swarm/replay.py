@@ -42,15 +42,15 @@ from bus.events import (
 )
 from bus.raised_at import without_place
 from bus.setup import RoleSetup
-from swarm.attempt import answer, context_of, ending, without_parts
 from swarm.core.admit import Admission, admit
 from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.request import brief
 from swarm.core.state import RunState
 from swarm.errors import SwarmError
-from swarm.parts import load_tool, role_class
+from swarm.preparation.parts import load_tool, role_class
 from swarm.raised import leaves
+from swarm.working.attempt import answer, context_of, ending, without_parts
 
 AT_ONCE = 64
 """Attempts gone through side by side: they share the turns of the loop that each outcome waits for."""
@@ -145,7 +145,7 @@ async def replay(
 
     `tools`: where those tools are that a hub's configuration gave short names. `closed` is as in `lookup.load`.
 
-    Loads the code that the log's setups name (`swarm/named_code.py` tells which). Raises what the log and the file
+    Loads the code that the log's setups name (`swarm/runs/named_code.py` tells which). Raises what the log and the file
     store raise, and `NotFound`, `MissingPart` where a role or tool can no longer be loaded.
     """
     rules, attempts, events = Rules(run), _Attempts(), 0

@@ -22,13 +22,13 @@ from bus.events import (
 )
 from bus.setup import RoleSetup
 from bus.store import Store
-from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
-from swarm.folding import fewer_collections
-from swarm.link import Link, in_one_process
-from swarm.marks import Marker
+from swarm.orchestration.link import Link, in_one_process
 from swarm.orchestrator import Orchestrator
-from swarm.parts import Parts
+from swarm.preparation.parts import Parts
+from swarm.runs.clock import RunClock, utc_now
+from swarm.runs.folding import fewer_collections
+from swarm.runs.marks import Marker
 from swarm.worker import Worker
 
 OnRecord = Callable[[Envelope], None]

@@ -25,8 +25,8 @@ from agents.tool import Tool
 from bus.events import Effect, ModelAsked, ResultSubmitted, SubtaskAssigned
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, Permissions, RoleSetup, Subtask
-from swarm.attempt import answer
-from swarm.parts import load_tool
+from swarm.preparation.parts import load_tool
+from swarm.working.attempt import answer
 
 __all__ = ["Finding", "Tried", "try_role"]
 

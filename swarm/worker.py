@@ -29,10 +29,10 @@ from bus.events import (
 )
 from bus.pubsub import Bus, Note, Received, at_once
 from bus.setup import RoleSetup
-from swarm.assignment import Assignment
-from swarm.attempt import answer, context_of, ending, without_parts
 from swarm.latest import keep
-from swarm.terms import IN_ONE_PROCESS, Terms
+from swarm.orchestration.terms import IN_ONE_PROCESS, Terms
+from swarm.working.assignment import Assignment
+from swarm.working.attempt import answer, context_of, ending, without_parts
 
 REMEMBERED = 4096
 """Leases that are over, kept so that a request that comes twice is not taken twice; and runs, by their epoch."""

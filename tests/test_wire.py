@@ -32,8 +32,8 @@ from bus.pubsub import Bus
 from bus.transport import Message
 from bus.transports.mqtt import MqttTransport
 from bus.transports.simulated import SimulatedTransport
-from swarm.clock import utc_now
 from swarm.errors import UsageError
+from swarm.runs.clock import utc_now
 from swarm.runtime import new_id
 from swarm.simulation.simulate import simulate
 from swarm.submissions.client import client_on

@@ -26,20 +26,20 @@ from bus.file_cache import FileCache
 from bus.parcels import Parcels
 from bus.pubsub import Bus
 from bus.transports.mqtt import MqttTransport
-from swarm.assignment import Assignment
 from swarm.attached.worker_caps import WorkerCaps
 from swarm.attached.workshop import Craft, OwnWorkshop
-from swarm.attempt import REPLIES
-from swarm.clock import utc_now
 from swarm.errors import UsageError
-from swarm.model_choice import find
-from swarm.parts import role_class
+from swarm.orchestration.terms import Terms
+from swarm.preparation.model_choice import find
+from swarm.preparation.parts import role_class
+from swarm.runs.clock import utc_now
 from swarm.runtime import new_id
 from swarm.scenario import own_code
 from swarm.settings import Settings
-from swarm.terms import Terms
-from swarm.work_folder import work_folder
 from swarm.worker import Worker
+from swarm.working.assignment import Assignment
+from swarm.working.attempt import REPLIES
+from swarm.working.work_folder import work_folder
 
 
 @dataclass(frozen=True, slots=True)

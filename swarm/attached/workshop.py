@@ -21,8 +21,8 @@ from bus.errors import BusError
 from bus.setup import Endpoint, Limits, RoleSetup
 from swarm.attached.worker_caps import WorkerCaps, by_itself, capped, refusal
 from swarm.errors import MissingPart, SwarmError
-from swarm.open_models import OpenModels
-from swarm.parts import load_tool
+from swarm.preparation.open_models import OpenModels
+from swarm.preparation.parts import load_tool
 from swarm.settings import Settings
 
 

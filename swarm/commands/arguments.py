@@ -48,7 +48,7 @@ def add_optional_bus(parser: argparse.ArgumentParser) -> None:
 
 def new_folder(text: str, option: str) -> Path:
     """Return the folder that an option names. Raises `UsageError` now where files could not be written in the end."""
-    from swarm.handover import refuse_unusable  # noqa: PLC0415 - only who writes files needs it
+    from swarm.runs.handover import refuse_unusable  # noqa: PLC0415 - only who writes files needs it
 
     out = Path(text)
     refuse_unusable(out, option=option)

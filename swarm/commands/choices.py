@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from bus.setup import Price
-from swarm.model_choice import Choice
-from swarm.preparing import price_here
+from swarm.preparation.model_choice import Choice
+from swarm.preparation.preparing import price_here
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from swarm.views.terminal import one_line

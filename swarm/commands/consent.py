@@ -6,7 +6,7 @@ from swarm.commands.asking import says_yes
 from swarm.commands.granted import named, said
 from swarm.commands.shipped import is_shipped
 from swarm.errors import UsageError
-from swarm.named_code import NamedCode, hash_of
+from swarm.runs.named_code import NamedCode, hash_of
 from swarm.scenario.may import may
 from swarm.scenario.model import Scenario
 from swarm.scenario.trust import content_hash, is_trusted, trust

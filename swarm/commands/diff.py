@@ -11,8 +11,8 @@ from swarm.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from swarm.comparison import Comparison, Side, SubtaskPair
-    from swarm.outcome import Outcome
+    from swarm.runs.comparison import Comparison, Side, SubtaskPair
+    from swarm.runs.outcome import Outcome
 
 SUMMARY = "compare two runs"
 EXAMPLES = """\
@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
 async def _diff(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415 - loads only where it is used
 
-    from swarm import finding  # noqa: PLC0415 - likewise
-    from swarm.comparison import compare, parting  # noqa: PLC0415 - likewise
-    from swarm.folding import fold  # noqa: PLC0415 - likewise
+    from swarm.runs import finding  # noqa: PLC0415 - likewise
+    from swarm.runs.comparison import compare, parting  # noqa: PLC0415 - likewise
+    from swarm.runs.folding import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say, say_json, shown  # noqa: PLC0415 - likewise
 

@@ -83,7 +83,7 @@ async def _bus(url: str) -> "AsyncIterator[Diagnosis]":
 
 async def _models(settings: "Settings") -> "AsyncIterator[Diagnosis]":
     from swarm.diagnosis import Diagnosis  # noqa: PLC0415 - loads only where it is used
-    from swarm.model_choice import look  # noqa: PLC0415 - likewise
+    from swarm.preparation.model_choice import look  # noqa: PLC0415 - likewise
 
     if settings.model:
         yield Diagnosis(

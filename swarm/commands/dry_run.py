@@ -8,8 +8,8 @@ from pydantic import JsonValue
 from bus.setup import Limits
 from swarm.commands.choices import chosen_lines, price_lines
 from swarm.commands.granted import said
-from swarm.model_choice import Choice
-from swarm.outcome import PICO
+from swarm.preparation.model_choice import Choice
+from swarm.runs.outcome import PICO
 from swarm.scenario.may import may
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings

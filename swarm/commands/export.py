@@ -32,8 +32,8 @@ async def _export(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415 - loads only where it is used
 
     from bus.archive import export_run  # noqa: PLC0415 - likewise
-    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.commands.report import report_archive  # noqa: PLC0415 - likewise
+    from swarm.runs import finding  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     async with finding.reading(read_settings(os.environ)) as store:

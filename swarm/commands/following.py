@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from bus.errors import BusError
-from swarm import handover
 from swarm.commands.report import report
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.errors import MissingPart, UsageError
-from swarm.outcome import outcome_of
+from swarm.runs import handover
+from swarm.runs.outcome import outcome_of
 from swarm.submissions.client import Client
 from swarm.views.progress import view_for
 from swarm.views.terminal import note

@@ -57,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _fork(args: argparse.Namespace, out: Path | None) -> int:
-    from swarm import finding, preparing  # noqa: PLC0415 - loads what runs agents
     from swarm.commands.choices import chosen_lines  # noqa: PLC0415 - likewise
     from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
     from swarm.fork import Changes, fork, past_of  # noqa: PLC0415 - likewise
+    from swarm.preparation import preparing  # noqa: PLC0415 - loads what runs agents
+    from swarm.runs import finding  # noqa: PLC0415 - loads what runs agents
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     async with finding.reading(read_settings(os.environ)) as store:

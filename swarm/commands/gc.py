@@ -40,10 +40,10 @@ async def _gc(args: argparse.Namespace) -> int:
 
     from bus.errors import Conflict  # noqa: PLC0415 - likewise
     from bus.references import unnamed  # noqa: PLC0415 - likewise
-    from swarm import finding  # noqa: PLC0415 - likewise
+    from swarm.runs import finding  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say  # noqa: PLC0415 - likewise
-    from swarm.work_folder import left_behind  # noqa: PLC0415 - likewise
+    from swarm.working.work_folder import left_behind  # noqa: PLC0415 - likewise
 
     settings, freed = read_settings(os.environ), 0
     async with finding.keeping(settings) as store:
@@ -72,7 +72,7 @@ async def _gc(args: argparse.Namespace) -> int:
 
 async def _busy(store: "Store") -> str:
     """Say why nothing was removed."""
-    from swarm.ownership import is_gone  # noqa: PLC0415 - loads only where it is used
+    from swarm.runs.ownership import is_gone  # noqa: PLC0415 - loads only where it is used
 
     owned = [info for info in await store.log.runs() if info.owner and not is_gone(info.owner)]
     who = ", ".join(f"{info.run} (process {info.owner.pid} on {info.owner.host})" for info in owned[:5] if info.owner)

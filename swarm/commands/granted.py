@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import JsonValue
 
-from swarm.named_code import NamedCode
+from swarm.runs.named_code import NamedCode
 from swarm.views.terminal import one_line
 
 _LONG = 200

@@ -31,7 +31,7 @@ async def _import(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415 - loads only where it is used
 
     from swarm.commands.report import report_archive  # noqa: PLC0415 - likewise
-    from swarm.importing import take_in  # noqa: PLC0415 - likewise
+    from swarm.runs.importing import take_in  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     report_archive("imported", await take_in(args.file, read_settings(os.environ)), as_json=args.json)

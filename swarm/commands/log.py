@@ -63,9 +63,9 @@ async def _log(args: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase  # noqa: PLC0415 - likewise
 
     from bus.codec import encode  # noqa: PLC0415 - likewise
-    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.core.state import RunState  # noqa: PLC0415 - likewise
-    from swarm.folding import fold  # noqa: PLC0415 - likewise
+    from swarm.runs import finding  # noqa: PLC0415 - likewise
+    from swarm.runs.folding import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import has_colour, say, say_json  # noqa: PLC0415 - likewise
     from swarm.views.timeline import Timeline  # noqa: PLC0415 - likewise
@@ -111,7 +111,7 @@ async def _envelopes(store: "Store", run: str, args: argparse.Namespace, at: int
 async def _is_abandoned(store: "Store", run: str, at: int) -> bool:
     """Tell whether nobody writes this run any more, and all that was written has been read."""
     from bus.errors import NotFound  # noqa: PLC0415 - loads only where it is used
-    from swarm.ownership import is_gone  # noqa: PLC0415 - likewise
+    from swarm.runs.ownership import is_gone  # noqa: PLC0415 - likewise
 
     try:
         info = await store.log.info(run)

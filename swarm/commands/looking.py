@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bus.event_log import RunInfo
 from swarm.core.state import RunState
-from swarm.outcome import Outcome, outcome_of
-from swarm.ownership import is_gone
+from swarm.runs.outcome import Outcome, outcome_of
+from swarm.runs.ownership import is_gone
 
 
 async def outcome_now(state: RunState, info: RunInfo) -> Outcome:

@@ -6,13 +6,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bus.codec import encode
-from swarm import handover
 from swarm.commands.following import followed
 from swarm.commands.report import report
 from swarm.core.apply import apply
 from swarm.core.state import RunState
 from swarm.errors import UsageError
-from swarm.outcome import outcome_of
+from swarm.runs import handover
+from swarm.runs.outcome import outcome_of
 from swarm.submissions.client import client_on, state_of
 from swarm.views.terminal import has_colour, note, say, say_json
 from swarm.views.timeline import Timeline

@@ -37,12 +37,12 @@ async def _replay(args: argparse.Namespace) -> int:
     from dataclasses import asdict  # noqa: PLC0415 - likewise
     from pathlib import Path  # noqa: PLC0415 - likewise
 
-    from swarm import finding  # noqa: PLC0415 - likewise
     from swarm.commands.consent import consent_to_log  # noqa: PLC0415 - likewise
-    from swarm.folding import fewer_collections  # noqa: PLC0415 - likewise
     from swarm.hubs.hub_config import HubConfig  # noqa: PLC0415 - likewise
-    from swarm.named_code import from_elsewhere  # noqa: PLC0415 - likewise
     from swarm.replay import replay  # noqa: PLC0415 - likewise
+    from swarm.runs import finding  # noqa: PLC0415 - likewise
+    from swarm.runs.folding import fewer_collections  # noqa: PLC0415 - likewise
+    from swarm.runs.named_code import from_elsewhere  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say, say_json, shown  # noqa: PLC0415 - likewise
 

@@ -5,7 +5,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from swarm.outcome import Outcome, SubtaskReport
+from swarm.runs.outcome import Outcome, SubtaskReport
 from swarm.views.terminal import has_colour, note, one_line, paint, say, say_json, shown
 from swarm.views.wording import clock, dollars
 

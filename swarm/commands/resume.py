@@ -99,11 +99,11 @@ def _warn(differing: "Sequence[str]") -> None:
 
 async def _asked(run: str, settings: "Settings", changes: "Mapping[str, object]") -> "dict[tuple[str, str], Verdict]":
     """Ask a person about each call in doubt of a run that goes on; return what they say, by request and digest."""
-    from swarm import finding  # noqa: PLC0415 - loads only where it is used
     from swarm.commands.asking import answer  # noqa: PLC0415 - likewise
     from swarm.core.doubts import doubts, told  # noqa: PLC0415 - likewise
     from swarm.core.state import VERDICTS  # noqa: PLC0415 - likewise
-    from swarm.folding import fold  # noqa: PLC0415 - likewise
+    from swarm.runs import finding  # noqa: PLC0415 - loads only where it is used
+    from swarm.runs.folding import fold  # noqa: PLC0415 - likewise
 
     async with finding.reading(settings) as store:
         finding.refuse_running(await finding.find(store, run))

@@ -40,7 +40,7 @@ async def _rm(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415 - likewise
 
     from agents.files.removal import remove_tree  # noqa: PLC0415 - likewise
-    from swarm import finding  # noqa: PLC0415 - likewise
+    from swarm.runs import finding  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say  # noqa: PLC0415 - likewise
 
@@ -61,8 +61,8 @@ async def _ask(info: "RunInfo", *, as_json: bool) -> None:
     """Return if a person says yes. Raises `UsageError`."""
     import sys  # noqa: PLC0415 - loads only where it is used
 
-    from swarm.clock import utc_now  # noqa: PLC0415 - likewise
     from swarm.commands.asking import says_yes  # noqa: PLC0415 - likewise
+    from swarm.runs.clock import utc_now  # noqa: PLC0415 - likewise
     from swarm.views.measures import age, size  # noqa: PLC0415 - likewise
     from swarm.views.terminal import note  # noqa: PLC0415 - likewise
 

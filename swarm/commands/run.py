@@ -58,12 +58,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace, out: Path | None) -> int:
-    from swarm import launch, preparing  # noqa: PLC0415 - loads what runs agents
+    from swarm import launch  # noqa: PLC0415 - loads what runs agents
     from swarm.commands.choices import chosen_lines  # noqa: PLC0415 - likewise
     from swarm.commands.consent import consent  # noqa: PLC0415 - likewise
     from swarm.commands.dry_run import dry_run  # noqa: PLC0415 - likewise
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
     from swarm.commands.watching import watched  # noqa: PLC0415 - likewise
+    from swarm.preparation import preparing  # noqa: PLC0415 - loads what runs agents
     from swarm.scenario.draft import Surroundings  # noqa: PLC0415 - likewise
     from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise

@@ -28,12 +28,12 @@ async def _runs(*, as_json: bool) -> int:
     import sys  # noqa: PLC0415 - likewise
 
     from bus.errors import Damaged  # noqa: PLC0415 - likewise
-    from swarm import finding  # noqa: PLC0415 - likewise
-    from swarm.clock import utc_now  # noqa: PLC0415 - likewise
     from swarm.commands.failures import tell  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
     from swarm.commands.report import STYLES  # noqa: PLC0415 - likewise
-    from swarm.folding import fold  # noqa: PLC0415 - likewise
+    from swarm.runs import finding  # noqa: PLC0415 - likewise
+    from swarm.runs.clock import utc_now  # noqa: PLC0415 - likewise
+    from swarm.runs.folding import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.measures import age, size  # noqa: PLC0415 - likewise
     from swarm.views.terminal import has_colour, one_line, paint, say, say_json  # noqa: PLC0415 - likewise

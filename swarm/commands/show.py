@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
 async def _show(args: argparse.Namespace, folder: Path | None) -> int:
     import os  # noqa: PLC0415 - loads only where it is used
 
-    from swarm import finding, handover  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
     from swarm.commands.report import report  # noqa: PLC0415 - likewise
-    from swarm.folding import fold  # noqa: PLC0415 - likewise
+    from swarm.runs import finding, handover  # noqa: PLC0415 - likewise
+    from swarm.runs.folding import fold  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
 
     async with finding.reading(read_settings(os.environ)) as store:

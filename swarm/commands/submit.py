@@ -45,7 +45,7 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     from swarm import launch  # noqa: PLC0415 - likewise
     from swarm.commands.following import followed, sender  # noqa: PLC0415 - likewise
     from swarm.commands.shipped import scenario_path  # noqa: PLC0415 - likewise
-    from swarm.handover import refuse_unusable  # noqa: PLC0415 - likewise
+    from swarm.runs.handover import refuse_unusable  # noqa: PLC0415 - likewise
     from swarm.scenario.model import Scenario  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.submissions.client import client_on  # noqa: PLC0415 - likewise

@@ -13,9 +13,9 @@ from bus.store import open_store
 from swarm.commands.failures import STOPPED
 from swarm.commands.report import report
 from swarm.core.state import RunState
-from swarm.finding import with_head
-from swarm.folding import fold
-from swarm.outcome import Outcome, outcome_of
+from swarm.runs.finding import with_head
+from swarm.runs.folding import fold
+from swarm.runs.outcome import Outcome, outcome_of
 from swarm.settings import Settings
 from swarm.telemetry import set_up
 from swarm.views.progress import view_for

@@ -28,13 +28,13 @@ from bus.setup import Limits
 from swarm.core.doubts import doubts
 from swarm.core.state import VERDICTS
 from swarm.errors import Fault, ScenarioError, SwarmError, UsageError
-from swarm.folding import fold
 from swarm.hubs.client_files import ClientFiles
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.unpacking import unpack
 from swarm.latest import keep
-from swarm.preparing import prepare_for_agents
+from swarm.preparation.preparing import prepare_for_agents
+from swarm.runs.folding import fold
 from swarm.scenario.file import LARGEST_LIMITS
 from swarm.scenario.trust import role_hashes
 from swarm.settings import Settings

@@ -20,22 +20,22 @@ from bus.event_log import Owned, Owner, RunInfo
 from bus.events import Event, Fact, GoalSubmitted, RunMoved
 from bus.pubsub import Bus, Note, Received
 from bus.store import Store
-from swarm.clock import RunClock, utc_now
 from swarm.core.state import RunState
 from swarm.errors import MissingPart
 from swarm.files.rights import Rights
-from swarm.folding import fold
 from swarm.hubs.liveness import Liveness
 from swarm.hubs.running import Running
 from swarm.hubs.switchboard import Switchboard
 from swarm.latest import keep
-from swarm.marks import Marker
+from swarm.orchestration.receipts import OBJECT_S
+from swarm.orchestration.roster import Roster
+from swarm.orchestration.sparing import Sparing
+from swarm.orchestration.terms import Terms
 from swarm.orchestrator import Orchestrator
-from swarm.receipts import OBJECT_S
-from swarm.roster import Roster
+from swarm.runs.clock import RunClock, utc_now
+from swarm.runs.folding import fold
+from swarm.runs.marks import Marker
 from swarm.runtime import new_id
-from swarm.sparing import Sparing
-from swarm.terms import Terms
 from swarm.version import VERSION
 
 LOOK_S = 2.0

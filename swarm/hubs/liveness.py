@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from bus.event_log import EventLog, Heartbeats, Owner
-from swarm.ownership import is_gone
+from swarm.runs.ownership import is_gone
 
 
 @dataclass(slots=True)

@@ -22,10 +22,10 @@ from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.core.plan import NOT_WORKERS
 from swarm.files.parcels import HubParcels
 from swarm.hubs.hub_config import HubConfig
-from swarm.parts import role_class
+from swarm.orchestration.terms import Terms
+from swarm.preparation.parts import role_class
 from swarm.settings import Settings
-from swarm.terms import Terms
-from swarm.work_folder import work_folder
+from swarm.working.work_folder import work_folder
 
 SLOTS = 64
 """Requests that they work on at once."""

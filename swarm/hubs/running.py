@@ -11,10 +11,10 @@ from bus.event_log import Owner
 from bus.events import Event, RunMoved
 from bus.store import Store
 from swarm.core.state import RunState
-from swarm.folding import fold
 from swarm.hubs.switchboard import Switchboard
+from swarm.orchestration.roster import Roster
 from swarm.orchestrator import Orchestrator
-from swarm.roster import Roster
+from swarm.runs.folding import fold
 
 LONGEST_RETRY_S = 10.0
 

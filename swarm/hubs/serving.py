@@ -21,16 +21,16 @@ from swarm.files.parcels import HubParcels
 from swarm.files.rights import Rights
 from swarm.files.service import FileService
 from swarm.files.shelf import Shelf, backing
-from swarm.folding import fewer_collections
 from swarm.hubs.client_files import ClientFiles
 from swarm.hubs.desk import Desk
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.namesake import check_alone, keep_card
 from swarm.hubs.own_agents import own_agents
-from swarm.ownership import this_process
+from swarm.orchestration.terms import Terms
+from swarm.runs.folding import fewer_collections
+from swarm.runs.ownership import this_process
 from swarm.settings import Settings
-from swarm.terms import Terms
 
 KEPT_IN = "hub.json"
 """Where a home keeps who its hub is."""

@@ -15,7 +15,7 @@ ROOM = 4096
 
 
 class Line:
-    """What comes for one run; meets `swarm.intake.Inbox`."""
+    """What comes for one run; meets `swarm.orchestration.intake.Inbox`."""
 
     def __init__(self) -> None:
         self._waiting: deque[Received[Any]] = deque()

@@ -23,8 +23,8 @@ from agents.model import ModelReply, ModelRequest, TryFailed
 from agents.models.scripted import Entry, fault_of, reply_of, text_of
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, Setup
-from swarm import preparing, workspace
 from swarm.errors import UsageError
+from swarm.preparation import preparing, workspace
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from swarm.simulation.faults import Faults

@@ -26,7 +26,7 @@ from bus.simulation.loop import process
 from bus.store import Store
 from bus.transports.simulated import SimulatedTransport
 from swarm.hubs.hub import Hub
-from swarm.parts import load_tool, role_class
+from swarm.preparation.parts import load_tool, role_class
 from swarm.simulation.outside import SimulatedModel, counted
 from swarm.simulation.watch import told
 from swarm.simulation.world import World

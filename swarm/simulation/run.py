@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bus.events import DoubtSettled, Event, GoalSubmitted, RunResumed
 from bus.setup import FileRef
 from swarm.core.doubts import Doubt, doubts
-from swarm.folding import fold
+from swarm.runs.folding import fold
 from swarm.simulation.processes import AgentProcess, HubProcess, Process
 from swarm.simulation.watch import told
 from swarm.simulation.weather import Weather

@@ -13,9 +13,9 @@ from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, Setup
 from bus.simulation.disk import at_once
 from bus.simulation.loop import Stalled, VirtualLoop
-from swarm.folding import fewer_collections
-from swarm.outcome import Outcome, outcome_of
 from swarm.replay import replay
+from swarm.runs.folding import fewer_collections
+from swarm.runs.outcome import Outcome, outcome_of
 from swarm.simulation import promises
 from swarm.simulation.drawn import drawn_answer, drawn_setup
 from swarm.simulation.faults import Faults, drawn

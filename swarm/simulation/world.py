@@ -16,11 +16,11 @@ from bus.simulation.broker import SimulatedBroker
 from bus.simulation.disk import SimulatedDisk, at_once
 from bus.simulation.loop import NOBODY, VirtualLoop, process
 from swarm.core.state import RunState
-from swarm.folding import fold
+from swarm.orchestration.terms import Terms
+from swarm.runs.folding import fold
 from swarm.simulation.faults import Faults
 from swarm.simulation.outside import Answer, Outside
 from swarm.simulation.watch import Watch
-from swarm.terms import Terms
 
 RUN = "simulated"
 BEGINS = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from swarm import workspace
 from swarm.errors import Fault, ScenarioError, listed
+from swarm.preparation import workspace
 from swarm.scenario.draft import Surroundings, text_name
 from swarm.scenario.may import outside_files
 from swarm.scenario.model import Scenario

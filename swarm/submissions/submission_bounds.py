@@ -9,8 +9,8 @@ from pydantic_core import to_json
 from agents.files import names
 from bus import topics
 from bus.setup import FileRef
-from swarm import workspace
 from swarm.errors import Fault, cut, quote
+from swarm.preparation import workspace
 from swarm.scenario.source import MOST_BYTES as MOST_OF_A_SCENARIO
 from swarm.submissions.refusals import model_fault, path_fault
 from swarm.submissions.submission import Submission

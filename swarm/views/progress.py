@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from bus.envelope import Envelope
 from swarm.core.state import RunState
-from swarm.outcome import PICO
+from swarm.runs.outcome import PICO
 from swarm.views.glance import Glance, Row
 from swarm.views.terminal import has_colour, one_line
 from swarm.views.timeline import Timeline

@@ -23,7 +23,7 @@ from bus.events import (
 from bus.setup import Price
 from swarm.core.limits import cost
 from swarm.core.state import RunState
-from swarm.outcome import PICO
+from swarm.runs.outcome import PICO
 from swarm.views.terminal import one_line, paint
 from swarm.views.wording import LONG, SHORT, clock, dollars, words
 

@@ -43,8 +43,8 @@ from bus.events import (
 )
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef, RoleSetup
-from swarm.model_choice import defaults_of
-from swarm.parts import load_tool
+from swarm.preparation.model_choice import defaults_of
+from swarm.preparation.parts import load_tool
 from swarm.scenario.rules import BUILT_IN_TOOLS
 
 USAGE = Usage(input=5, output=2)

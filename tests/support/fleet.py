@@ -43,8 +43,8 @@ from swarm.core.marks import pack, unpack
 from swarm.core.state import RunState
 from swarm.errors import MissingPart, UsageError
 from swarm.hubs.hub_config import HubConfig
-from swarm.marks import maker
 from swarm.replay import replay
+from swarm.runs.marks import maker
 from swarm.scenario.model import Scenario
 from swarm.submissions.client import client_on
 from swarm.submissions.packing import SUBMITTING

@@ -13,11 +13,11 @@ import swarm.orchestrator
 from bus.chain import check_turn
 from bus.envelope import Envelope
 from bus.simulation.disk import DiskOfOne, at_once
-from swarm.assignment import Assignment
 from swarm.core import doubts
 from swarm.core.admit import Admission
-from swarm.lease_keeper import LeaseKeeper, Overdue
+from swarm.orchestration.lease_keeper import LeaseKeeper, Overdue
 from swarm.orchestrator import Orchestrator
+from swarm.working.assignment import Assignment
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

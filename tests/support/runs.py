@@ -14,12 +14,13 @@ from typing import Any
 from bus.envelope import Envelope
 from bus.setup import RoleSetup
 from bus.store import open_store
-from swarm import launch, preparing
+from swarm import launch
 from swarm.core.marks import pack, unpack
 from swarm.core.state import RunState
-from swarm.folding import fold
-from swarm.outcome import Outcome
+from swarm.preparation import preparing
 from swarm.replay import replay
+from swarm.runs.folding import fold
+from swarm.runs.outcome import Outcome
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply

@@ -18,8 +18,8 @@ from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus, Note
 from bus.setup import RoleSetup, Subtask
 from bus.transports.memory import MemoryTransport
+from swarm.orchestration.terms import Terms
 from swarm.runtime import new_id
-from swarm.terms import Terms
 from swarm.worker import Worker
 
 AGENT = "u/a"

@@ -13,8 +13,8 @@ from bus.events import ModelAsked, SubtaskAssigned
 from bus.pubsub import Bus
 from bus.setup import Subtask
 from bus.transports.memory import MemoryTransport
-from swarm.assignment import FRESH_S, Assignment
 from swarm.runtime import new_id
+from swarm.working.assignment import FRESH_S, Assignment
 
 ASKED = ModelAsked(
     attempt=1, path=(0,), number=1, digest="d", model="test:model", messages=(), input_bound=1, max_tokens=9

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm import ownership
+from swarm.runs import ownership
 from tests.support.command import ANSWERS, SCENARIO, Ended, clean_env, in_this_process, process, serving
 from tests.support.endpoint import Answer
 

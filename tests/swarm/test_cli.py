@@ -24,12 +24,12 @@ from bus.envelope import Envelope, Stamp
 from bus.events import RunResumed
 from bus.store import open_store
 from swarm import cli
-from swarm.clock import utc_now
 from swarm.commands import COMMANDS, shipped
 from swarm.commands.following import followed
 from swarm.commands.watching import stoppable
 from swarm.errors import ScenarioError
-from swarm.ownership import this_process
+from swarm.runs.clock import utc_now
+from swarm.runs.ownership import this_process
 from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
 from swarm.settings import read_settings
@@ -734,7 +734,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_what_only_runs_over_a_broker_need_is_loaded_by_nobody_else() -> None:
     program = (
-        "import sys, swarm, swarm.runtime, swarm.launch, swarm.link\n"
+        "import sys, swarm, swarm.runtime, swarm.launch, swarm.orchestration.link\n"
         "sys.exit(', '.join({'aiomqtt', 'paho', 'asyncpg'} & set(sys.modules)))"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

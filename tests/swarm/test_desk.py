@@ -26,12 +26,13 @@ from swarm.errors import MissingPart, UsageError
 from swarm.files.rights import Rights
 from swarm.files.shelf import Shelf
 from swarm.files.uploads import SILENT_S
-from swarm.folding import fold
 from swarm.hubs.client_files import GONE_S, ClientFiles
 from swarm.hubs.desk import Desk
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
-from swarm.ownership import this_process
+from swarm.orchestration.terms import Terms
+from swarm.runs.folding import fold
+from swarm.runs.ownership import this_process
 from swarm.runtime import new_id
 from swarm.scenario.file import LARGEST_LIMITS
 from swarm.scenario.model import Scenario
@@ -39,7 +40,6 @@ from swarm.settings import Settings
 from swarm.submissions.client import Client
 from swarm.submissions.packing import SUBMITTING, pack
 from swarm.submissions.submission import Submission
-from swarm.terms import Terms
 from tests.support.hubs import beside
 from tests.support.wired import WiredTransport
 

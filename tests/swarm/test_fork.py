@@ -14,16 +14,18 @@ from bus.envelope import Stamp
 from bus.events import GoalSubmitted, JournalCut, ModelAnswered, ModelAsked, ReviewRequested, RunForked
 from bus.setup import Endpoint, Permissions, Price
 from bus.store import open_store
-from swarm import finding, launch, preparing, workspace
-from swarm.clock import utc_now
+from swarm import launch
 from swarm.errors import UsageError
 from swarm.fork import Changes, fork, past_of
 from swarm.hubs.desk import NO_FOLDER
 from swarm.hubs.hub_config import HubConfig, HubRole
 from swarm.hubs.unpacking import unpack
-from swarm.outcome import Outcome
-from swarm.ownership import this_process
+from swarm.preparation import preparing, workspace
 from swarm.replay import replay
+from swarm.runs import finding
+from swarm.runs.clock import utc_now
+from swarm.runs.outcome import Outcome
+from swarm.runs.ownership import this_process
 from swarm.runtime import new_id
 from swarm.scenario.model import Scenario
 from swarm.submissions.packing import SUBMITTING, pack

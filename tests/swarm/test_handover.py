@@ -10,7 +10,7 @@ from bus.errors import NotFound
 from bus.file_store import MemoryFileStore
 from bus.setup import FileRef
 from swarm.errors import MissingPart, UsageError
-from swarm.handover import hand_over, refuse_unusable
+from swarm.runs.handover import hand_over, refuse_unusable
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from bus.file_store import SMALL_BYTES
 from bus.references import files_of
 from bus.setup import FileRef, RoleSetup, Setup
 from bus.store import Store, memory_store, open_store
-from swarm.ownership import this_process
+from swarm.runs.ownership import this_process
 from swarm.views.measures import age, size
-from swarm.work_folder import work_folder
+from swarm.working.work_folder import work_folder
 from tests.support.command import ANSWERS, SCENARIO, Ended, in_this_process, serving
 from tests.support.events import record
 from tests.support.golden import GOLDEN as GOLDEN_LOGS

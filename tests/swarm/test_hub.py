@@ -34,11 +34,9 @@ from bus.pubsub import Bus, Inbox, Note
 from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
 from swarm import launch
-from swarm import link as link_module
 from swarm import runtime as runtime_module
 from swarm.attached.attaching import attach, bring
 from swarm.attached.worker_caps import worker_caps
-from swarm.clock import utc_now
 from swarm.commands.failures import MISSING, failure_of
 from swarm.commands.following import sender
 from swarm.core.apply import apply
@@ -47,8 +45,10 @@ from swarm.errors import ScenarioError, UsageError
 from swarm.files.shelf import Shelf
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.serving import serve
-from swarm.preparing import elsewhere, prepare
+from swarm.orchestration import link as link_module
+from swarm.preparation.preparing import elsewhere, prepare
 from swarm.replay import replay
+from swarm.runs.clock import utc_now
 from swarm.runtime import new_id
 from swarm.scenario.draft import Surroundings
 from swarm.scenario.model import Scenario

@@ -9,7 +9,7 @@ from bus.envelope import Envelope
 from bus.events import DoubtSettled, RunPaused, ToolCalled, ToolReturned
 from swarm import launch
 from swarm.core.state import Verdict
-from swarm.outcome import Outcome
+from swarm.runs.outcome import Outcome
 from tests.support.command import clean_env, process, serving
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import player, results, scenario, settings, start, story

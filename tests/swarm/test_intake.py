@@ -15,7 +15,7 @@ from bus.events import Event, Fact, ModelAnswered, ModelAsked, ToolCalled, ToolR
 from bus.pubsub import Bus
 from bus.transports.memory import MemoryTransport
 from swarm.core.state import RunState, Work
-from swarm.intake import LINGER_S, together
+from swarm.orchestration.intake import LINGER_S, together
 from tests.support.endpoint import ChatEndpoint
 from tests.support.runs import player, scenario, start
 

@@ -32,19 +32,19 @@ from bus.pubsub import Bus, Inbox, Note
 from bus.store import Store, memory_store
 from bus.transport import Message
 from swarm import orchestrator as orchestrator_module
-from swarm import roster as roster_module
 from swarm import worker as worker_module
-from swarm.clock import RunClock, utc_now
 from swarm.core.state import MOST_LOST, RunState
 from swarm.hubs import hub as hub_module
 from swarm.hubs.hub import Hub
 from swarm.hubs.hub_config import HubConfig
+from swarm.orchestration import roster as roster_module
+from swarm.orchestration.roster import MOST_OF_ONE_USER, Roster
+from swarm.orchestration.sparing import Budget, Sparing
+from swarm.orchestration.terms import Terms
 from swarm.orchestrator import Orchestrator
-from swarm.ownership import this_process
-from swarm.roster import MOST_OF_ONE_USER, Roster
+from swarm.runs.clock import RunClock, utc_now
+from swarm.runs.ownership import this_process
 from swarm.runtime import new_id
-from swarm.sparing import Budget, Sparing
-from swarm.terms import Terms
 from swarm.worker import Worker
 from tests.support.events import OWNER
 from tests.support.wired import WiredTransport

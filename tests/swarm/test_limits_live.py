@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from bus.events import CallRefused, FilesMerged, GoalFailed, ModelAsked, ModelTryFailed
-from swarm.outcome import PICO
+from swarm.runs.outcome import PICO
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import layers, player, resume, scenario, start, story, task
 

@@ -22,8 +22,9 @@ from bus.events import (
     SubtaskAssigned,
     WorkFailed,
 )
-from swarm import launch, preparing
-from swarm.outcome import Outcome
+from swarm import launch
+from swarm.preparation import preparing
+from swarm.runs.outcome import Outcome
 from swarm.scenario.model import Scenario
 from tests.support.runs import Story, settings, story
 

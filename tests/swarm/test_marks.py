@@ -18,10 +18,10 @@ from bus.event_log import Mark
 from bus.event_logs.memory import MemoryEventLog
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.setup import Limits
-from swarm import marks
 from swarm.core.apply import apply
 from swarm.core.state import RunState
-from swarm.folding import fold
+from swarm.runs import marks
+from swarm.runs.folding import fold
 from tests.support.command import in_this_process
 from tests.support.endpoint import ChatEndpoint
 from tests.support.events import OWNER

@@ -12,12 +12,12 @@ from bus.envelope import Stamp
 from bus.file_store import MemoryFileStore
 from bus.pubsub import Bus
 from bus.store import memory_store
-from swarm.clock import utc_now
 from swarm.core.state import RunState
 from swarm.hubs.hub import Hub
+from swarm.orchestration.terms import Terms
 from swarm.orchestrator import Orchestrator
+from swarm.runs.clock import utc_now
 from swarm.runtime import new_id
-from swarm.terms import Terms
 from swarm.worker import Worker
 from tests.support.broker import broker
 from tests.support.events import OWNER

@@ -9,7 +9,7 @@ from bus.file_store import MemoryFileStore
 from bus.setup import FileRef
 from swarm.core.meetings import Meeting, Wanted
 from swarm.core.text_merge import MOST_BYTES
-from swarm.merging import MOST_FILES, merge
+from swarm.orchestration.merging import MOST_FILES, merge
 
 BASE = b"".join(b"line %d\n" % number for number in range(10))
 OURS, THEIRS = BASE.replace(b"line 1", b"ours"), BASE.replace(b"line 8", b"theirs")

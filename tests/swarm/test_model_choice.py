@@ -11,8 +11,8 @@ from agents.model import ModelRequest
 from agents.models.openai_chat import OpenAIChat
 from agents.models.scripted import Scripted
 from bus.setup import Endpoint
-from swarm import model_choice
-from swarm.model_choice import Wanted, choose, defaults_of, find, look, open_model, place_of
+from swarm.preparation import model_choice
+from swarm.preparation.model_choice import Wanted, choose, defaults_of, find, look, open_model, place_of
 from swarm.settings import Settings
 from tests.support.endpoint import ChatEndpoint
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bus.event_log import Owner
-from swarm.ownership import is_gone, this_process
+from swarm.runs.ownership import is_gone, this_process
 
 
 def test_this_process_is_there() -> None:

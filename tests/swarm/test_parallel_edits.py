@@ -23,9 +23,9 @@ from bus.store import open_store
 from swarm.core import meetings
 from swarm.core.apply import apply
 from swarm.core.state import RunState
-from swarm.merging import compare
-from swarm.outcome import Outcome
+from swarm.orchestration.merging import compare
 from swarm.replay import replay
+from swarm.runs.outcome import Outcome
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import player, results, resume, scenario, start, story, subtask_of
 

@@ -4,8 +4,8 @@ import pytest
 
 from agents.completions.prices import price_of
 from bus.setup import Price
-from swarm import preparing
 from swarm.commands.choices import price_lines
+from swarm.preparation import preparing
 from swarm.scenario.model import Scenario
 from swarm.settings import Settings
 

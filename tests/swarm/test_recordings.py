@@ -13,9 +13,10 @@ from agents.errors import ModelUnavailable
 from bus.codec import decode, encode
 from bus.envelope import Envelope
 from bus.events import GoalSubmitted, ModelAnswered, ModelAsked, ModelTryFailed, ResultSubmitted
-from swarm import launch, preparing, recordings
+from swarm import launch
 from swarm.errors import MissingPart, UsageError
-from swarm.outcome import Outcome
+from swarm.preparation import preparing, recordings
+from swarm.runs.outcome import Outcome
 from swarm.scenario.model import Scenario
 from tests.support.busy_run import FAULTS, ROLE, answers, busy
 from tests.support.endpoint import Body, ChatEndpoint

@@ -2,7 +2,7 @@ import gc
 
 import pytest
 
-from swarm.folding import YOUNG_OBJECTS, fewer_collections
+from swarm.runs.folding import YOUNG_OBJECTS, fewer_collections
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from bus.events import RunPaused, ToolReturned, WorkFailed
 from bus.file_store import SMALL_BYTES
 from swarm import launch
 from swarm.errors import MissingPart, UsageError
-from swarm.ownership import carrying_on
+from swarm.runs.ownership import carrying_on
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.faulty_disk import Fault, FaultyDisk
 from tests.support.journey import store_on

@@ -9,7 +9,7 @@ import pytest
 from bus.events import FilesMerged, ModelAnswered, ModelAsked, ModelTryFailed, SubtaskAssigned, WorkFailed
 from swarm.core.apply import apply
 from swarm.core.state import RunState
-from swarm.outcome import outcome_of
+from swarm.runs.outcome import outcome_of
 from tests.support.endpoint import ChatEndpoint
 from tests.support.runs import layers, player, resume, scenario, start, story
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from bus.errors import StorageFailed
-from swarm.work_folder import work_folder
+from swarm.working.work_folder import work_folder
 
 AN_AGENT = """
 import asyncio, sys
 from pathlib import Path
-from swarm.work_folder import work_folder
+from swarm.working.work_folder import work_folder
 
 async def main():
     async with work_folder(Path(sys.argv[1]), "killed-1") as folder:

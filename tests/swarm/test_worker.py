@@ -17,9 +17,9 @@ from bus.events import (
     ToolReturned,
     WorkFailed,
 )
-from swarm.attempt import ending
 from swarm.errors import ScenarioError
-from swarm.parts import role_class
+from swarm.preparation.parts import role_class
+from swarm.working.attempt import ending
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.runs import Play, player, results, resume, role_of, scenario, start, story
 

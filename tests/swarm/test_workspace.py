@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bus.file_store import MemoryFileStore
-from swarm import workspace
 from swarm.errors import ScenarioError
+from swarm.preparation import workspace
 from swarm.scenario.model import Scenario
 
 

@@ -21,8 +21,8 @@ from swarm.files.parcels import HubParcels
 from swarm.files.rights import Rights
 from swarm.files.service import FileService
 from swarm.files.shelf import Shelf, backing
-from swarm.roster import Roster
-from swarm.terms import IN_ONE_PROCESS, Terms
+from swarm.orchestration.roster import Roster
+from swarm.orchestration.terms import IN_ONE_PROCESS, Terms
 
 if TYPE_CHECKING:
     from bus.transport import Transport

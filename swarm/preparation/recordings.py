@@ -21,7 +21,7 @@ from bus.codec import encode
 from bus.envelope import Envelope
 from bus.events import GoalSubmitted
 from swarm.errors import MissingPart
-from swarm.model_choice import Choice, is_recorded, split_model
+from swarm.preparation.model_choice import Choice, is_recorded, split_model
 from swarm.scenario.model import RoleModel
 
 

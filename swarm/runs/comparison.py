@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from bus.envelope import Envelope
 from bus.setup import FileRef
 from swarm.core.state import RunState, SubtaskState
-from swarm.outcome import Outcome, outcome_of
+from swarm.runs.outcome import Outcome, outcome_of
 
 PASSED_OVER = frozenset({"deadline_ms", "out"})
 """Fields of events that differ between any two runs."""

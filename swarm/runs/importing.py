@@ -10,7 +10,7 @@ from bus.events import GoalSubmitted
 from bus.store import open_store
 from swarm.core.apply import apply
 from swarm.core.state import RunState
-from swarm.outcome import outcome_of
+from swarm.runs.outcome import outcome_of
 from swarm.settings import Settings
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from agents.briefing import Briefing
 from swarm.files.rights import Rights, readable
-from swarm.terms import Terms
+from swarm.orchestration.terms import Terms
 
 
 class Overdue(NamedTuple):

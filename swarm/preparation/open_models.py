@@ -7,7 +7,7 @@ from typing import Self
 
 from agents.model import Model
 from bus.setup import Endpoint
-from swarm.model_choice import open_model, place_of
+from swarm.preparation.model_choice import open_model, place_of
 from swarm.settings import Settings
 
 

@@ -14,8 +14,18 @@ from agents.tool import Tool
 from bus.envelope import Envelope
 from bus.setup import Price, Setup
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError, listed, nearest, quote
-from swarm.model_choice import Choice, Wanted, choose, defaults_of, is_recorded, named, place_of, split_model, without
-from swarm.parts import load_tool, role_class
+from swarm.preparation.model_choice import (
+    Choice,
+    Wanted,
+    choose,
+    defaults_of,
+    is_recorded,
+    named,
+    place_of,
+    split_model,
+    without,
+)
+from swarm.preparation.parts import load_tool, role_class
 from swarm.scenario.model import RoleModel, Scenario
 from swarm.scenario.source import FieldPath
 from swarm.settings import Settings
@@ -129,7 +139,7 @@ async def _recorded(
     elsewhere: Collection[str],
 ) -> tuple[dict[str, Choice], dict[str, RoleModel], dict[str, Path]]:
     """Return the choices, what the roles ask as their recordings want it, and the recordings by role."""
-    from swarm import recordings  # noqa: PLC0415 - only recorded models need it
+    from swarm.preparation import recordings  # noqa: PLC0415 - only recorded models need it
 
     files = recordings.files_of(choices, scenario.folder)
     known = {path: recordings.opened(path, may_be_new=record_new) for path in {*files.values()}}

@@ -10,8 +10,8 @@ from bus.envelope import Envelope
 from bus.pubsub import Note
 from swarm.core.admit import Admission
 from swarm.core.state import RunState
-from swarm.lease_keeper import LeaseKeeper
-from swarm.sparing import Sparing
+from swarm.orchestration.lease_keeper import LeaseKeeper
+from swarm.orchestration.sparing import Sparing
 
 OBJECT_S = 1.0
 """Between two words to one agent on what was passed over."""

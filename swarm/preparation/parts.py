@@ -19,8 +19,8 @@ from bus.errors import NotFound
 from bus.raised_at import raised_at
 from bus.setup import RoleSetup, Setup
 from swarm.errors import MissingPart
-from swarm.model_choice import is_recorded
-from swarm.open_models import OpenModels
+from swarm.preparation.model_choice import is_recorded
+from swarm.preparation.open_models import OpenModels
 from swarm.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Parts(OpenModels):
         if path is None:
             return model
         from agents.models.recorded import RecordedFirst  # noqa: PLC0415 - only recorded models need it
-        from swarm.recordings import opened  # noqa: PLC0415 - likewise
+        from swarm.preparation.recordings import opened  # noqa: PLC0415 - likewise
 
         if path not in self._recorded:  # each answer is given once, whichever role asks
             self._recorded[path] = opened(path, may_be_new=True, behind=self._behind)

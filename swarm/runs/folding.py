@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from bus.event_log import EventLog
 from swarm.core.apply import apply
 from swarm.core.state import RunState
-from swarm.marks import EVERY, keep, nearest
+from swarm.runs.marks import EVERY, keep, nearest
 
 YOUNG_OBJECTS = 10_000
 """How many objects come to be, while a run is under way, before Python looks for cycles among them."""

@@ -20,7 +20,7 @@ from bus.cards import PROTOCOL, AgentCard, read_agent_card
 from bus.errors import BadEnvelope
 from bus.events import AgentJoined, AgentLeft, RoleOffer, SubtaskAssigned
 from bus.pubsub import Bus, Note, Received
-from swarm.sparing import Budget
+from swarm.orchestration.sparing import Budget
 
 MOST_OF_ONE_USER = 1_024
 """Agents of one user that are known at once: a user of the broker can make up as many names as it likes."""

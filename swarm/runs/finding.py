@@ -8,8 +8,8 @@ from bus.errors import BusError, NotFound, StorageFailed
 from bus.event_log import EventLog, Mark, RunInfo
 from bus.store import Store, open_store
 from swarm.errors import UsageError
-from swarm.outcome import Outcome
-from swarm.ownership import has_left
+from swarm.runs.outcome import Outcome
+from swarm.runs.ownership import has_left
 from swarm.settings import Settings
 
 

@@ -1,0 +1,5 @@
+"""What a worker stands on: `swarm/worker.py` takes requests in and sends replies out.
+
+assignment.py   one attempt in its hands · attempt.py its role gone through once
+work_folder.py  where a process's attempts work
+"""
