@@ -1,6 +1,7 @@
 """The composition root: puts the parts of a run together and owns their lifetimes."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, nullcontext
@@ -38,6 +39,11 @@ INBOX = 4096
 
 LACKING_S = 5.0
 """How long a role may lack agents elsewhere, since they declined or left, before this process brings one of its own."""
+
+PATIENCE_S = 10.0
+"""How long the roles of a run that has ended may take to end, once they are cancelled."""
+
+log = logging.getLogger("swarm.runtime")
 
 
 def new_id() -> str:
@@ -166,7 +172,23 @@ class _OwnAgents:
     def _bring(self, name: str) -> None:
         worker = self._make(name, self._roles.pop(name))
         self._way.again.append(worker.reconnected)
-        self._tasks.append(self._group.create_task(worker.run(), name=worker.agent))
+        self._tasks.append(self._group.create_task(_at_work(worker), name=f"{worker.agent} is here"))
+
+
+async def _at_work(worker: Worker) -> None:
+    """Run an agent until cancelled; one whose role goes on all the same is left behind, so that the run can end."""
+    working = asyncio.create_task(worker.run(), name=worker.agent)
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        working.cancel()
+        _, going_on = await asyncio.wait((working,), timeout=PATIENCE_S)
+        if not going_on:
+            await working  # raises what it raised as it ended
+        else:
+            why = "it goes on although it was cancelled; does it catch CancelledError, by a bare `except:` perhaps?"
+            log.warning("role %s is left behind: %s", " or ".join(one.name for one in worker.roles), why)
+        raise
 
 
 def _worker(name: str, role: RoleSetup, link: Link, store: Store, parts: Parts, work: Path) -> Worker:  # noqa: PLR0917

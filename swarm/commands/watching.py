@@ -30,10 +30,15 @@ class Watch(NamedTuple):
     announce: Callable[[str], None]
 
 
+LEFT_S = 2.0
+"""How long tasks that a command has left behind may take to end."""
+
+
 def stoppable(main: Callable[[], Coroutine[None, None, int]], *, told: str = "") -> int:
     """Run an async command; Ctrl-C and SIGTERM cancel it once, a second one ends the process at once.
 
-    `told`: what is said where it was stopped and has not told so itself.
+    A task that the command has left, and that goes on although it is cancelled, ends with the process: the event loop
+    would wait for it for ever. `told`: what is said where it was stopped and has not told so itself.
     """
 
     async def guarded() -> int:
@@ -64,7 +69,21 @@ def stoppable(main: Callable[[], Coroutine[None, None, int]], *, told: str = "")
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
-    return asyncio.run(guarded())
+    return asyncio.run(_to_the_last(guarded()))
+
+
+async def _to_the_last(main: Coroutine[None, None, int]) -> int:
+    """Return the status of a command once all its tasks have ended; if one does not, exit."""
+    status = await main
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left and (await asyncio.wait(left, timeout=LEFT_S))[1]:
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+    return status
 
 
 async def watched(args: argparse.Namespace, settings: Settings, act: Callable[[Watch], Awaitable[Outcome]]) -> int:

@@ -492,6 +492,34 @@ def test_who_only_follows_a_run_is_told_that_it_goes_on_and_nothing_else(
     assert capsys.readouterr() == ("", told)
 
 
+STUBBORN = """
+import asyncio
+from swarm.commands import watching
+
+async def goes_on():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except:
+            pass
+
+async def command():
+    global task
+    task = asyncio.create_task(goes_on())
+    await asyncio.sleep(0)
+    print("all is told")
+    return 1
+
+watching.LEFT_S = 0.1
+watching.stoppable(command)
+"""
+
+
+def test_a_task_that_goes_on_after_its_command_ends_with_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", STUBBORN], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"all is told\n", b"")
+
+
 def test_a_killed_run_is_resumed(folder: Path, swarm: Swarm) -> None:
     with serving(responder=answered, latency_s=30) as endpoint:
         with running("run", "hello.yaml", *at(endpoint.url), cwd=folder) as command:

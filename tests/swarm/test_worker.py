@@ -1,5 +1,6 @@
 """Roles and tools that misbehave, each through a whole run: what they do is an event, never a crash."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,18 @@ class Raises(Base):
 
 class Hangs(Base):
     async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        if request.attempt == 1:
+            await asyncio.sleep(3600)
+        return ctx.result("in time")
+
+
+class GoesOn(Base):
+    async def handle(self, request: SubtaskAssigned, ctx: Context) -> ResultSubmitted:
+        for _ in range(2 if request.attempt == 1 else 0):
+            try:
+                await asyncio.sleep(3600)
+            except:
+                continue
         if request.attempt == 1:
             await asyncio.sleep(3600)
         return ctx.result("in time")
@@ -197,6 +210,21 @@ async def test_a_role_past_its_deadline_is_stopped_and_tried_again(folder: Path)
     assert outcome.outcome == "accepted"
     failed = (await story(folder)).of(WorkFailed)
     assert [(e.kind, e.reason) for e in failed] == [("deadline", "no result within its deadline (1 s of running time)")]
+
+
+async def test_a_role_that_goes_on_although_it_was_cancelled_is_left_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("swarm.runtime.PATIENCE_S", 0.1)
+    before = asyncio.all_tasks()
+    outcome = await start(folder, one("GoesOn", role={"deadline": "1s"}, **CHECKED))
+    assert outcome.outcome == "accepted"
+    assert "role odd is left behind: it goes on although it was cancelled" in caplog.text
+    left = asyncio.all_tasks() - before
+    for task in left:
+        task.cancel()
+    assert left
+    assert not (await asyncio.wait(left, timeout=10))[1]
 
 
 @pytest.mark.parametrize(
