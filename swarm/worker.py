@@ -18,7 +18,7 @@ from agents.role import Role
 from bus import topics
 from bus.cards import AgentCard, RoleCard, card
 from bus.envelope import Stamp
-from bus.errors import BusError, BusUnavailable, LogError
+from bus.errors import BusError, BusUnavailable
 from bus.event_log import Files
 from bus.events import (
     Effect,
@@ -29,13 +29,10 @@ from bus.events import (
 )
 from bus.pubsub import Bus, Note, Received, at_once
 from bus.setup import RoleSetup
-from swarm.latest import keep
 from swarm.orchestration.terms import IN_ONE_PROCESS, Terms
 from swarm.working.assignment import Assignment
 from swarm.working.attempt import answer, context_of, ending, without_parts
-
-REMEMBERED = 4096
-"""Leases that are over, kept so that a request that comes twice is not taken twice; and runs, by their epoch."""
+from swarm.working.held import Held
 
 log = logging.getLogger("swarm.worker")
 
@@ -85,12 +82,9 @@ class Worker:
     """
     dropped: Counter[str] = field(default_factory=Counter)
     """Why messages were passed over, and how often."""
-    _held: dict[str, Assignment] = field(default_factory=dict)
+    _held: Held = field(init=False)
     _fresh: "asyncio.Queue[tuple[float, Assignment]]" = field(default_factory=asyncio.Queue)
     """What was taken on just now, with when it is to be said."""
-    _over: dict[str, None] = field(default_factory=dict)
-    """Leases that are over, so that a request that comes once more is not begun again; the latest of them."""
-    _epochs: dict[str, int] = field(default_factory=dict)
     _declined: int = 0
     """How often the card is still to be said, once there is room, since something was declined for want of it.
 
@@ -99,7 +93,9 @@ class Worker:
     _draining: bool = False
     _said: int = 0
     """How often its card was said."""
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._held = Held(self.agent, self.bus, self.files, self.dropped)
 
     async def run(self) -> None:
         """Announce the agent and work until cancelled."""
@@ -142,7 +138,7 @@ class Worker:
     async def reconnected(self) -> None:
         """Say again who is here and what no hub has confirmed."""
         await self.announce()
-        await self._say_again()
+        await self._held.say_again()
 
     async def drain(self, within_s: float) -> None:
         """Take nothing more, finish what is held as far as the time allows, and hand back the rest."""
@@ -151,20 +147,15 @@ class Worker:
             await at_once(self.announce())
         try:
             async with asyncio.timeout(within_s):
-                await self._until_idle()
+                await self._held.none_left()
         except TimeoutError:
-            for assignment in list(self._held.values()):
+            for assignment in self._held:
                 await assignment.hand_back(f"{self.agent} is leaving")
             try:
                 async with asyncio.timeout(min(within_s, 5.0)):
-                    await self._until_idle()
+                    await self._held.none_left()
             except TimeoutError:
                 return  # its leases run out, or are taken back as its card goes
-
-    async def _until_idle(self) -> None:
-        while self._held:
-            self._idle.clear()
-            await self._idle.wait()
 
     async def _take(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
         content = received.content
@@ -177,7 +168,7 @@ class Worker:
             case "agent_card":
                 await self._own_card(content)
             case _:
-                self._take_word(content, group)
+                self._held.hear(content, group)
 
     async def _take_request(self, received: Received[Any], group: asyncio.TaskGroup) -> None:
         """Take a request on, or say why not."""
@@ -191,27 +182,23 @@ class Worker:
             self.dropped["a request that cannot be read"] += 1
             log.warning("a request cannot be read", extra={"error": str(error), "agent": self.agent})
             return
-        if lease in self._held or lease in self._over:
+        if self._held.is_known(lease):
             await assignment.note("accepted")
             return
-        if assignment.epoch < self._epochs.get(assignment.run, 0):
+        if self._held.is_old(assignment):
             self.dropped["of a hub that the run is no longer with"] += 1
             return
-        self._note_epoch(assignment.run, assignment.epoch)
+        self._held.note_epoch(assignment.run, assignment.epoch)
         if (why := self._why_not(assignment, briefing)) is not None:
             await assignment.note("declined", why=why)
             return
         if self.terms is not None:
             self._fresh.put_nowait((asyncio.get_running_loop().time() + self.terms.silence_s, assignment))
-        self._held[lease] = assignment
+        self._held.add(assignment)
         name = f"{self.agent} {received.envelope.subject}"
         assignment.task = group.create_task(
             self._work(assignment, self.workshop.narrowed(assignment.role, briefing)), name=name
         )
-
-    def _note_epoch(self, run: str, epoch: int) -> None:
-        """Keep in mind which owner a run has by now; of the runs that are long over, not for ever."""
-        keep(self._epochs, run, max(epoch, self._epochs.get(run, 0)), REMEMBERED)
 
     def _why_not(self, assignment: Assignment, briefing: Briefing) -> str | None:
         if self._draining:
@@ -225,87 +212,7 @@ class Worker:
 
     @property
     def _has_room(self) -> bool:
-        return sum(not one.ended for one in self._held.values()) < self.slots
-
-    def _take_word(self, note: Note, group: asyncio.TaskGroup) -> None:
-        """Take a hub's word on what is held."""
-        if note.kind == "holds":
-            self._forget_all_but(note)
-            return
-        if note.kind == "dropped":  # what is not recorded is said again by and by
-            self.dropped["a hub passed it over"] += 1
-            level = logging.INFO if note.fields.get("lease") else logging.WARNING
-            log.log(level, "a hub passed something over: %.400s", note.fields.get("why"), extra={"agent": self.agent})
-            return
-        held = self._held.get(str(note.fields.get("lease", "")))
-        try:
-            if held is not None:
-                self._word(held, note, group)
-            elif note.kind == "moved":
-                self._not_held(note, group)
-        except (LookupError, TypeError, ValueError) as error:
-            self.dropped["a note that cannot be read"] += 1
-            log.info("a note %.40r cannot be read: %r", note.kind, error, extra={"agent": self.agent})
-
-    def _not_held(self, note: Note, group: asyncio.TaskGroup) -> None:
-        """Tell a hub that took a run over that there is nothing to wait for; should the request come yet, it is old."""
-        run, lease, reply_to = (str(note.fields[name]) for name in ("run", "lease", "reply_to"))
-        if topics.parse(reply_to).kind != "hub_reply":
-            raise ValueError(f"{reply_to!r:.80} is no topic for replies")
-        self._note_epoch(run, int(note.fields["epoch"]))
-        keep(self._over, lease, None, REMEMBERED)
-        group.create_task(self._say(reply_to, Note("not_held", {"lease": lease})), name=f"{self.agent} has no {lease}")
-
-    async def _say(self, topic: str, note: Note) -> None:
-        try:
-            await self.bus.publish_note(topic, note)
-        except BusError as error:
-            log.info("not said: %s", error, extra={"agent": self.agent})  # the lease runs out
-
-    def _word(self, held: Assignment, note: Note, group: asyncio.TaskGroup) -> None:
-        fields = note.fields
-        match note.kind:
-            case "confirmed":
-                path = tuple(int(one) for one in fields["path"])
-                asked = str(fields["asked"]) if "asked" in fields else None
-                stale = held.confirmed(path, int(fields["number"]), int(fields.get("max_tokens", 0)), asked)
-                if stale is not None:
-                    group.create_task(held.say(stale), name=f"{self.agent} asks again")
-            case "recorded":
-                held.recorded(int(fields["through"]))
-                if fields.get("over"):
-                    self._forget(held)
-            case "cancel":
-                self._forget(held)
-            case "moved":
-                held.moved(str(fields["reply_to"]), int(fields["epoch"]))
-                self._note_epoch(held.run, held.epoch)
-                group.create_task(self._bring_again(held), name=f"{self.agent} moves {held.lease}")
-            case _:
-                self.dropped["a note of a kind that is not known"] += 1
-
-    def _forget_all_but(self, note: Note) -> None:
-        """Take a hub's word on all that is held of a run, as of a position of its log: the rest is over.
-
-        Who was to tell us so may be gone, and so may its word.
-        """
-        fields = note.fields
-        leases, epoch, through = fields.get("leases"), fields.get("epoch"), fields.get("through")
-        if not (isinstance(leases, list) and isinstance(epoch, int) and isinstance(through, int)):
-            self.dropped["a note 'holds' that cannot be read"] += 1
-            return
-        for held in list(self._held.values()):
-            known = held.run == fields.get("run") and held.epoch <= epoch and held.envelope.sequence <= through
-            if known and held.lease not in leases:
-                self._forget(held)
-
-    def _forget(self, held: Assignment) -> None:
-        """Let go of an assignment: it is recorded whole, or not held any more."""
-        self._held.pop(held.lease, None)
-        keep(self._over, held.lease, None, REMEMBERED)
-        if held.task is not None and not held.ended:
-            held.task.cancel()
-        self._idle.set()
+        return self._held.busy < self.slots
 
     async def _own_card(self, note: Note) -> None:
         """Say the card again if it was cleared: a broker speaks the will of our forerunner when it notices its end."""
@@ -318,21 +225,7 @@ class Worker:
     async def _hub_card(self, note: Note) -> None:
         """Take in that a hub has come, or come back: it may lack what was said to it."""
         if note.kind:
-            await self._say_again()
-
-    async def _bring_again(self, held: Assignment) -> None:
-        """Say again to the hub that a run is with now what was not recorded; the files that it names come first."""
-        files = self.files(held)
-        try:
-            for sha256 in held.names():
-                await files.put(await files.get(sha256))
-            await held.say_again()
-        except (BusError, LogError) as error:
-            log.warning("not brought to another hub: %s", error, extra={"agent": self.agent})
-
-    async def _say_again(self) -> None:
-        for assignment in list(self._held.values()):
-            await assignment.say_again()
+            await self._held.say_again()
 
     async def _accept(self) -> None:
         """Say of what was taken on that it is accepted, unless something has been said of it that tells as much."""
@@ -350,14 +243,14 @@ class Worker:
         while True:
             await asyncio.sleep(beat_s)
             said_again += beat_s
-            for assignment in list(self._held.values()):
+            for assignment in self._held:
                 if assignment.overdue:
-                    self._forget(assignment)
+                    self._held.forget(assignment)
                 else:
                     await assignment.note("progress")
             if said_again >= terms.resend_s:
                 said_again = 0.0
-                await self._say_again()
+                await self._held.say_again()
             if self._declined and not self._draining and self._has_room:
                 self._declined -= 1
                 with suppress(BusUnavailable):
@@ -376,7 +269,7 @@ class Worker:
         finally:
             assignment.ended = True
             if self.terms is None:
-                self._forget(assignment)
+                self._held.forget(assignment)
 
     async def _attempt(self, assignment: Assignment, briefing: Briefing) -> Fact | Parted:
         """Run the role over the journal and beyond; return what follows from it."""

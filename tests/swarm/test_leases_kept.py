@@ -32,7 +32,6 @@ from bus.pubsub import Bus, Inbox, Note
 from bus.store import Store, memory_store
 from bus.transport import Message
 from swarm import orchestrator as orchestrator_module
-from swarm import worker as worker_module
 from swarm.core.state import MOST_LOST, RunState
 from swarm.hubs import hub as hub_module
 from swarm.hubs.hub import Hub
@@ -141,13 +140,13 @@ async def test_what_cannot_be_read_is_counted_under_few_names(tmp_path: Path) ->
 
 
 async def test_of_runs_that_are_long_over_an_agent_keeps_no_epochs(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(worker_module, "REMEMBERED", 10)
+    monkeypatch.setattr("swarm.working.held.REMEMBERED", 10)
     async with working(tmp_path) as (worker, _, _):
         for number in range(100):
-            worker._note_epoch(f"run-{number}", 1)
-        worker._note_epoch("run-99", 3)
-        assert len(worker._epochs) == 10
-        assert worker._epochs["run-99"] == 3
+            worker._held.note_epoch(f"run-{number}", 1)
+        worker._held.note_epoch("run-99", 3)
+        assert len(worker._held._epochs) == 10
+        assert worker._held._epochs["run-99"] == 3
 
 
 async def test_a_lease_that_an_agent_does_not_have_goes_out_anew_and_is_not_held_against_it() -> None:
