@@ -331,8 +331,8 @@ class Hub:
             self._tell(address.agent, Note("cancel", {"lease": lease}))
 
     def _refused(self, agent: str, why: str) -> None:
-        log.warning("%s: %s", agent, why)
-        self._object(agent, why)
+        if self._object(agent, why):
+            log.warning("%s: %s", agent, why)
 
     def unread(self, topic: str, why: str) -> None:
         """Tell an agent that what it said cannot be read, and why."""
@@ -343,9 +343,12 @@ class Hub:
         if address.kind == "hub_reply" and self.present:
             self._object(address.agent, why)
 
-    def _object(self, agent: str, why: str) -> None:
-        if self._objections.may(agent, asyncio.get_running_loop().time()):
+    def _object(self, agent: str, why: str) -> bool:
+        """Tell an agent what was passed over, sparingly; say whether it was told."""
+        may = self._objections.may(agent, asyncio.get_running_loop().time())
+        if may:
             self._tell(agent, Note("dropped", {"why": why[:400]}))
+        return may
 
     def _tell(self, agent: str, note: Note) -> None:
         with suppress(RuntimeError):

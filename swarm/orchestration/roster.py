@@ -47,7 +47,7 @@ class Roster:
     may_offer: Callable[[str, str], bool] = lambda *_: True
     """Whether agents of a user may take requests for a role."""
     refused: Callable[[str, str], None] = lambda *_: None
-    """Called with an agent that offers what it may not, and why, as its card is seen first."""
+    """Called with an agent whose card is passed over, or offers what it may not (as that is seen first), and why."""
     agents: dict[str, AgentCard] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     """Why cards were passed over, and how often."""
@@ -110,11 +110,11 @@ class Roster:
         try:
             card = read_agent_card(received.content)
         except BadEnvelope as error:
-            self.dropped["it cannot be read"] += 1
-            log.info("the card of %s cannot be read: %s", agent, error)
+            self._pass_over(agent, "it cannot be read", f"its card cannot be read: {error}")
             return
         if PROTOCOL not in card.protocols:
-            self.dropped["its protocol version is another"] += 1
+            said = f"its card's `protocols` are {list(card.protocols)[:8]}, this hub speaks {PROTOCOL}"
+            self._pass_over(agent, "its protocol version is another", said)
             return
         user = agent.partition("/")[0]
         allowed = tuple(one for one in card.roles if self.may_offer(user, one.name))
@@ -122,6 +122,13 @@ class Roster:
             self._refused(agent, [one.name for one in card.roles if one not in allowed])
             card = card.model_copy(update={"roles": allowed})
         self._hear(agent, card)
+
+    def _pass_over(self, agent: str, why: str, told: str) -> None:
+        self.dropped[why] += 1
+        self.refused(agent, told)
+
+    def _pass_over_too_many(self, agent: str) -> None:
+        self._pass_over(agent, "its user has too many agents", f"its user has {MOST_OF_ONE_USER:,} agents already")
 
     def _refused(self, agent: str, roles: Sequence[str]) -> None:
         self.dropped["its user may not offer the role"] += 1
@@ -140,7 +147,7 @@ class Roster:
         elif self._may_change(agent):
             self._card_said(agent, card)
         elif known is None and self._are_many(agent):
-            self.dropped["its user has too many agents"] += 1
+            self._pass_over_too_many(agent)
         else:
             self._waiting[agent] = card
             self._look_again()
@@ -176,7 +183,7 @@ class Roster:
         self._stays(agent)
         known = self.agents.get(agent)
         if known is None and self._are_many(agent):
-            self.dropped["its user has too many agents"] += 1
+            self._pass_over_too_many(agent)
             return
         if known is not None and known.nonce != card.nonce:
             self._gone(agent, "another process has taken its place")

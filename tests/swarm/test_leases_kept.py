@@ -170,7 +170,8 @@ async def test_a_lease_that_an_agent_does_not_have_goes_out_anew_and_is_not_held
 async def test_a_user_has_only_so_many_agents_that_runs_hear_of() -> None:
     async with WiredTransport() as transport, asyncio.TaskGroup() as group:
         bus = Bus(transport)
-        roster = Roster(bus)
+        refused: dict[str, str] = {}
+        roster = Roster(bus, refused=refused.__setitem__)
         task = group.create_task(roster.run())
         await roster.started.wait()
         own = card(AgentCard(roles=ROLES, slots=1, nonce="n", host="h"))
@@ -178,11 +179,16 @@ async def test_a_user_has_only_so_many_agents_that_runs_hear_of() -> None:
             await bus.publish_note(topics.agent_card(f"mallory/{number}"), own, retain=True)
         await bus.publish_note(topics.agent_card(AGENT), own, retain=True)
         await bus.publish_note(topics.agent_card("mallory/bad"), Note("card", {"roles": 3}), retain=True)
-        while roster.dropped.total() < 51:
+        other = card(AgentCard(roles=ROLES, slots=1, nonce="n", protocols=(2,)))
+        await bus.publish_note(topics.agent_card("mallory/new"), other, retain=True)
+        while roster.dropped.total() < 52:
             await asyncio.sleep(0.01)
         assert AGENT in roster.agents
         assert len(roster.agents) == MOST_OF_ONE_USER + 1
-        assert len(roster.dropped) == 2
+        assert len(roster.dropped) == 3
+        assert refused[f"mallory/{MOST_OF_ONE_USER}"] == "its user has 1,024 agents already"
+        assert "its card cannot be read: " in refused["mallory/bad"]
+        assert refused["mallory/new"] == "its card's `protocols` are [2], this hub speaks 1"
         task.cancel()
 
 
