@@ -4,26 +4,31 @@ import asyncio
 import hashlib
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from agents.files import names as file_names
 from bus.event_log import FileStore
 from bus.setup import FileRef
-from swarm.errors import Fault, ScenarioError
+from swarm.errors import Fault, ScenarioError, cut, quote
 from swarm.scenario.draft import tree_prefix
 from swarm.scenario.model import Scenario
 
 MOST_BYTES = 256 * 1024 * 1024
 MOST_FILES = 10_000
-NEVER = (".swarm", ".git", ".env*", ".swarmignore")
+NEVER = (".env*", ".swarmignore")
+"""Beside what is never part of a result either, such as `.git` and `__pycache__`."""
+_FAULTS_SHOWN = 5
+_LESS = "Name only what is needed, or list the rest in a file `.swarmignore` there, a pattern a line."
 
 
 async def take_in(scenario: Scenario, store: FileStore, *, home: Path) -> tuple[FileRef, ...]:
     """Store the workspace's files and return them by their path in the tree.
 
-    `.` gives its contents, any other path itself under its last name. Raises `ScenarioError` where it is too large or
-    a file cannot be read.
+    `.` gives its contents, any other path itself under its last name. Raises `ScenarioError` where it is too large, a
+    file cannot be read, or a name cannot be one of the tree.
     """
     refs: dict[str, FileRef] = {}
     files = _files(scenario, home)
@@ -68,27 +73,54 @@ def _holds(path: Path, ref: FileRef) -> bool:
 
 def _files(scenario: Scenario, home: Path) -> Iterator[tuple[str, Path, bytes]]:
     """Yield each file's path in the tree, where it lies, and its bytes. Raises `ScenarioError` where it is too much."""
-    names: set[str] = set()
     total = 0
+    for name, path in _places(scenario, home).items():
+        try:
+            data = _read(path)
+        except OSError as error:
+            raise _fault(scenario, f"{path} cannot be read: {error.strerror}") from error
+        total += len(data)
+        if total > MOST_BYTES:
+            raise _fault(scenario, f"the workspace is {too_large()}", _LESS)
+        yield name, path, data
+
+
+def _places(scenario: Scenario, home: Path) -> dict[str, Path]:
+    """Return where each file lies, by its path in the tree.
+
+    Raises `ScenarioError` where they are too many, or some could not be laid out for an attempt.
+    """
+    places: dict[str, Path] = {}
+    faults: list[str] = []
+    beside = file_names.SideBySide(())
     for written in scenario.workspace:
         for path, name in _listed(scenario.folder / written, written, home):
-            try:
-                data = _read(path)
-            except OSError as error:
-                raise _fault(scenario, f"{path} cannot be read: {error.strerror}") from error
-            names.add(name)
-            total += len(data)
-            if len(names) > MOST_FILES or total > MOST_BYTES:
-                raise _fault(scenario, f"the workspace is {too_large()}; name what is needed, or `.swarmignore`")
-            yield name, path, data
+            if (other := places.setdefault(name, path)) is not path:
+                if path.resolve() != other.resolve():
+                    faults.append(f"{_shown(other)} and {_shown(path)} would both be {quote(name)}")
+            elif why := name_fault(name, beside):
+                faults.append(f"{_shown(path)} cannot be taken in: {why}")
+    if len(places) > MOST_FILES:
+        raise _fault(scenario, f"the workspace is {too_large()}", _LESS)
+    if faults:
+        more = [f"and {len(faults) - _FAULTS_SHOWN} more"] if len(faults) > _FAULTS_SHOWN else []
+        raise _fault(scenario, "; ".join([*faults[:_FAULTS_SHOWN], *more]), _LESS)
+    return places
+
+
+def _shown(path: Path) -> str:
+    return cut(str(path), 400)
 
 
 def _listed(source: Path, written: str, home: Path) -> list[tuple[Path, str]]:
-    """Return each file to copy with its path in the tree."""
+    """Return each file to copy with its path in the tree, which is composed (NFC) as all paths there are."""
     if source.is_file() and not source.is_symlink():
-        return [(source, source.name)]
+        return [(source, unicodedata.normalize("NFC", source.name))]
     prefix = tree_prefix(source, written)
-    return [(path, prefix + path.relative_to(source).as_posix()) for path in _walk(source, _ignored(source), home)]
+    return [
+        (path, unicodedata.normalize("NFC", prefix + path.relative_to(source).as_posix()))
+        for path in _walk(source, _ignored(source), home)
+    ]
 
 
 def _walk(root: Path, ignored: tuple[str, ...], home: Path) -> Iterator[Path]:
@@ -111,7 +143,8 @@ def _ignored(root: Path) -> tuple[str, ...]:
     file = root / ".swarmignore"
     if not file.is_file():
         return ()
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    # names that are not UTF-8 are written here as they are there
+    lines = (line.strip() for line in file.read_text("utf-8-sig", "surrogateescape").splitlines())
     return tuple(line.rstrip("/") for line in lines if line and not line.startswith("#"))
 
 
@@ -122,7 +155,18 @@ def too_large() -> str:
 
 def never_taken(name: str) -> bool:
     """Tell whether a file or folder of this name is never part of a workspace."""
-    return any(fnmatchcase(name, pattern) for pattern in NEVER)
+    return any(fnmatchcase(name, pattern) for pattern in NEVER) or file_names.never_kept([name]) is not None
+
+
+def name_fault(name: str, beside: file_names.SideBySide) -> str | None:
+    """Return why no run may have a file of this path; where it may, it lies with those `beside` from then on."""
+    if never := file_names.never_kept(name.split("/")):
+        return f"{quote(never)} is never part of a run's files"
+    if why := file_names.fault(name):
+        return why
+    if other := beside.add([name]).get(name):
+        return f"it cannot lie beside {quote(other)} on every system"
+    return None
 
 
 def _left_out(path: Path, root: Path, ignored: tuple[str, ...]) -> bool:
@@ -138,5 +182,6 @@ def _read(path: Path) -> bytes:
         return file.read()
 
 
-def _fault(scenario: Scenario, message: str) -> ScenarioError:
-    return ScenarioError([Fault("file", message, str(scenario.file) if scenario.file else None, field="workspace")])
+def _fault(scenario: Scenario, message: str, hint: str = "") -> ScenarioError:
+    file = str(scenario.file) if scenario.file else None
+    return ScenarioError([Fault("file", message, file, field="workspace", hint=hint)])

@@ -1,6 +1,7 @@
 """How much a submission may hold, and which names may stand in it: all that is no matter of the scenario itself."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -79,24 +80,25 @@ def _files(files: tuple[FileRef, ...]) -> Iterator[Fault]:
         yield Fault("file", f"the workspace is {workspace.too_large()}", field="files")
         return
     times = Counter(one.path for one in files)
+    beside = names.SideBySide(())
     for index, one in enumerate(files):
-        if why := _path_fault(one.path, times) or _content_fault(one):
+        if why := _path_fault(one.path, times, beside) or _content_fault(one):
             yield Fault("file", f"{quote(one.path)}: {why}", field=f"files.{index}")
 
 
-def _path_fault(path: str, times: Mapping[str, int]) -> str | None:
+def _path_fault(path: str, times: Mapping[str, int], beside: names.SideBySide) -> str | None:
     """Return why no file may lie at a path; `times`: how often each path is there."""
     parts = path.split("/")
     if len(parts) > MOST_PARTS:  # first, since it is looked for quickly
         return f"a path has at most {MOST_PARTS} parts"
-    if why := names.fault(path):
+    if never := next((part for part in parts if workspace.never_taken(part)), None):
+        return f"{quote(never)} is never part of a workspace"
+    if why := workspace.name_fault(path, beside):
         return why
     if "" in parts or "." in parts:
         return "no part of a path is empty or '.'"
-    if never := next((part for part in parts if workspace.never_taken(part)), None):
-        return f"{quote(never)} is never part of a workspace"
-    if any("/".join(parts[:end]) in times for end in range(1, len(parts))):
-        return "what is a folder here is a file as well"
+    if not unicodedata.is_normalized("NFC", path):
+        return "it is not in the composed form of Unicode (NFC)"
     return "it is there twice" if times[path] > 1 else None
 
 

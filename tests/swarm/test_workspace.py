@@ -43,10 +43,11 @@ async def test_folders_keep_their_name_and_a_dot_gives_its_contents(
     assert sorted(await taken(folder, *named)) == paths
 
 
-async def test_what_is_secret_ours_or_a_link_is_never_taken_in(folder: Path) -> None:
-    for name in (".env", ".env.local", ".git/config", ".swarm/log.db", "material/.env", "material/.git/x"):
+async def test_what_is_secret_ours_a_byproduct_or_a_link_is_never_taken_in(folder: Path) -> None:
+    byproducts = ("__pycache__/a.pyc", "material/.pytest_cache/v/x", "material/b.pyc", ".hg/store", "deep/.cache/x")
+    for name in (".env", ".env.local", ".git/config", ".swarm/log.db", "material/.env", "material/.git/x", *byproducts):
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("secret")
     (folder / "material" / "link.md").symlink_to("/etc/passwd")
     (folder / "material" / "folder").symlink_to("/etc")
@@ -58,6 +59,57 @@ async def test_what_is_secret_ours_or_a_link_is_never_taken_in(folder: Path) -> 
 async def test_what_swarmignore_names_stays_out(folder: Path) -> None:
     (folder / ".swarmignore").write_text("# a comment\n\n*.txt\nmaterial/deep/\n")
     assert sorted(await taken(folder, ".")) == ["material/a.md"]
+
+
+async def test_swarmignore_may_name_what_is_not_utf8(folder: Path) -> None:
+    (folder / ".swarmignore").write_bytes(b"\xef\xbb\xbfone.txt\ncaf\xe9.txt\n")
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9.txt")).write_text("x")
+    assert sorted(await taken(folder, ".")) == ["material/a.md", "material/deep/b.md"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "ignored"),
+    [
+        ("a:b.txt", "holds ':'", "*:*"),
+        ("aux.c", "a device on Windows", "aux.c"),
+        ("Icon\r", "a control character", "Icon?"),
+        ("caf\udce9.txt", "not UTF-8", "caf*"),
+        ("material/A.md", "cannot lie beside", "A.md"),
+    ],
+)
+async def test_a_name_that_no_attempt_could_use_is_told_before_the_run_begins(
+    folder: Path, name: str, why: str, ignored: str
+) -> None:
+    before = await taken(folder, ".")
+    (folder / name).write_text("x")
+    with pytest.raises(ScenarioError, match=rf"(?s)cannot be taken in: .*{why}.*`\.swarmignore`"):
+        await taken(folder, ".")
+    (folder / ".swarmignore").write_text(ignored)
+    assert await taken(folder, ".") == before
+
+
+async def test_a_byproduct_that_is_named_itself_is_refused(folder: Path) -> None:
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "a.py").write_text("x")
+    with pytest.raises(ScenarioError, match="'__pycache__' is never part of a run's files"):
+        await taken(folder, "__pycache__")
+
+
+async def test_names_are_taken_in_composed(folder: Path) -> None:
+    (folder / "material" / "e\u0301.md").write_text("e")
+    assert "material/\u00e9.md" in await taken(folder, "material")
+
+
+async def test_of_two_files_of_one_name_none_is_lost_unseen(folder: Path) -> None:
+    assert (await taken(folder, ".", "material"))["material/a.md"] == b"a"
+    (folder / "other" / "material").mkdir(parents=True)
+    (folder / "other" / "material" / "a.md").write_text("another")
+    with pytest.raises(ScenarioError, match=r"other/material/a\.md would both be 'material/a\.md'"):
+        await taken(folder, "material", "other/material")
+    (folder / "e\u0301.md").write_text("1")
+    (folder / "\u00e9.md").write_text("2")
+    with pytest.raises(ScenarioError, match="would both be '\u00e9\\.md'"):
+        await taken(folder, ".")
 
 
 async def test_a_workspace_that_is_too_large_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
