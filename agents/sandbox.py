@@ -26,7 +26,11 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one program may use; sizes in bytes. The sums count all of its processes."""
+    """What one program may use; sizes in bytes. The sums count all of its processes.
+
+    `folder` (in blocks of the disk) and `files` (folders among them) count also what lies there before it begins: a
+    workspace as large as it may be leaves it as much again.
+    """
 
     memory: int = 1_181_116_006
     address_space: int = 1_073_741_824
@@ -34,8 +38,8 @@ class Bounds:
     processes: int = 64
     open_files: int = 256
     file: int = 67_108_864
-    folder: int = 268_435_456
-    files: int = 10_000
+    folder: int = 536_870_912
+    files: int = 20_000
     output: int = 1_048_576
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.sandbox import Bounds
 from bus.file_store import MemoryFileStore
 from swarm.errors import ScenarioError
 from swarm.preparation import workspace
@@ -120,3 +121,8 @@ async def test_a_workspace_that_is_too_large_is_refused(folder: Path, monkeypatc
     monkeypatch.setattr(workspace, "MOST_BYTES", 2)
     with pytest.raises(ScenarioError, match=r"`\.swarmignore`"):
         await taken(folder, ".")
+
+
+def test_beside_the_largest_workspace_a_program_has_room_for_files_of_its_own() -> None:
+    assert Bounds().folder >= 2 * workspace.MOST_BYTES
+    assert Bounds().files >= 2 * workspace.MOST_FILES
