@@ -2,12 +2,16 @@
 
 import errno
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
 
 from agents.errors import ToolRefused
 from agents.files.names import TEMPORARY
+
+_PROGRAM = re.compile(rb"#![ \t]*/|\x7fELF")
+"""Beginning of what the kernel runs: an interpreter's path, or a binary."""
 
 
 def content(descriptor: int, limit: int) -> bytes:
@@ -40,12 +44,15 @@ def put(parent: int, name: str, data: bytes, *, mode: int, durable: bool) -> Non
         os.fsync(parent)
 
 
-def mode_to_keep(parent: int, name: str, path: str) -> int:
-    """Return the permissions of the file that will be replaced, without setuid and the like."""
+def mode_to_have(parent: int, name: str, path: str, data: bytes) -> int:
+    """Return the permissions of the file that will be replaced, without setuid and the like; of a new one its own.
+
+    A file is known by path and content alone, so that it is a program is read from that.
+    """
     try:
         info = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
-        return 0o644
+        return 0o755 if _PROGRAM.match(data) else 0o644
     if stat.S_ISDIR(info.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if why := not_plain(info):

@@ -105,9 +105,10 @@ class ProjectFolder:
             return info.st_size
 
     def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
-        """Write a whole file, atomically; folders on the way are made, a file keeps its permissions.
+        """Write a whole file, atomically; folders on the way are made.
 
-        `durable`: return only when it would survive a loss of power.
+        A file keeps its permissions; a new one that is a program by its content can be run. `durable`: return only when
+        it would survive a loss of power.
         """
         if part := file_names.never_kept(_file_parts(path)):
             raise ToolRefused(f"{path!r} may not be written: {part!r} is never part of a result. Use another name.")
@@ -242,7 +243,9 @@ class ProjectFolder:
             parent = self._make_folders(root, folders)
             try:
                 _refuse_clash(parent, name)
-                plain_file.put(parent, name, data, mode=plain_file.mode_to_keep(parent, name, path), durable=durable)
+                plain_file.put(
+                    parent, name, data, mode=plain_file.mode_to_have(parent, name, path, data), durable=durable
+                )
             finally:
                 os.close(parent)
 

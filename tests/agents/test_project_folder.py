@@ -279,6 +279,22 @@ def test_a_file_keeps_its_permissions_but_no_setuid(folder: ProjectFolder) -> No
     assert stat.S_IMODE((folder.root / "run.sh").stat().st_mode) == 0o755
 
 
+@pytest.mark.parametrize(
+    ("data", "mode"),
+    [
+        (b"#!/bin/sh\necho hi\n", 0o755),
+        (b"#! /usr/bin/env python3\n", 0o755),
+        (b"\x7fELF\x02\x01", 0o755),
+        (b"#![no_std]\nfn main() {}\n", 0o644),
+        (b"echo hi\n", 0o644),
+        (b"", 0o644),
+    ],
+)
+def test_what_is_a_program_by_its_content_is_written_as_one(folder: ProjectFolder, data: bytes, mode: int) -> None:
+    folder.write("tool", data)
+    assert stat.S_IMODE((folder.root / "tool").stat().st_mode) == mode
+
+
 # Looking around
 
 
