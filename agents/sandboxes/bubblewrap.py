@@ -96,8 +96,8 @@ class BubblewrapSandbox:
     ) -> Completed:
         """Run a program in `folder`, which must share no file with another by a hard link.
 
-        Afterwards all in it is ours and readable, also where the program made it otherwise. Raises
-        `SandboxUnavailable`. Cancelling kills the whole tree of processes before it returns.
+        Afterwards all in it is ours and readable, and no file has two names, also where the program made it
+        otherwise. Raises `SandboxUnavailable`. Cancelling kills the whole tree of processes before it returns.
         """
         for name, value in (env or {}).items():
             if not name.isidentifier() or "\0" in value:  # a zero byte would begin an option of bubblewrap
@@ -179,7 +179,7 @@ class _ShutIn:
                     await finish(asyncio.to_thread(handover.lend, folder, uid))
                 launched = await launch(line, passed=passed, folder=folder, timeout_s=timeout_s, bounds=self.bounds)
             finally:
-                await finish(asyncio.to_thread(handover.reclaim, folder, owner))
+                await finish(asyncio.to_thread(handover.reclaim, folder, owner, room=self.bounds.folder))
         if launched.completed.ended is Ended.EXIT and not launched.began:
             raise _failed(launched.completed)
         return launched.completed

@@ -244,6 +244,27 @@ async def test_an_environment_that_would_become_options_is_refused(
         await sandbox.run(("true",), folder=folder, timeout_s=20, env=env)
 
 
+async def test_a_file_of_several_names_is_several_files_afterwards(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "tool.sh").write_text("echo hi")
+    command = "chmod 755 tool.sh; ln tool.sh a.sh; mkdir d; ln tool.sh d/b.sh; chmod 111 a.sh"
+    completed = await sandbox.run(("sh", "-c", command), folder=folder, timeout_s=20)
+    assert completed.status == 0, completed.output
+    for name in ("tool.sh", "a.sh", "d/b.sh"):
+        assert (folder / name).read_text() == "echo hi"
+    left = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*") if path.is_file()}
+    assert {info.st_nlink for info in left.values()} == {1}
+    assert {info.st_uid for info in left.values()} == {os.geteuid()}
+    assert {oct(info.st_mode) for info in left.values()} == {"0o100711"}
+    assert sorted(left) == ["a.sh", "d/b.sh", "tool.sh"]
+
+
+async def test_no_more_is_copied_for_names_than_a_folder_may_hold(sandbox: Sandbox, folder: Path) -> None:
+    command = "truncate -s 30M sparse; for n in 1 2 3 4 5 6; do ln sparse $n; done"
+    completed = await sandbox.run(("sh", "-c", command), folder=folder, timeout_s=20, bounds=Bounds(folder=70 << 20))
+    assert (completed.ended, completed.status) == (Ended.EXIT, 0), completed.output
+    assert sorted(path.stat().st_nlink for path in folder.iterdir()) == [1, 1, 5, 5, 5, 5, 5]
+
+
 async def test_what_a_link_leads_to_keeps_its_owner_and_mode(sandbox: Sandbox, folder: Path, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     diary.write_text("private")
