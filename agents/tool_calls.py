@@ -8,7 +8,7 @@ what nobody knows the outcome of is for a person to say.
 import asyncio
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -32,6 +32,8 @@ from bus.setup import FileChange
 
 log = logging.getLogger("swarm.agents")
 
+LEFT_OUT = 10
+"""Of what a tool left that is no usable file, how many are told."""
 SKIPPED = "This was begun before, and nobody knows whether it was done. A person said not to do it again."
 
 
@@ -143,6 +145,7 @@ class ToolCalls:
             output, error = await _outcome_of(tool, arguments, context)
             if tool.effect != "reads":
                 changes = await self.folder.changes()
+                output = "\n".join(part for part in (output, *_notes(self.folder.left_out)) if part)
         except ToolFailed as failure:  # what it left in the folder cannot be kept
             output = f"{output}\n{failure}".strip()
             error = error or tool.effect != "outward"  # what was done outside was done all the same
@@ -174,6 +177,13 @@ class ToolCalls:
         self._begun.pop(done.path, None)
         await self.effects.done(returned)
         return returned
+
+
+def _notes(left_out: Sequence[str]) -> Iterator[str]:
+    """Say what a tool left in the folder that is in no record, and not there in any other attempt."""
+    yield from (f"[{why}]" for why in left_out[:LEFT_OUT])
+    if len(left_out) > LEFT_OUT:
+        yield f"[{len(left_out) - LEFT_OUT} more are left out.]"
 
 
 async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext) -> tuple[str, bool]:

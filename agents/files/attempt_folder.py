@@ -42,6 +42,8 @@ class AttemptFolder:
         self._lent = False
         self._jobs: set[asyncio.Future[Any]] = set()
         self._laying_out = asyncio.Lock()
+        self.left_out: tuple[str, ...] = ()
+        """What `changes` found last, and not before, that is no usable file, such as a link: sentences."""
         self.changing = asyncio.Lock()
         """Held by what changes the folder: one at a time."""
 
@@ -104,6 +106,7 @@ class AttemptFolder:
             return ()
         now = await self._in_thread(self._folder.scan)
         found = now.changes_since(self._scan)
+        self.left_out = tuple(why for why in now.left_out if why not in self._scan.left_out)
         _can_lie_side_by_side(now.files, made=now.files.keys() - self._scan.files.keys())
         await self._keep(found)
         self._scan = now

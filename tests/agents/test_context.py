@@ -629,6 +629,26 @@ async def test_results_name_files_of_the_folder_only(make: Maker) -> None:
             await context.changes()
 
 
+async def test_what_a_tool_leaves_that_is_no_file_is_told_with_what_it_said(make: Maker) -> None:
+    @tool(effect="folder")
+    async def link(names: list[str], context: ToolContext) -> str:
+        """Make links."""
+        for name in names:
+            (context.folder.root / name).unlink(missing_ok=True)
+            (context.folder.root / name).symlink_to("elsewhere")
+        return "done"
+
+    context, log = make(tools=[link, write_file])
+    await context.call_tool("write_file", path="a.txt", content="a")
+    assert await context.call_tool("link", names=["a.txt"]) == "done\n['a.txt' is left out: it is a link.]"
+    (gone,) = [change for event in log.events[3:] if isinstance(event, ToolReturned) for change in event.files]
+    assert (gone.path, gone.sha256) == ("a.txt", None)
+    assert "link" not in await context.call_tool("write_file", path="b.txt", content="b"), "it was told"
+    told = await context.call_tool("link", names=[f"{number}" for number in range(12)])
+    assert told.endswith("[2 more are left out.]")
+    assert told.count("it is a link") == 10
+
+
 async def test_parallel_reads_of_one_reply_are_run_together_and_recorded_by_their_place(make: Maker) -> None:
     gate = asyncio.Event()
     at_once: list[Any] = []
