@@ -89,6 +89,9 @@ def _say_files(outcome: Outcome) -> None:
         say(f"         {one_line(file.path, 200)}  ({file.bytes:,} bytes)")
     if len(outcome.files) > _MOST_FILES:
         say(f"         … and {len(outcome.files) - _MOST_FILES} more")
+    if outcome.deleted:
+        names = one_line(", ".join(outcome.deleted), 200)
+        say(f"  gone   {len(outcome.deleted)} of the workspace's files: {names}")
     if outcome.unmatched:
         say(f"  none   of the files fits `outcome`: {one_line(', '.join(map(repr, outcome.unmatched)), 200)}")
 

@@ -148,3 +148,10 @@ def outcome_files(state: RunState) -> tuple[FileRef, ...]:
     else:
         chosen = [ref for path, ref in state.tree.items() if hash_at(state.workspace, path) != ref.sha256]
     return tuple(sorted(chosen, key=lambda ref: ref.path))
+
+
+def deleted_files(state: RunState) -> tuple[str, ...]:
+    """Return the workspace's files that are gone; where the scenario has patterns, those that match them."""
+    patterns = state.setup.outcome if state.setup else ()
+    gone = sorted(state.workspace.keys() - state.tree.keys())
+    return tuple(path for path in gone if not patterns or any(fnmatchcase(path, pattern) for pattern in patterns))

@@ -58,6 +58,7 @@ class Outcome(_Frozen):
     reason: str
     folder: str | None
     files: tuple[FileRef, ...]
+    """What is handed over."""
     subtasks: tuple[SubtaskReport, ...]
     model_calls: int
     tokens: Tokens
@@ -67,6 +68,8 @@ class Outcome(_Frozen):
     seconds: float
     limits: dict[str, Used] = {}
     """By the limit's name in the scenario; only those that a run adds up to."""
+    deleted: tuple[str, ...] = ()
+    """Files of the workspace that are gone: a folder of new and changed files cannot show it."""
     unmatched: tuple[str, ...] = ()
     """Patterns of the scenario's `outcome` that none of an ended run's files fit."""
     head: str = ""
@@ -109,6 +112,7 @@ def outcome_of(state: RunState, *, folder: str | None = None, not_written: str =
         events=state.position,
         seconds=state.elapsed_ms / 1000,
         limits=_limits(state),
+        deleted=tree.deleted_files(state),
         unmatched=_unmatched(state),
         not_written=not_written,
     )

@@ -48,6 +48,7 @@ from bus.events import (
     ValueDrawn,
     WorkFailed,
 )
+from bus.setup import FileChange
 from swarm.views.terminal import one_line
 
 LONG, SHORT = 160, 60
@@ -140,7 +141,7 @@ def words(  # noqa: C901, PLR0911, PLR0912 - one case an event
             return f"compares what {subtask} and others changed: {one_line('; '.join(came), LONG)}", "dim"
         case FilesMerged(subtask=subtask, files=files, merged=merged):
             with_others = f", merged with others' changes: {_names(merged)}" if merged else ""
-            return f"accepts {subtask} {_files(file.path for file in files)}".rstrip() + with_others, "green"
+            return f"accepts {subtask} {_changed(files)}".rstrip() + with_others, "green"
         case FilesConflicted(subtask=subtask, paths=paths, others=others):
             return f"finds that {subtask} and {_names(others)} changed {_names(paths)} differently", "red"
         case TimePassed():
@@ -178,7 +179,7 @@ def _words_to_agents(
 def _words_of_replies(event: ResultSubmitted | WorkFailed | ReviewGiven, subject: str) -> tuple[str, str]:
     match event:
         case ResultSubmitted(text=text, files=files):
-            told = f"{_files(file.path for file in files)} {one_line(text, LONG)}".strip()
+            told = f"{_changed(files)} {one_line(text, LONG)}".strip()
             return f"hands in {subject}: {told}", "cyan"
         case WorkFailed(reason=reason, kind=kind):
             return f"gives up {subject} ({kind}): {one_line(reason, LONG)}", "red"
@@ -215,7 +216,7 @@ def _words_of_effects(event: Effect | CallGranted | CallRefused) -> str:  # noqa
         case ToolCalled(tool=tool, arguments=arguments):
             return f"begins {_call(tool, arguments)}"
         case ToolReturned(tool=tool, arguments=arguments, output=output, error=error, files=files):
-            changed = f" {_files(file.path for file in files)}" if files else ""
+            changed = f" {_changed(files)}" if files else ""
             return f"{_call(tool, arguments)} {'failed' if error else 'gave'}: {one_line(output, LONG)}{changed}"
         case CheckStarted(criterion=criterion):
             return f"begins to check {_entry(criterion)}"
@@ -249,6 +250,10 @@ def _because(feedback: tuple[str, ...]) -> str:
 
 def _files(paths: Iterable[str]) -> str:
     return f"[{_names(paths)}]" if (paths := tuple(paths)) else ""
+
+
+def _changed(files: Iterable[FileChange]) -> str:
+    return _files(one.path if one.sha256 is not None else f"{one.path} deleted" for one in files)
 
 
 def _names(names: Iterable[str]) -> str:

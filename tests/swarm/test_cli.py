@@ -174,6 +174,25 @@ def test_a_pattern_of_the_outcome_that_no_file_fits_is_told_with_the_way_to_the_
     assert swarm("show", "last", "--json").json["unmatched"] == ["reprot.md"]
 
 
+def test_files_of_the_workspace_that_are_gone_are_told(swarm: Swarm, folder: Path) -> None:
+    for name in ("old.py", "other.py", "kept.py"):
+        (folder / "project" / name).parent.mkdir(exist_ok=True)
+        (folder / "project" / name).write_text(name, encoding="utf-8")
+    (folder / "answers.yaml").write_text(
+        "- {role: coder, call: {tool: run_command, arguments: {command: "
+        "'cd project && mv old.py new.py && rm other.py && echo hi > ../hello.txt'}}}\n"
+        "- {role: coder, reply: Moved.}\n",
+        encoding="utf-8",
+    )
+    ended = swarm(
+        "run", "hello.yaml", "--quiet", "--set", "workspace=project", "--set", "roles.coder.tools=[run_command]"
+    )
+    assert ended.status == 0, ended
+    assert "  gone   2 of the workspace's files: project/old.py, project/other.py\n" in ended.out
+    assert swarm("show", "last", "--json").json["deleted"] == ["project/old.py", "project/other.py"]
+    assert "[hello.txt, project/new.py, project/old.py deleted, project/other.py deleted]" in swarm("log", "last").out
+
+
 def test_a_run_that_fails_exits_1_and_says_why(swarm: Swarm, folder: Path) -> None:
     (folder / "answers.yaml").write_text("- {role: coder, reply: no}\n", encoding="utf-8")
     ended = swarm("run", "hello.yaml", "--set", "limits.attempts=1", "--set", "limits.rounds=1")
