@@ -116,16 +116,33 @@ def _edit(folder: ProjectFolder, path: str, old: str, new: str) -> str:
         text = folder.read(path).decode()
     except UnicodeDecodeError as error:
         raise ToolFailed(f"{path!r} is no UTF-8 text (byte {error.start}); it was not changed.") from error
-    if "\r\n" in text and "\r" not in old:  # models write line feeds alone, whatever the file has
-        old, new = old.replace("\n", "\r\n"), new.replace("\r\n", "\n").replace("\n", "\r\n")
-    begin = text.find(old)
-    count = text.count(old) + (text.count(old) == 1 and text.find(old, begin + 1) >= 0)  # it may overlap itself
+    feeds = "\r" not in old  # models write line feeds alone, whatever the file has
+    searched = text.replace("\r\n", "\n") if feeds else text
+    begin = searched.find(old)
+    count = searched.count(old) + (
+        searched.count(old) == 1 and searched.find(old, begin + 1) >= 0
+    )  # overlapping itself
     if count != 1:
-        hint = _places(text, old) if count else _nearest(text, old)
+        hint = _places(searched, old) if count else _nearest(searched, old)
         raise ToolFailed(f"'old' occurs {count} times in {path!r}, not once; nothing was changed. {hint}")
-    folder.write(path, _encoded(text[:begin] + new + text[begin + len(old) :]))
+    end = begin + len(old)
+    if feeds:
+        begin, end, new = _with_returns(text, searched, begin, end, new)
+    folder.write(path, _encoded(text[:begin] + new + text[end:]))
     first = text.count("\n", 0, begin) + 1
     return f"Changed {path!r} from line {first}: {len(_lines(old))} lines became {len(_lines(new))}."
+
+
+def _with_returns(text: str, without: str, begin: int, end: int, new: str) -> tuple[int, int, str]:
+    """Return where a place lies that was found without carriage returns, and `new` with the line ends of that place."""
+    lines = _lines(text)
+    first = without.count("\n", 0, begin)
+    last = without.count("\n", 0, end)
+    before, within = (sum(line.endswith("\r\n") for line in part) for part in (lines[:first], lines[first:last]))
+    around = next((line for line in (*lines[first : first + 1], *lines[:first][-1:]) if line.endswith("\n")), "")
+    if around.endswith("\r\n"):
+        new = new.replace("\r\n", "\n").replace("\n", "\r\n")
+    return begin + before, end + before + within, new
 
 
 def _places(text: str, old: str) -> str:

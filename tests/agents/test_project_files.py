@@ -151,10 +151,30 @@ async def test_finding_the_nearest_lines_takes_bounded_time(context: ToolContext
     assert time.process_time() - begun < 3
 
 
-async def test_an_edit_keeps_the_line_ends_of_the_file(context: ToolContext) -> None:
-    context.folder.write("a", b"one\r\ntwo\r\nthree\r\n")
-    await run(edit_file, context, path="a", old="one\ntwo\n", new="1\n2\n")
-    assert context.folder.read("a") == b"1\r\n2\r\nthree\r\n"
+@pytest.mark.parametrize(
+    ("before", "old", "new", "after"),
+    [
+        (b"one\r\ntwo\r\nthree\r\n", "one\ntwo\n", "1\n2\n", b"1\r\n2\r\nthree\r\n"),
+        (b"one\r\ntwo", "two", "2\n3", b"one\r\n2\r\n3"),
+        (b"one\ntwo\nthree\r\n", "one\ntwo\n", "1\n2\n", b"1\n2\nthree\r\n"),
+        (b"one\ntwo\r\nthree\r\nfour", "one\ntwo\nthree", "1\n2\r\n3", b"1\n2\r\n3\r\nfour"),
+        (b"one\ntwo\r\nthree\r\n", "two\nthree", "2\n3", b"one\n2\r\n3\r\n"),
+        (b"one\r\ntwo\nthree", "e\ntw", "", b"ono\nthree"),
+        (b"one\r\ntwo\n", "one\r\n", "1\n", b"1\ntwo\n"),
+    ],
+)
+async def test_an_edit_keeps_the_line_ends_of_the_place(
+    context: ToolContext, before: bytes, old: str, new: str, after: bytes
+) -> None:
+    context.folder.write("a", before)
+    await run(edit_file, context, path="a", old=old, new=new)
+    assert context.folder.read("a") == after
+
+
+async def test_places_that_differ_in_their_line_ends_alone_are_several(context: ToolContext) -> None:
+    context.folder.write("a", b"one\r\ntwo\r\none\ntwo\n")
+    with pytest.raises(ToolFailed, match=r"occurs 2 times .* lines 1, 3"):
+        await run(edit_file, context, path="a", old="one\ntwo", new="x")
 
 
 @pytest.mark.parametrize(
