@@ -87,7 +87,7 @@ class AttemptFolder:
     async def recorded(self, changes: Sequence[FileChange], whole: FileRef | None = None) -> None:
         """Bring about what the log has of an earlier run of this attempt: changes, and a tool's whole output."""
         async with self._laying_out:
-            for change in changes:
+            for change in sorted(changes, key=lambda one: one.sha256 is not None):  # what goes may be in another's way
                 await self._bring_about(change)
             if whole is not None:
                 self._beside[whole.path] = whole
@@ -193,7 +193,11 @@ class AttemptFolder:
     async def _keep(self, changes: Iterable[FileChange]) -> None:
         for change in changes:
             if change.sha256 is not None and self._folder is not None:
-                stored = await self._store.put(await self._in_thread(self._folder.read, change.path))
+                try:
+                    data = await self._in_thread(self._folder.read, change.path)
+                except ToolFailed as error:
+                    raise ToolFailed(f"{error} It cannot be kept: make it smaller, or delete it.") from error
+                stored = await self._store.put(data)
                 if stored != change.sha256:
                     raise ToolFailed(f"{change.path!r} was changed while it was read")
 

@@ -131,6 +131,16 @@ async def test_recorded_changes_are_brought_about_before_and_after_it_is_laid_ou
     assert paths(await folder.result()) == ["two.txt"]
 
 
+async def test_a_recorded_change_of_case_alone_is_brought_about(root: Path, store: MemoryFileStore) -> None:
+    start = await refs(store, {"readme.md": b"a"})
+    folder = AttemptFolder(root, store, start, start)
+    await folder.lend()
+    sha256 = start["readme.md"].sha256
+    made = FileChange(path="README.md", base=None, sha256=sha256, bytes=1)
+    await folder.recorded([made, FileChange(path="readme.md", base=sha256, sha256=None, bytes=0)])
+    assert paths(await folder.result()) == ["README.md", "readme.md"]
+
+
 async def test_a_whole_output_lies_beside_and_is_no_part_of_a_result(root: Path, store: MemoryFileStore) -> None:
     folder = AttemptFolder(root, store, {}, {})
     ref = await folder.keep_output(".swarm/output-0.1.txt", "all of it")
@@ -183,7 +193,7 @@ async def test_a_file_that_cannot_be_kept_is_told_until_it_is_gone(root: Path, s
         file.truncate(READ_LIMIT + 1)
     opened.write("small.txt", b"s")
     for _ in range(2):
-        with pytest.raises(ToolFailed, match=r"huge\.bin"):
+        with pytest.raises(ToolFailed, match=r"huge\.bin.* cannot be kept: make it smaller, or delete it"):
             await folder.changes()
     with pytest.raises(ToolFailed, match=r"huge\.bin"):
         await folder.result()
