@@ -173,7 +173,8 @@ def _left_out(path: Path, root: Path, ignored: tuple[str, ...]) -> bool:
     if never_taken(path.name):
         return True
     inside = path.relative_to(root).as_posix()
-    return any(fnmatchcase(inside, pattern) or fnmatchcase(path.name, pattern) for pattern in ignored)
+    ways = (path.name, inside, f"/{inside}")  # as in .gitignore, `/x` is only the one there, and `**/x` that one too
+    return any(fnmatchcase(way, pattern) for pattern in ignored for way in ways)
 
 
 def _read(path: Path) -> bytes:

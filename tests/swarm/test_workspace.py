@@ -62,6 +62,15 @@ async def test_what_swarmignore_names_stays_out(folder: Path) -> None:
     assert sorted(await taken(folder, ".")) == ["material/a.md"]
 
 
+@pytest.mark.parametrize("pattern", ["/deep", "**/other", "/deep/other/", "deep/*"])
+async def test_swarmignore_means_paths_as_gitignore_does(folder: Path, pattern: str) -> None:
+    for name in ("deep/other/a", "material/deep/b.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    (folder / ".swarmignore").write_text(pattern)
+    assert sorted(await taken(folder, ".")) == ["material/a.md", "material/deep/b.md", "one.txt"]
+
+
 async def test_swarmignore_may_name_what_is_not_utf8(folder: Path) -> None:
     (folder / ".swarmignore").write_bytes(b"\xef\xbb\xbfone.txt\ncaf\xe9.txt\n")
     Path(os.fsdecode(bytes(folder) + b"/caf\xe9.txt")).write_text("x")
