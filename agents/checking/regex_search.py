@@ -58,6 +58,14 @@ def _code(one: str) -> int:
     return ord(one[-1])
 
 
+def with_feeds(text: str, sought: str) -> str:
+    """Return a text with line feeds alone at the ends of its lines, unless carriage returns are sought.
+
+    So `$`, and what is sought over several lines, means every kind of end.
+    """
+    return text if "\r" in sought or "\\r" in sought else text.replace("\r\n", "\n")
+
+
 def search(pattern: str, texts: Sequence[str], *, limit: int, timeout_s: float = 5.0) -> list[int]:
     """Return the indexes of the first `limit` texts in which `pattern` is found; blocks, so call it from a thread.
 

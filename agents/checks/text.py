@@ -57,6 +57,7 @@ class TextCheck:
 
 
 def _found(needle: str, text: str) -> bool:
+    text = regex_search.with_feeds(text, needle)
     if needle.startswith("re:"):
         return bool(regex_search.search(needle.removeprefix("re:"), [text], limit=1))
     return needle in text

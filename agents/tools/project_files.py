@@ -180,7 +180,7 @@ def _search(folder: ProjectFolder, text: str, pattern: str, *, regex: bool) -> s
     places = list(_searchable(folder, pattern, notes))
     if not places:
         return _with_notes(_none(pattern, [entry.path for entry in folder.entries()]), notes)
-    lines = [line for _, _, line in places]
+    lines = [regex_search.with_feeds(line, text) for _, _, line in places]
     if regex:
         try:
             found = regex_search.search(text, lines, limit=MATCHES + 1)

@@ -187,6 +187,15 @@ async def test_a_text_with_all_it_should_have_holds(folder: ProjectFolder) -> No
     assert (await judge(folder, {**criterion, "lacks": ["TODO", "re:\\bUSD\\b"]})).verdict == "holds"
 
 
+@pytest.mark.parametrize(
+    ("needle", "verdict"),
+    [("re:^two$", "holds"), ("one\ntwo", "holds"), ("one\r\ntwo", "holds"), ("re:two\\r$", "holds"), ("o\rt", "fails")],
+)
+async def test_a_line_ends_in_one_way_whatever_the_file_has(folder: ProjectFolder, needle: str, verdict: str) -> None:
+    folder.write("a", b"one\r\ntwo\r\n")
+    assert (await judge(folder, {"text": "a", "contains": [needle]})).verdict == verdict
+
+
 async def test_each_fault_of_a_text_is_named_at_once(folder: ProjectFolder) -> None:
     folder.write("a", b"TODO one two")
     criterion = {"text": "a", "min_words": 5, "contains": ["Sources", "re:\\d"], "lacks": "TODO"}

@@ -223,6 +223,12 @@ async def test_lines_are_found_by_text_and_by_regular_expression(context: ToolCo
         await run(search_files, context, text="(", regex=True)
 
 
+async def test_the_end_of_a_line_is_found_whatever_the_file_has(context: ToolContext) -> None:
+    context.folder.write("a.c", b"x;\r\ny\r\n")
+    assert await run(search_files, context, text=";$", regex=True) == "a.c:1: x;"
+    assert await run(search_files, context, text=r"y\r$", regex=True) == "a.c:2: y"
+
+
 async def test_what_was_not_searched_is_said(context: ToolContext) -> None:
     context.folder.write("image.png", b"os\0")
     context.folder.write("big.txt", b"os" * (1 << 20))
