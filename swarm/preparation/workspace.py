@@ -76,12 +76,12 @@ def _files(scenario: Scenario, home: Path) -> Iterator[tuple[str, Path, bytes]]:
     total = 0
     for name, path in _places(scenario, home).items():
         try:
-            data = _read(path)
+            total += path.lstat().st_size
+            data = _read(path) if total <= MOST_BYTES else b""
         except OSError as error:
-            raise _fault(scenario, f"{path} cannot be read: {error.strerror}") from error
-        total += len(data)
+            raise _fault(scenario, f"{_shown(path)} cannot be read: {error.strerror}") from error
         if total > MOST_BYTES:
-            raise _fault(scenario, f"the workspace is {too_large()}", _LESS)
+            raise _fault(scenario, f"the workspace is {too_large()} (with {_shown(path)})", _LESS)
         yield name, path, data
 
 

@@ -132,6 +132,13 @@ async def test_a_workspace_that_is_too_large_is_refused(folder: Path, monkeypatc
         await taken(folder, ".")
 
 
+async def test_a_file_beyond_all_bounds_is_not_read(folder: Path) -> None:
+    with (folder / "disk.img").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ScenarioError, match=r"larger than .* \(with .*disk\.img\)"):
+        await taken(folder, ".")
+
+
 def test_beside_the_largest_workspace_a_program_has_room_for_files_of_its_own() -> None:
     assert Bounds().folder >= 2 * workspace.MOST_BYTES
     assert Bounds().files >= 2 * workspace.MOST_FILES
