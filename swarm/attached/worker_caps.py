@@ -83,21 +83,21 @@ def by_itself(declared: Iterable[str], caps: WorkerCaps) -> tuple[str, ...]:
     return tuple(name for name in map(_name, declared) if name in caps.tools and name not in GRANTED_ONLY)
 
 
-def refusal(briefing: Briefing, caps: WorkerCaps, role: str = "") -> str | None:
-    """Return why this worker does not do what a request asks, None where it does.
+def refusal(briefing: Briefing, caps: WorkerCaps, role: str = "", own_model: str = "") -> str | None:
+    """Return why this agent does not do what a request asks, None where it does.
 
-    `role`: who is asked, for the models that the worker sets by role.
+    `role`: who is asked, for the models that the agent sets by role. `own_model`: what it has for requests that name
+    none.
     """
     wanted = {*map(_name, briefing.role.tools)}
     if refused := wanted - caps.tools:
-        return (
-            f"this worker does not allow {listed(refused)} (allowed: {listed(caps.tools)}); its owner can, by --tools"
-        )
+        return f"this agent does not allow {listed(refused)} (allowed: {listed(caps.tools)}); its owner can, by --tools"
     needing = _NETWORK_TOOLS & wanted
     if needing and briefing.permissions.fetch != "none" and _reach(briefing, caps).fetch in ("none", ()):
-        return f"{listed(needing)} needs hosts that this worker does not allow; its owner can, by --network"
-    if role not in caps.models and names_a_file(briefing.role.model):
-        return f"the model {quote(briefing.role.model)} is a file; this worker's owner can name one, by --model"
+        return f"{listed(needing)} needs hosts that this agent does not allow; its owner can, by --network"
+    model = briefing.role.model
+    if role not in caps.models and names_a_file(model) and model != own_model:
+        return f"the model {quote(model)} is a file; this agent's owner can name one, by --model"
     return None
 
 

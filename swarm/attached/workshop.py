@@ -111,7 +111,7 @@ class OwnWorkshop(OpenModels):
 
     def refusal(self, name: str, briefing: Briefing) -> str | None:
         """Return why a request cannot be worked on here; None where it can."""
-        why = refusal(briefing, self._caps[name], name)
+        why = refusal(briefing, self._caps[name], name, self._crafts[name].model)
         if why is None:
             try:
                 self.means(name, self.narrowed(name, briefing).role)

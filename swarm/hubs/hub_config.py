@@ -106,6 +106,8 @@ class HubRole:
 class HubConfig:
     """What a hub brings and allows. Without a file it brings nothing of its own and reaches the public web."""
 
+    folder: Path = Path()
+    """Where the file lies: tools that a class of it declares are found from here."""
     roles: Mapping[str, HubRole] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -149,6 +151,7 @@ class HubConfig:
         if file is None or draft.faults:
             raise ScenarioError(draft.in_order())
         return cls(
+            folder=folder,
             roles={name: _role(role, folder) for name, role in file.roles.items()},
             endpoints={name: Endpoint(url=one.url, key=one.key) for name, one in file.endpoints.items()},
             prices={name: price_of(one.price) for name, one in file.endpoints.items() if one.price},

@@ -7,21 +7,22 @@ another's.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
+from agents.tools import TOOLS
 from bus import topics
 from bus.broker_address import BrokerAddress
 from bus.cards import RoleCard
 from bus.courier_parcels import CourierParcels, lease_of
 from bus.store import Store
 from swarm.attached.attaching import at_work, default_model
-from swarm.attached.worker_caps import worker_caps
+from swarm.attached.worker_caps import WorkerCaps, worker_caps
 from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.core.plan import NOT_WORKERS
 from swarm.files.parcels import HubParcels
-from swarm.hubs.hub_config import HubConfig
+from swarm.hubs.hub_config import HubConfig, HubRole
 from swarm.orchestration.terms import Terms
 from swarm.preparation.parts import role_class
 from swarm.settings import Settings
@@ -61,15 +62,10 @@ async def own_agents(  # noqa: PLR0917 - all that its parts share
 ) -> None:
     """Be a planner and a critic until cancelled. `parcels`: the hub's. Raises `BusUnavailable`, `MissingPart`."""
     found = await default_model(settings)
-    crafts = {
-        name: Craft(role_class(name, None, settings.home), model=_model_of(name, config) or found)
-        for name in NOT_WORKERS
-    }
+    crafts = {name: _craft(config, name, found) for name in NOT_WORKERS}
     if not found and not all(craft.model for craft in crafts.values()):
         announce("no model was found for the hub's own planner and critic: name one by SWARM_MODEL or --config")
-    caps = {
-        name: worker_caps(craft.role.tools, network="public", folder=settings.home) for name, craft in crafts.items()
-    }
+    caps = {name: _caps(config, name, craft) for name, craft in crafts.items()}
     claims = CourierParcels(lease_of)
     async with (
         OwnWorkshop(
@@ -97,6 +93,14 @@ async def own_agents(  # noqa: PLR0917 - all that its parts share
         await asyncio.get_running_loop().create_future()  # until cancelled, or something of it fails
 
 
-def _model_of(role: str, config: HubConfig) -> str:
-    own = config.roles.get(role)
-    return (own.model if own else None) or config.model or ""
+def _craft(config: HubConfig, name: str, found: str) -> Craft:
+    """Return a role of the hub's own as its configuration says it; `found`: the model where that names none."""
+    said = config.roles.get(name, HubRole())
+    return Craft(role_class(name, said.uses, config.folder), said.options, said.model or config.model or found)
+
+
+def _caps(config: HubConfig, name: str, craft: Craft) -> WorkerCaps:
+    """Return what a role of the hub's own may have: what its class declares, and all that the configuration names."""
+    granted = [tool for tool in config.roles.get(name, HubRole()).tools or () if tool in TOOLS]
+    caps = worker_caps([*craft.role.tools, *granted], network="public", folder=config.folder)
+    return replace(caps, tools=caps.tools | config.tools.keys(), own={**caps.own, **config.tools})

@@ -769,3 +769,77 @@ async def test_a_hub_without_a_model_still_judges_by_checks_and_says_what_it_lac
         end = (await ended(client, run))[-1].event
     assert isinstance(end, RunPaused)
     assert "no model is named" in end.reason
+
+
+OWN_ROLES = """
+from swarm import PlanProposed, PlanRequested, ReviewGiven, ReviewRequested, Role, Subtask
+
+class ForEach(Role[PlanRequested, PlanProposed]):
+    name = "planner"
+    handles = PlanRequested
+
+    def __init__(self, files=()):
+        self.files = files
+
+    async def handle(self, request, ctx):
+        tasks = [Subtask(id=one, role="coder", instruction=f"TASK {one}: write {one}.txt") for one in self.files]
+        return PlanProposed(subtasks=tuple(tasks))
+
+class Measuring(Role[ReviewRequested, ReviewGiven]):
+    name = "critic"
+    handles = ReviewRequested
+    tools = ("./my_tools.py:size",)
+
+    async def handle(self, request, ctx):
+        sizes = [await ctx.call_tool("size", path=path) for path in ctx.files]
+        return ReviewGiven(accepted=True, feedback=f"sizes: {', '.join(sizes)}")
+"""
+OWN_TOOLS = """
+from swarm import ToolContext, tool
+
+@tool(effect="reads")
+async def size(path: str, context: ToolContext) -> int:
+    \"\"\"Return the bytes of a file.\"\"\"
+    return context.folder.size(path)
+"""
+
+
+async def test_a_hubs_own_planner_and_critic_are_what_its_configuration_says(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_ROLES)
+    (tmp_path / "my_tools.py").write_text(OWN_TOOLS)
+    (tmp_path / "hub.yaml").write_text(
+        'roles:\n  planner: {uses: "./mine.py:ForEach", with: {files: [a, b]}}\n'
+        '  critic: {uses: "./mine.py:Measuring", tools: [size]}\n'
+        'tools: {size: "./my_tools.py:size"}\n'
+    )
+    config = HubConfig.load(tmp_path / "hub.yaml")
+    async with ChatEndpoint(player()) as endpoint, broker() as there:
+        settings = settings_of(tmp_path / "hub", endpoint)
+        async with (
+            running(serve(there.url, settings, place=tmp_path / "hub", config=config, announce=print)),
+            running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+            client_on(there.url, announce=print) as client,
+        ):
+            run = await submitted(client, tmp_path, accept=[{"file": "a.txt"}])
+            end = (await ended(client, run))[-1].event
+    assert isinstance(end, GoalAccepted)
+    assert end.reason == "sizes: 10, 10"
+    async with open_store(tmp_path / "hub", read_only=True) as store:
+        found = await replay(run, store.log.read(run), store.files, tmp_path / "again", tools=config.tools)
+    assert found.difference is None, found.difference.lines()
+
+
+async def test_a_hubs_own_planner_speaks_with_a_model_that_is_a_file(tmp_path: Path) -> None:
+    plan = {"subtasks": [{"id": "a", "role": "coder", "do": "TASK a: write a.txt"}]}
+    (tmp_path / "answers.yaml").write_text(json.dumps([{"role": "planner", "json": plan}]))
+    (tmp_path / "hub.yaml").write_text("roles:\n  planner: {model: 'scripted:answers.yaml'}\n")
+    config = HubConfig.load(tmp_path / "hub.yaml")
+    async with ChatEndpoint(player()) as endpoint, broker() as there:
+        settings = settings_of(tmp_path / "hub", endpoint)
+        async with (
+            running(serve(there.url, settings, place=tmp_path / "hub", config=config, announce=print)),
+            running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
+            client_on(there.url, announce=print) as client,
+        ):
+            run = await submitted(client, tmp_path, accept=[{"file": "a.txt"}])
+            assert isinstance((await ended(client, run))[-1].event, GoalAccepted)

@@ -53,6 +53,7 @@ def faults_of(text, folder):
 def test_a_configuration_of_every_key(folder):
     config = HubConfig.load(folder / "hub.yaml")
     assert config == HubConfig(
+        folder=folder,
         roles={
             "tester": HubRole(
                 "tests what others wrote",

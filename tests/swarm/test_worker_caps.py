@@ -63,7 +63,7 @@ def test_a_request_that_needs_a_tool_that_is_not_allowed_is_declined_with_the_re
     caps = worker_caps(BUILT_IN_TOOLS["coder"], folder=folder)
     told = refusal(briefing("read_file", "run_command"), caps)
     assert told is not None
-    assert told.startswith("this worker does not allow run_command (allowed: edit_file, ")
+    assert told.startswith("this agent does not allow run_command (allowed: edit_file, ")
     assert "--tools" in told
     assert (
         refusal(briefing("read_file", "run_command"), worker_caps((), tools="run_command,read_file", folder=folder))
