@@ -277,7 +277,7 @@ class ReviewGiven(Fact):
 
 
 class Clash(Value):
-    """A file that two results changed in ways that cannot be brought together, and why."""
+    """The `path` of a file that two results changed in ways that cannot be brought together, and why."""
 
     path: str
     why: str

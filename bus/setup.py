@@ -20,7 +20,7 @@ class Value(BaseModel):
 
 
 class FileRef(Value):
-    """A file by its path in the tree (relative, `/` between parts) and its content's SHA-256 (hex)."""
+    """A file by its `path` in the tree (relative, `/` between parts) and its content's SHA-256 (hex)."""
 
     path: str
     sha256: str
@@ -30,7 +30,7 @@ class FileRef(Value):
 
 
 class FileChange(Value):
-    """What became of one file; `base` is what it was, `sha256` what it is, None where it is not there."""
+    """What became of the file at a `path`; `base` is what it was, `sha256` what it is, None where it is not there."""
 
     path: str
     base: str | None

@@ -53,6 +53,14 @@ def test_meanings_that_hold_everywhere_are_of_fields_that_are_there():
     assert set(reference.EVERYWHERE) <= names
 
 
+def test_the_path_of_a_file_is_not_told_as_a_place_in_a_roles_code():
+    for module in (bus.events, bus.setup):
+        for name, node in class_nodes(module).items():
+            for field in fields_of(node):
+                if reference.meaning(field, doc_of(node)) == reference.EVERYWHERE["path"]:
+                    assert field.type == "Path", f"{name}.{field.name}"
+
+
 class Watched(Simulation):
     """A simulated run that notes which event was decided right after which."""
 
