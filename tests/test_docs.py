@@ -13,6 +13,8 @@ import bus.events
 import bus.setup
 import swarm
 from agents.completions.weights import WEIGHTS
+from agents.roles import ROLES
+from agents.tools import TOOLS
 from bus.events import EVENTS
 from bus.setup import Limits, Subtask
 from swarm.scenario.model import Scenario
@@ -59,6 +61,11 @@ def test_the_path_of_a_file_is_not_told_as_a_place_in_a_roles_code():
             for field in fields_of(node):
                 if reference.meaning(field, doc_of(node)) == reference.EVERYWHERE["path"]:
                     assert field.type == "Path", f"{name}.{field.name}"
+
+
+def test_the_page_on_scenarios_names_every_role_and_tool_that_is_there():
+    page = (ROOT / "docs/scenario.md").read_text()
+    assert not [name for name in (*ROLES, *TOOLS) if f"| `{name}` |" not in page]
 
 
 class Watched(Simulation):

@@ -120,7 +120,7 @@ class RunCriterion(CriterionSection):
 class AskCriterion(CriterionSection):
     """The critic's model says that something holds."""
 
-    ask: str = Field(description="A statement that the critic's model judges; costs a model call.")
+    ask: str = Field(description="A statement that the critic's model judges; costs model calls.")
 
 
 class RoleSection(Section):
@@ -164,7 +164,9 @@ class SubtaskSection(Section):
     role: Text = Field(description="The role that does it.")
     do: Text = Field(description="What is to be done, in words.")
     needs: list[str] = Field(default=[], description="Ids of subtasks that must be accepted before it begins.")
-    accept: list[Criterion] = Field(default=[], description="What its result must hold.")
+    accept: list[Criterion] = Field(
+        default=[], description="What its result must hold; left out: it is taken as it is."
+    )
 
 
 class LimitsSection(Section):
@@ -234,7 +236,10 @@ class ScenarioFile(Section):
     roles: dict[Slug, RoleSection] = Field(
         default={}, description="Changes planner, researcher, coder, critic, or adds roles."
     )
-    accept: list[Criterion] = Field(default=[], description="What the outcome must hold; checked in this order.")
+    accept: list[Criterion] = Field(
+        default=[],
+        description="What the outcome must hold; left out: the critic's model judges whether it reaches the goal.",
+    )
     plan: list[SubtaskSection] | None = Field(
         default=None, min_length=1, description="Subtasks, in place of the planner's."
     )

@@ -3,17 +3,22 @@
 import inspect
 from typing import Any
 
+from agents.roles import ROLES
+from agents.tool import Tool
+from agents.tools import TOOLS
+from bus import lookup
 from swarm.scenario import file
+from swarm.scenario.rules import BUILT_IN_TOOLS, GRANTED_ONLY
 
 _HEAD = """\
 # The scenario file
 
-<!-- Made from swarm/scenario/file.py by `make docs`; do not edit. -->
+<!-- Made from swarm/scenario/file.py and the tables of roles and tools by `make docs`; do not edit. -->
 
 A scenario says what is to be reached, what the outcome must hold, and what agents may use on the way. It is YAML 1.2;
 an unknown key is an error, with the line and what may have been meant. `swarm check FILE` says whether one is good and
-what it may do, `swarm init` writes one to begin with, and `swarm schema` prints its JSON Schema for an editor: with
-`# yaml-language-server: $schema=…` as the first line, many complete keys and show the texts below.
+what it may do, `swarm init` writes one to begin with, and `swarm schema` prints its JSON Schema for an editor: with the
+comment `# yaml-language-server: $schema=…`, many complete keys and show the texts below.
 
 ```yaml
 goal: Write summary.md, at most ${{ inputs.words }} words, of the notes in the project.
@@ -31,10 +36,17 @@ accept:
 limits: {time: 10m, tokens: 150k, money: 0.50 USD}
 ```
 
-Times are `30s`, `10m`, `2h`; counts may end in `k` or `M`; money is in `USD`. `${{ inputs.NAME }}` stands for what the
-person gave by `--set NAME=…`; `--set limits.tokens=300k` changes any other key for one run, and `--goal` the goal.
-Relative paths begin at the file's folder. A check's JSON Schema that lies there is taken in as the run begins and goes
-before a file of the same path in the project, so that no agent writes what it is measured by.
+Times are `30s`, `10m`, `2h`; counts may end in `k` or `M`; money is in `USD`. Relative paths begin at the file's
+folder.
+
+`${{ inputs.NAME }}` stands for what the person gave by `--set NAME=…`. Into a command it does not go, since it could
+become part of it: write `"$INPUT_NAME"` there. `$${{` stands for `${{` itself. `--set limits.tokens=300k` changes any
+other key for one run, and `--goal` the goal.
+
+The workspace is copied as the run begins, at most 10,000 files and 256 MiB: `./notes` lies at `notes/` in the project,
+what is in `.` at its root. Links, `.git`, `.swarm` and `.env*` stay out, and so does what the file `.swarmignore` in
+such a folder names, one pattern a line. A check's JSON Schema that lies beside the scenario is taken in then, too, and
+goes before a file of the same path in the project: no agent writes what it is measured by.
 
 The workspace is copied without links, empty folders, `.env*`, `.git`, caches such as `__pycache__`, and what a file
 `.swarmignore` names that lies in the folder named: a pattern a line, as in `.gitignore`, but without `!`. Of a file
@@ -47,7 +59,14 @@ Over a bus (`swarm submit`) nothing of one's own code travels: a role that agent
 _ACCEPT = """\
 ## `accept`
 
-Of the whole, or of a subtask: what must hold, checked in this order. Each entry is one of these.
+Of the whole, or of a subtask: what must hold, checked in this order; the critic's model is asked last, and only where
+the rest holds. Each entry is one of these.
+"""
+
+_THERE = """\
+## Roles and tools that are there
+
+`tools:` under a role stands in the place of its own. How to write others: [roles.md](roles.md).
 """
 
 _SCRIPTED = """\
@@ -81,8 +100,29 @@ def scenario_page() -> str:
     for name in ("FileCriterion", "TextCriterion", "JsonCriterion", "RunCriterion", "AskCriterion"):
         described = schema["$defs"][name]
         parts.append(f"{described['description']}\n\n{_table(described)}")
-    parts.append(_SCRIPTED)
+    parts += [_THERE, _roles(), _tools(), _SCRIPTED]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _roles() -> str:
+    """Return the roles that are always there, with the tools that each has."""
+    rows = ["| role | what it is for | its own tools |", "| --- | --- | --- |"]
+    for name, place in ROLES.items():
+        tools = ", ".join(f"`{tool}`" for tool in BUILT_IN_TOOLS[name]) or "none"
+        rows.append(f"| `{name}` | {lookup.load(place, {}).about()} | {tools} |")
+    return "\n".join(rows) + "\n"
+
+
+def _tools() -> str:
+    """Return our tools by the first sentence of what models are told of them."""
+    rows = ["| tool | what it does |", "| --- | --- |"]
+    for name, place in TOOLS.items():
+        tool = lookup.load(place, {})
+        assert isinstance(tool, Tool)
+        granted = " Only where a scenario grants it." if name in GRANTED_ONLY else ""
+        told = " ".join(tool.description.split()).partition(". ")[0].removesuffix(".")
+        rows.append(f"| `{name}` | {told}.{granted} |")
+    return "\n".join(rows) + "\n"
 
 
 def _table(section: dict[str, Any]) -> str:
