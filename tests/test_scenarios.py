@@ -156,6 +156,11 @@ def test_a_shipped_scenario_is_good_and_says_what_it_is(name):
     assert first == "# yaml-language-server: $schema=./scenario.schema.json"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_of_a_shipped_scenario_names_no_folder_that_it_does_not_lie_in(name):
+    assert "scenarios/" not in (SCENARIOS / f"{name}.yaml").read_text()
+
+
 async def test_first_steps_accepts_a_module_that_works(run):
     plan = planned({"id": "roman", "role": "coder", "do": "Write roman.py.", "creates": ["roman.py"]})
     outcome = await run("first_steps", [plan, *coder("roman.py", ROMAN, "Write roman")])
