@@ -122,7 +122,7 @@ class Context:
 
     @property
     def goal(self) -> str:
-        """The goal; for a worker its beginning, where it is long."""
+        """The goal; where it is long, a role that works on subtasks is told its beginning."""
         return self.briefing.goal
 
     @property

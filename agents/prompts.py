@@ -15,7 +15,7 @@ def section(title: str, body: str) -> str:
 
 
 def task(briefing: Briefing, instruction: str, feedback: Iterable[str]) -> str:
-    """Return what a worker is told of its subtask."""
+    """Return what an agent is told of its subtask."""
     done = [f"{deed.tool}({canonical_json(deed.arguments).decode()})" for deed in briefing.outward.values()]
     told = (
         section("Goal", briefing.goal)
@@ -29,7 +29,7 @@ def task(briefing: Briefing, instruction: str, feedback: Iterable[str]) -> str:
 
 
 def rejection(feedback: Iterable[str]) -> str:
-    """Return what a worker is told of attempts that were not accepted."""
+    """Return what an agent is told of attempts that were not accepted."""
     return section(
         "An earlier attempt was not accepted. Do it differently this time. What was wrong", bullets(feedback)
     )

@@ -112,7 +112,7 @@ def test_each_command_line_of_the_compose_file_is_one_of_ours(name):
     assert secret.name in OURS[name]["secrets"]
 
 
-def test_the_compose_file_has_a_hub_with_postgresql_and_two_workers():
+def test_the_compose_file_has_a_hub_with_postgresql_and_two_agents():
     hub = SERVICES["hub"]["command"]
     assert hub[hub.index("--log") + 1] == "postgresql://swarm@postgres/swarm"
     assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == "swarm"

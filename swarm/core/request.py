@@ -11,7 +11,7 @@ from swarm.core.plan import NOT_WORKERS
 from swarm.core.state import RunState, Work, finding_of
 
 GOAL_TOLD = 1_200
-"""Characters of the goal that a worker is told; planners and critics are told all of it.
+"""Characters of the goal that a role on subtasks is told; planners and critics are told all of it.
 
 Small planners drop details on the way from the goal to a subtask; who sees the goal as well can still keep them.
 """
@@ -111,7 +111,7 @@ def _setup(state: RunState) -> Setup:
 
 
 def shortened(goal: str) -> str:
-    """Return a goal as a worker is told it."""
+    """Return a goal as a role that works on subtasks is told it."""
     goal = goal.strip()
     return goal if len(goal) <= GOAL_TOLD else goal[: GOAL_TOLD - 1] + "…"
 

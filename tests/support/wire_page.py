@@ -138,7 +138,7 @@ WORDS = {"string": "text", "integer": "whole number", "number": "number", "boole
 PLURAL = {"text": "texts", "whole number": "whole numbers"}
 NAMED = {"effect": "effect events", "Briefing": "object, below", "RoleSetup": "object", "Permissions": "object"}
 OTHERS: Mapping[str, str] = {
-    "goal": "The run's goal; a worker is told the first 1,200 characters of it.",
+    "goal": "The run's goal; a role that works on subtasks is told its first 1,200 characters.",
     "role": "How the scenario sets the role up: model, tools, prompt and more. Of a finding: who did it.",
     "permissions": "Where the run may reach: `fetch` (`public`, `none` or hosts), `private_hosts`, `sandbox`.",
     "most_subtasks": "For a planner: how many it may plan.",
