@@ -1,7 +1,8 @@
 """Contract: does this hold, and what shows it.
 
-A check is one entry of `accept`, known by its first key (`file`, `text`, `json`, `run`, `ask`). Checks that read are
-judged by looking at the folder; `run` needs the sandbox; `ask` is the critic's model and is not made here.
+A check is one entry of `accept`, known by the one of its keys that names a check: `file`, `text`, `json`, `run` or
+`ask`. Checks that read are judged by looking at the folder; `run` needs the sandbox; `ask` is the critic's model and is
+not made here.
 """
 
 from collections.abc import Mapping

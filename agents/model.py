@@ -55,7 +55,7 @@ class ModelRequest:
     answer_schema: Mapping[str, JsonValue] | None = None
     timeout_s: float = 120.0
     role: str = ""
-    """Who asks; only a scripted model looks at it."""
+    """Who asks; only scripted and recorded models look at it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Contract: run this command shut in.
 
 A sandbox shows a program one folder (read and write, as `/project`) and the interpreter, and nothing else of the
-machine: no network unless hosts are granted, no environment, bounded time, memory, processes and output.
+machine: no network, no environment but what is given, bounded time, memory, processes and output.
 """
 
 from collections.abc import Mapping, Sequence

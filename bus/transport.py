@@ -3,7 +3,7 @@
 A transport knows nothing of runs. Names of topics and filters follow MQTT 5, section 4.7. Messages are written by
 others: one that comes in below `swarm/v1` on a topic that `bus/topics.py` cannot take apart is dropped and counted. In
 one process it is `transports/memory.py`, which hands the frozen message over as it is; a transport that leaves the
-process encodes with `bus/codec.py`. One suite (`tests/bus/test_transport.py`) holds for all of them.
+process encodes with `bus/wire.py`. One suite (`tests/bus/test_transport.py`) holds for all of them.
 """
 
 from collections import Counter

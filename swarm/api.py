@@ -67,7 +67,7 @@ async def resume(
     """Go on with a run. `limits`: ones to raise, such as `{"tokens": "400k"}`.
 
     `in_doubt`: what becomes of outward calls that were begun and whose outcome nobody knows; None pauses the run again.
-    Where code or prompts are not what they were when it began, a warning is logged. Raises as `run` does.
+    Where code, prompts or workspace are not what they were when it began, a warning is logged. Raises as `run` does.
     """
     from swarm.scenario.model import change_limits  # noqa: PLC0415 - most programs never resume
 

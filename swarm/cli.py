@@ -30,7 +30,9 @@ _STATUSES = """\
 exit status: 0 accepted, or nothing wrong found · 1 not accepted · 2 bad usage or a bad scenario
              3 a part is missing (model, sandbox, disk) · 130 stopped by a person
 environment: SWARM_HOME (state, by default ./.swarm) · SWARM_STORE (a store that hubs share: postgresql://…)
-             SWARM_MODEL · OPENAI_API_KEY · OPENAI_BASE_URL · NO_COLOR
+             SWARM_MODEL · OPENAI_API_KEY · OPENAI_BASE_URL (or a `.env` beside the scenario) · NO_COLOR
+             SWARM_BUS_USER · SWARM_BUS_PASSWORD, or SWARM_BUS_PASSWORD_FILE (the login at a broker)
+             SWARM_LOG (what is reported beside a run: debug, info, warning, error; by default warning)
 """
 
 

@@ -37,7 +37,7 @@ class Settings:
     cache: Path | None = None
     """The user's cache, where `XDG_CACHE_HOME` moves it."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The environment and `.env` together: keys of endpoints, `${{ env.X }}`."""
+    """The environment and `.env` together: keys of endpoints, `SWARM_LOG`."""
     unread: tuple[str, ...] = ()
     """What of `.env` could not be read, as `FILE:LINE`."""
 

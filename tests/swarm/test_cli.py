@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import stat
@@ -764,6 +765,16 @@ def test_the_version_is_what_a_script_reads(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
     assert (ended.value.code or 0, capsys.readouterr()) == (0, (f"swarm {VERSION}\n", ""))
+
+
+def test_help_names_every_variable_that_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    told = capsys.readouterr().out
+    sources = [path.read_text() for part in ("swarm", "agents", "bus") for path in (ROOT / part).rglob("*.py")]
+    read = {name for text in sources for name in re.findall(r'"(SWARM_[A-Z_]+)"', text)}
+    assert len(read) > 5
+    assert not [name for name in sorted(read) if name not in told]
 
 
 def test_help_loads_nothing_heavy() -> None:
