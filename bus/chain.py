@@ -69,7 +69,7 @@ def check_head(run: str, head: str | None, seen: Container[str], length: int) ->
     """Raise `Damaged` unless a hash that was kept elsewhere is among those of a chain."""
     if head is not None and head not in seen:
         raise Damaged(
-            f"run {run!r}: none of its {length} records has the hash {head}: its end was cut, or it was written anew"
+            f"run {run!r}: none of its {length} events has the hash {head}: its end was cut, or it was written anew"
         )
 
 

@@ -170,7 +170,7 @@ class MemoryEventLog:
             record = found.at(position)
             digest = link(digest, record.line)
             if digest != record.digest:
-                raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
+                raise Damaged(f"run {run!r}: the event at position {position} is not the one that was written")
         check_head(run, head, {found.hash_at(at).hex() for at in range(found.length + 1)}, found.length)
         return found.length
 

@@ -243,7 +243,7 @@ class PostgresEventLog:
                 try:
                     envelope = decode(line)
                 except BadEnvelope as error:
-                    raise Damaged(f"run {run!r}: the record at position {position} cannot be read: {error}") from error
+                    raise Damaged(f"run {run!r}: the event at position {position} cannot be read: {error}") from error
                 yield envelope
 
     async def lines(self, run: str, start: int = 1, end: int | None = None) -> AsyncIterator[bytes]:
@@ -295,13 +295,13 @@ class PostgresEventLog:
             for position, stored, line in page:
                 length, digest = position, link(digest, line)
                 if digest != stored:
-                    raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
+                    raise Damaged(f"run {run!r}: the event at position {position} is not the one that was written")
                 if head is not None and digest.hex() == head:
                     known.add(head)
         check_head(run, head, known, length)
         position, stored = await self.head(run)
         if position == length and stored != digest.hex():
-            raise Damaged(f"run {run!r}: the hash kept with the run is not that of its last record, at {length}")
+            raise Damaged(f"run {run!r}: the hash kept with the run is not that of its last event, at {length}")
         return length
 
     async def beat(self, owner: Owner) -> None:
@@ -337,7 +337,7 @@ class PostgresEventLog:
                 position += whole
             if not whole or whole < len(rows):
                 await self._stretches(run)  # unless it was removed meanwhile
-                raise Damaged(f"run {run!r}: the record at position {position} is missing")
+                raise Damaged(f"run {run!r}: the event at position {position} is missing")
         if not stretches:
             await self._stretches(run)  # it must be there, whatever is asked for
 
@@ -374,7 +374,7 @@ async def _origin(connection: Connection, parent: str, begins: int) -> tuple[int
     number = next(it.number for it in stretches if it.start <= begins <= it.end)
     digest = await connection.fetchval("SELECT hash FROM events WHERE run = $1 AND position = $2", number, begins)
     if digest is None:
-        raise Damaged(f"run {parent!r}: the record at position {begins} is missing")
+        raise Damaged(f"run {parent!r}: the event at position {begins} is missing")
     return row[0], digest
 
 

@@ -304,7 +304,7 @@ class SqliteEventLog:
                     raise _gap(run, position)
                 digest = link(digest, line)
                 if digest != digest_stored:
-                    raise Damaged(f"run {run!r}: the record at position {position} is not the one that was written")
+                    raise Damaged(f"run {run!r}: the event at position {position} is not the one that was written")
                 if head is not None and digest.hex() == head:
                     known.add(head)
         check_head(run, head, known, position)
@@ -502,8 +502,8 @@ def _owner(host: str | None, pid: int, started: str) -> Owner | None:
 
 
 def _unreadable(run: str, position: int, why: object) -> Damaged:
-    return Damaged(f"run {run!r}: the record at position {position} cannot be read: {why}")
+    return Damaged(f"run {run!r}: the event at position {position} cannot be read: {why}")
 
 
 def _gap(run: str, position: int) -> Damaged:
-    return Damaged(f"run {run!r}: the record at position {position} is missing")
+    return Damaged(f"run {run!r}: the event at position {position} is missing")

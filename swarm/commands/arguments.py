@@ -13,9 +13,9 @@ def position(text: str) -> int:
 
 
 def chain_hash(text: str) -> str:
-    """Return the hash of a record, as logs print it. Raises `ArgumentTypeError` for what can be none."""
+    """Return the hash of an event, as logs print it. Raises `ArgumentTypeError` for what can be none."""
     if not re.fullmatch("[0-9a-fA-F]{64}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no hash of a record: they have 64 hex digits")
+        raise argparse.ArgumentTypeError(f"{text!r} is no hash of an event: they have 64 hex digits")
     return text.lower()
 
 

@@ -212,7 +212,7 @@ class Client:
             for line in found:
                 envelope = codec.decode(orjson.dumps(line))
                 if envelope.sequence != position or envelope.correlation_id != run:
-                    raise BadEnvelope(f"a hub answers with another record than that at position {position} of {run}")
+                    raise BadEnvelope(f"a hub answers with another event than that at position {position} of {run}")
                 if end is not None and position > end:
                     return
                 yield envelope

@@ -638,7 +638,7 @@ def test_a_changed_record_breaks_the_chain(swarm: Swarm, folder: Path) -> None:
     for part in (good.json["head"][:12], ""):  # says nothing of the chain
         told = swarm("log", "last", "--check-chain", "--head", part)
         assert (told.status, told.out) == (2, "")
-        assert f"{part!r} is no hash of a record: they have 64 hex digits" in told.err
+        assert f"{part!r} is no hash of an event: they have 64 hex digits" in told.err
     database = sqlite3.connect(folder / ".swarm" / "log.db")
     with database:
         database.execute(

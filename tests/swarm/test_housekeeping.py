@@ -105,7 +105,7 @@ def test_a_run_whose_log_is_damaged_is_told_and_hides_no_other(swarm: Swarm, fol
     told = swarm("runs")
     assert told.status == 3
     assert [line.split()[2] for line in told.out.splitlines()] == [third, first]
-    assert f"run '{second}': the record at position 5 is missing" in told.err
+    assert f"run '{second}': the event at position 5 is missing" in told.err
     as_json = swarm("runs", "--json")
     assert as_json.status == 3
     above, damaged, below = (json.loads(line) for line in as_json.out.splitlines())
@@ -124,7 +124,7 @@ def test_a_log_whose_events_were_moved_is_told_as_such_wherever_it_is_looked_at(
     for words in (("show", run), ("show", run, "--at", "12"), ("runs",)):
         told = swarm(*words)
         assert told.status == 3
-        assert f"run '{run}': the record at position 8 is not the one that was written" in told.err
+        assert f"run '{run}': the event at position 8 is not the one that was written" in told.err
 
 
 @pytest.mark.parametrize(

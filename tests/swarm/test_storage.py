@@ -133,5 +133,5 @@ async def test_a_damaged_log_stops_a_run_with_its_place(tmp_path: Path) -> None:
     connection = connect(path.as_uri())
     connection.execute("UPDATE events SET line = zeroblob(20) WHERE position = 9")
     connection.close()
-    with pytest.raises(Damaged, match=r"run 'storm-.*': the record at position 9 cannot be read"):
+    with pytest.raises(Damaged, match=r"run 'storm-.*': the event at position 9 cannot be read"):
         await resume(tmp_path)
