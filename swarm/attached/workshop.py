@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from agents.briefing import Briefing
 from agents.context import Means
-from agents.errors import AgentsError
+from agents.errors import AgentsError, NoSuchModel
 from agents.model import EndpointHealth, Model, ModelReply, ModelRequest, Prepared, TryFailed
 from agents.role import Role
 from agents.sandbox import Sandbox
@@ -115,6 +115,8 @@ class OwnWorkshop(OpenModels):
         if why is None:
             try:
                 self.means(name, self.narrowed(name, briefing).role)
+            except NoSuchModel as error:  # its remedy is for who writes a scenario
+                return f"{error.reason} This agent's owner can name a model that it has, by --model"
             except (AgentsError, BusError, SwarmError) as error:
                 return str(error)
         return why

@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.briefing import Briefing
+from agents.roles.coder import Coder
 from bus import lookup
 from bus.setup import Permissions, RoleSetup
 from swarm.attached.worker_caps import WorkerCaps, by_itself, capped, refusal, worker_caps
+from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.errors import UsageError
 from swarm.scenario.rules import BUILT_IN_TOOLS
+from swarm.settings import Settings
 from swarm.submissions.caps import NOTHING
 from tests.support.events import TEXTS
 
@@ -104,6 +107,15 @@ def test_a_tool_that_is_none_is_said_before_the_worker_attaches(folder, tools, t
         worker_caps((), tools=tools, folder=folder)
     assert told in str(caught.value)
     assert str(caught.value).startswith("--tools")
+
+
+def test_a_model_of_an_endpoint_that_the_agent_does_not_have_is_declined_with_what_its_owner_can_do(folder):
+    caps = {"coder": worker_caps(("read_file",), folder=folder)}
+    workshop = OwnWorkshop({"coder": Craft(Coder)}, caps, Settings(home=folder), folder=folder)
+    told = workshop.refusal("coder", briefing("read_file", model="lab:big"))
+    assert told is not None
+    assert told.startswith("'lab' is no provider of models (known: ")
+    assert told.endswith("This agent's owner can name a model that it has, by --model")
 
 
 @pytest.mark.parametrize(
