@@ -92,6 +92,7 @@ class HubRole:
     agents: int | None = None
     deadline_ms: int | None = None
     max_tokens: int | None = None
+    window: int | None = None
     dialogue: Dialogue | None = None
     prompt: str | None = None
     """The prompt's text."""
@@ -212,6 +213,7 @@ def _role(role: HubRoleSection, folder: Path) -> HubRole:
         agents=role.agents,
         deadline_ms=role.deadline,
         max_tokens=role.max_tokens,
+        window=role.window,
         dialogue=role.dialogue,
         prompt=(folder / file).read_text("utf-8") if file else role.prompt,
         uses=_whole(role.uses, folder) if role.uses else None,

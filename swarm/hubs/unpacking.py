@@ -116,6 +116,7 @@ def _role(
         model=role.model or hub.model,
         tools=tools,
         max_tokens=role.max_tokens if "max_tokens" in said else hub.max_tokens or role.max_tokens,
+        window=role.window or hub.window,
         dialogue=role.dialogue or hub.dialogue,
         prompt=role.prompt or hub.prompt,
         uses=hub.uses,

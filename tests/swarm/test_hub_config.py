@@ -1,16 +1,18 @@
 """What a hub brings and allows, read from its file."""
 
+from dataclasses import fields
+
 import pytest
 
 from bus.setup import Endpoint, Permissions, Price
 from swarm.errors import ScenarioError
-from swarm.hubs.hub_config import SECTIONS, HubConfig, HubRole
+from swarm.hubs.hub_config import SECTIONS, HubConfig, HubRole, HubRoleSection
 from swarm.scenario.file import Section
 
 GOOD = """
 roles:
   tester: {uses: ./tester.py:Tester, with: {style: plain}, about: tests what others wrote, tools: [read_file, count]}
-  coder: {model: "lab:big", prompt: ./coder.md, agents: 2, deadline: 5m, max_tokens: 2k, dialogue: json}
+  coder: {model: "lab:big", prompt: ./coder.md, agents: 2, deadline: 5m, max_tokens: 2k, window: 16k, dialogue: json}
   painter: {model: "lab:big"}
 endpoints:
   lab: {url: "https://lab.example/v1", key: LAB_KEY, price: {input: 0.10, output: 0.40}}
@@ -62,7 +64,13 @@ def test_a_configuration_of_every_key(folder):
                 options={"style": "plain"},
             ),
             "coder": HubRole(
-                model="lab:big", agents=2, deadline_ms=300_000, max_tokens=2_000, dialogue="json", prompt="You code."
+                model="lab:big",
+                agents=2,
+                deadline_ms=300_000,
+                max_tokens=2_000,
+                window=16_000,
+                dialogue="json",
+                prompt="You code.",
             ),
             "painter": HubRole(model="lab:big"),
         },
@@ -76,6 +84,11 @@ def test_a_configuration_of_every_key(folder):
     )
     assert config.may_submit("alice")
     assert not config.may_submit("mallory")
+
+
+def test_no_key_of_a_role_is_dropped():
+    kept = {"deadline" if one.name == "deadline_ms" else one.name for one in fields(HubRole)}
+    assert kept == set(HubRoleSection.model_fields)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])

@@ -188,12 +188,16 @@ def test_a_hub_runs_it_with_its_own_roles_and_endpoints_within_its_caps(folder):
 def test_what_a_scenario_leaves_out_is_the_hubs():
     config = replace(
         HUB,
-        roles={"coder": HubRole(model="lab:coder", prompt="Ours.", agents=2, dialogue="json", tools=("read_file",))},
+        roles={
+            "coder": HubRole(
+                model="lab:coder", prompt="Ours.", agents=2, dialogue="json", window=8_000, tools=("read_file",)
+            )
+        },
     )
     scenario = unpack(sent(), config, folder=Path("/nowhere")).scenario
     coder = scenario.roles["coder"]
     assert (scenario.model, coder.model, coder.prompt, coder.agents) == ("lab:small", "lab:coder", "Ours.", 2)
-    assert (coder.dialogue, coder.tools) == ("json", ("read_file",))
+    assert (coder.dialogue, coder.window, coder.tools) == ("json", 8_000, ("read_file",))
     said = {"coder": {"model": "lab:x", "prompt": "Mine.", "agents": 9, "dialogue": "native", "tools": ["run_command"]}}
     coder = unpack(sent(roles=said), config, folder=Path("/nowhere")).scenario.roles["coder"]
     assert (coder.model, coder.prompt, coder.agents) == ("lab:x", "Mine.", 8)
