@@ -2,9 +2,9 @@
 
 import asyncio
 import os
+import secrets
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,9 +69,9 @@ async def hand_over(
         for ref in refs:
             data = await store.get(ref.sha256)
             await asyncio.to_thread(folder.write, ref.path, data)
-        await asyncio.to_thread(_publish, made, target)
+        await asyncio.to_thread(os.rename, made, target)  # fails where something non-empty came meanwhile
     except (OSError, StorageFailed, ToolFailed) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
+        why = f"{error.strerror}." if isinstance(error, OSError) else str(error)
         here = f"The files are safe; when that is mended: `swarm resume {run}`."
         raise MissingPart(f"{target} cannot be written: {why}", _elsewhere(run, bus) if bus else here) from error
     finally:
@@ -85,18 +85,9 @@ def _elsewhere(run: str, bus: str | None) -> str:
 
 
 def _made_beside(target: Path, parent: Path) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=parent))
-
-
-def _publish(made: Path, target: Path) -> None:
-    made.chmod(0o777 & ~_umask())
-    os.rename(made, target)  # noqa: PTH104 - on one file system; fails where something non-empty came meanwhile
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    made = parent / f".{target.name}-{secrets.token_hex(4)}"
+    made.mkdir()
+    return made
 
 
 def _holds(target: Path, refs: list[FileRef]) -> bool:

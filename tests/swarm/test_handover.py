@@ -32,7 +32,14 @@ async def test_files_are_written_with_their_folders(tmp_path: Path, store: Memor
     assert await hand_over("run", files, store, target) == target
     assert (target / "data" / "a" / "b").read_bytes() == b"ab"
     assert beside(target) == ["out"]
-    assert target.stat().st_mode & 0o777 == 0o777 & ~_umask()
+    assert target.stat().st_mode == target.parent.stat().st_mode
+
+
+async def test_the_umask_is_the_programs_own(
+    tmp_path: Path, store: MemoryFileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "umask")
+    assert await hand_over("run", await refs(store, report=b"r"), store, tmp_path / "out") == tmp_path / "out"
 
 
 async def test_done_before_is_done(tmp_path: Path, store: MemoryFileStore) -> None:
@@ -123,9 +130,3 @@ def test_a_place_that_could_not_be_written_in_the_end_is_told_at_once(tmp_path: 
         with pytest.raises(UsageError, match=r"--out .* (is there already|cannot be made)"):
             refuse_unusable(tmp_path / name, option="--out")
     assert beside(tmp_path / "out") == before
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
