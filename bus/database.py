@@ -250,7 +250,12 @@ class Database:
             self._at_work = False
 
     def _commit(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
-        self._settle(loop, group, self._transact(group))
+        try:
+            outcomes = self._transact(group)
+        except BaseException:  # nobody may be left waiting, also not where the loop is left and entered again
+            self._fail(group, StorageFailed("writing was interrupted."))
+            raise
+        self._settle(loop, group, outcomes)
 
     def _transact(self, group: _Group) -> list[object] | Exception:
         """Write a group in one transaction; return each change's outcome, or what ended the transaction."""
@@ -276,9 +281,8 @@ class Database:
             self.forget()
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
-            if isinstance(error, Exception):  # nobody may be left waiting, also not by a bug in a `write`
+            if isinstance(error, Exception):  # also a bug in a `write`
                 return error
-            self.failure = StorageFailed("interrupted")
             raise
         return outcomes
 

@@ -271,6 +271,22 @@ async def test_a_bug_in_a_write_reaches_its_caller_and_undoes_the_transaction(tm
         assert [info.run for info in await log.runs()] == ["run"]
 
 
+def test_who_waits_for_a_write_that_is_interrupted_is_told(tmp_path: Path) -> None:
+    def interrupted(_: sqlite3.Connection) -> None:
+        raise KeyboardInterrupt
+
+    async def wait() -> None:
+        async with SqliteEventLog(tmp_path) as log:
+            with pytest.raises(StorageFailed, match="interrupted"):
+                await log._database.write(interrupted)
+
+    with closing(asyncio.new_event_loop()) as loop:
+        waiting = loop.create_task(wait())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(waiting)
+        loop.run_until_complete(asyncio.wait_for(waiting, 10))
+
+
 async def test_the_folder_is_private_and_ignored_by_git(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / ".swarm"
     async with SqliteEventLog(folder):
