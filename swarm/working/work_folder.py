@@ -20,11 +20,19 @@ from bus.private_folder import make_private_folder
 async def work_folder(home: Path, name: str) -> AsyncIterator[Path]:
     """Give a process its folder below a home, and remove those of killed ones. Raises `StorageFailed`."""
     folder = home / "work" / name
-    descriptor = await asyncio.to_thread(_enter, home, folder)
+    entering = asyncio.get_running_loop().run_in_executor(None, _enter, home, folder)
     try:
+        await asyncio.shield(entering)
         yield folder
     finally:
-        await asyncio.to_thread(_leave, descriptor, folder)
+        await asyncio.shield(_left(entering, folder))
+
+
+async def _left(entering: "asyncio.Future[int]", folder: Path) -> None:
+    """Leave the folder if it is entered; the thread that enters it goes on where its caller was cancelled."""
+    await asyncio.wait([entering])
+    if entering.exception() is None:
+        await asyncio.to_thread(_leave, entering.result(), folder)
 
 
 def left_behind(home: Path, *, remove: bool) -> list[Path]:

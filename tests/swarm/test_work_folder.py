@@ -3,10 +3,12 @@
 import asyncio
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from bus import presence
 from bus.errors import StorageFailed
 from swarm.working.work_folder import work_folder
 
@@ -59,6 +61,29 @@ async def test_of_two_of_one_name_the_one_that_leaves_does_not_take_the_others_f
         async with work_folder(tmp_path, "ada-1"):
             (folder / "run-1").mkdir()
         assert (folder / "run-1").is_dir()
+
+
+async def test_who_is_cancelled_on_entering_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    going_on = threading.Event()
+    enter = presence.enter
+
+    def late(folder: Path) -> int:
+        assert going_on.wait(10)
+        return enter(folder)
+
+    async def work() -> None:
+        async with work_folder(tmp_path, "ada-1"):
+            raise AssertionError("it was cancelled")
+
+    monkeypatch.setattr(presence, "enter", late)
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.sleep(0)
+    going_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert there(tmp_path) == []
 
 
 async def test_what_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
