@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
@@ -17,6 +18,9 @@ from types import ModuleType
 
 from bus.errors import NotFound
 from bus.raised_at import raised_at
+
+_loading = threading.RLock()
+"""Held while a file is loaded: another thread would find its module half made."""
 
 
 def load(name: str, table: Mapping[str, str], base: Path | None = None, *, closed: Sequence[Path] = ()) -> object:
@@ -84,7 +88,8 @@ def _file_module(target: str, base: Path, closed: Sequence[Path]) -> ModuleType:
     # The path keeps files of the same name apart, the content keeps an edited file from passing for what was loaded.
     digest = sha256(os.fsencode(path) + b"\0" + source).hexdigest()
     name = re.sub(r"\W", "_", path.stem) + "_" + digest[:16]
-    return sys.modules.get(name) or _run(name, _Source(path, source))
+    with _loading:
+        return sys.modules.get(name) or _run(name, _Source(path, source))
 
 
 def _run(name: str, loader: "_Source") -> ModuleType:

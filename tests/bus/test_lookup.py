@@ -4,6 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_type_hints
 
@@ -221,6 +222,13 @@ def test_a_module_that_misses_a_dependency_is_not_called_missing(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(NotFound, match=r"'lookup_case' raised ModuleNotFoundError when imported: .*no_such_dependency"):
         load("lookup_case:Role", {})
+
+
+def test_a_file_that_several_threads_want_at_once_is_loaded_once(tmp_path: Path) -> None:
+    write(tmp_path / "heavy.py", "import time\ntime.sleep(0.1)\nmade = object()\n")
+    with ThreadPoolExecutor(4) as threads:
+        found = [*threads.map(lambda _: load("heavy.py:made", {}, tmp_path), range(4))]
+    assert len(set(found)) == 1
 
 
 def test_ctrl_c_during_an_import_passes_through(tmp_path: Path) -> None:
