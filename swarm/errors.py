@@ -72,10 +72,14 @@ class ScenarioError(SwarmError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        """All faults, or the first of many."""
         shown = [str(fault) for fault in self.faults[:_SHOWN]]
         if len(self.faults) > _SHOWN:
             shown.append(f"… and {len(self.faults) - _SHOWN} more")
-        super().__init__("\n".join(shown))
+        return "\n".join(shown)
 
 
 class UsageError(SwarmError):

@@ -1,5 +1,6 @@
 """`swarm.run`, `swarm.resume` and `swarm.open_log`, as programs use them."""
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import swarm
 from bus.errors import NotFound
 from bus.events import ModelAnswered
 from swarm.commands.failures import failure_of
+from swarm.errors import ScenarioError
 from tests.support.command import ANSWERS, serving
 
 HELLO = {
@@ -62,6 +64,13 @@ async def test_what_is_raised_before_a_run_begins_is_a_swarm_error(
     if raised.value.__cause__ is not None:
         below = failure_of(raised.value.__cause__)
         assert (told.text, told.status) == (below.text, below.status), "as the command line says it"
+
+
+async def test_what_is_raised_says_the_same_in_another_process() -> None:
+    with pytest.raises(ScenarioError) as raised:
+        await run(HELLO | {"gaol": "x", "limits": {"time": "soon"}})
+    there = pickle.loads(pickle.dumps(raised.value))
+    assert (str(there), there.faults) == (str(raised.value), raised.value.faults)
 
 
 async def test_a_run_or_a_log_that_is_not_there_is_a_swarm_error() -> None:
