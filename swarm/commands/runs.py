@@ -27,7 +27,7 @@ async def _runs(*, as_json: bool) -> int:
     import os  # noqa: PLC0415 - likewise
     import sys  # noqa: PLC0415 - likewise
 
-    from bus.errors import Damaged  # noqa: PLC0415 - likewise
+    from bus.errors import Damaged, NotFound  # noqa: PLC0415 - likewise
     from swarm.commands.failures import tell  # noqa: PLC0415 - likewise
     from swarm.commands.looking import outcome_now  # noqa: PLC0415 - likewise
     from swarm.commands.report import STYLES  # noqa: PLC0415 - likewise
@@ -47,6 +47,8 @@ async def _runs(*, as_json: bool) -> int:
                 outcome = await finding.with_head(await outcome_now(state, info), store.log)
             except Damaged as error:  # the others are to be seen all the same
                 status = tell(error, as_json=as_json)
+                continue
+            except NotFound:  # removed since it was listed
                 continue
             if as_json:
                 told = outcome.model_dump(mode="json", exclude={"files", "subtasks"})

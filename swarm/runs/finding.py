@@ -1,7 +1,7 @@
 """Runs that are there: the one that a person means, and the store opened for looking or for keeping house."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from bus.errors import BusError, NotFound, StorageFailed
@@ -59,16 +59,19 @@ async def keeping(settings: Settings) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def reading(settings: Settings) -> AsyncIterator[Store]:
     """Open the store for looking only. Raises `UsageError` where nothing has been run."""
-    try:
-        async with open_store(settings.place, read_only=True) as store:
-            yield store
-            unkept = store.log.marks.unkept()
-    except NotFound as error:
-        missing = "the server that SWARM_STORE names has no runs" if settings.store else f"{settings.home} is not there"
-        raise UsageError(
-            f"nothing has been run here yet ({missing}). `swarm run SCENARIO` makes a run; "
-            "SWARM_HOME and SWARM_STORE name other places."
-        ) from error
+    async with AsyncExitStack() as opened:
+        try:
+            store = await opened.enter_async_context(open_store(settings.place, read_only=True))
+        except NotFound as error:
+            missing = (
+                "the server that SWARM_STORE names has no runs" if settings.store else f"no runs in {settings.home}"
+            )
+            raise UsageError(
+                f"nothing has been run here yet ({missing}). `swarm run SCENARIO` makes a run; "
+                "SWARM_HOME and SWARM_STORE name other places."
+            ) from error
+        yield store
+        unkept = store.log.marks.unkept()
     if unkept:
         await _keep(settings.place, unkept)
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import pytest
 
 from bus.archive import export_run
 from bus.codec import decode
-from bus.event_log import Owner
+from bus.event_log import Owner, RunInfo
+from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import AgentLeft, AssignmentEnded, Event, GoalAccepted, GoalSubmitted, ResultSubmitted, RunResumed
 from bus.file_store import SMALL_BYTES
 from bus.references import files_of
@@ -110,6 +111,33 @@ def test_a_run_whose_log_is_damaged_is_told_and_hides_no_other(swarm: Swarm, fol
     assert as_json.status == 3
     above, damaged, below = (json.loads(line) for line in as_json.out.splitlines())
     assert (above["run"], damaged["error"]["kind"], below["run"]) == (third, "damaged", first)
+
+
+def test_a_run_that_is_removed_while_runs_are_listed_hides_no_other(
+    swarm: Swarm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (begun(swarm) for _ in range(3))
+    listing = SqliteEventLog.runs
+
+    async def then_removed(log: SqliteEventLog) -> Sequence[RunInfo]:
+        found = await listing(log)
+        async with open_store(folder / ".swarm") as store:
+            await store.log.remove(second, previous=None)
+        return found
+
+    monkeypatch.setattr(SqliteEventLog, "runs", then_removed)
+    told = swarm("runs")
+    assert (told.status, told.err) == (0, "")
+    assert [line.split()[2] for line in told.out.splitlines()] == [third, first]
+
+
+def test_a_file_that_is_missing_is_not_told_as_if_nothing_had_been_run(swarm: Swarm, folder: Path) -> None:
+    run = begun(swarm)
+    with closing(sqlite3.connect(folder / ".swarm" / "log.db", isolation_level=None)) as log:
+        log.execute("DELETE FROM files")
+    ended = swarm("export", run, "run.zip", "--json")
+    assert (ended.status, ended.json["error"]["kind"]) == (2, "not_found")
+    assert "there is no file" in ended.json["error"]["message"]
 
 
 def test_a_log_whose_events_were_moved_is_told_as_such_wherever_it_is_looked_at(swarm: Swarm, folder: Path) -> None:
