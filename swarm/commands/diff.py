@@ -50,7 +50,7 @@ async def _diff(args: argparse.Namespace) -> int:
         state = await fold(store.log, a.run)
         if args.b is None and state.parent is None:
             raise UsageError(f"{a.run} is no fork: name the run to compare it with.")
-        b = await finding.find(store, args.b or state.parent or "")
+        b = await finding.find(store, state.parent or "" if args.b is None else args.b)
         where = await parting(aiter(store.log.read(a.run)), aiter(store.log.read(b.run)))
         found = compare(state, await fold(store.log, b.run), where)
         ends = {"a": await finding.with_head(found.a, store.log), "b": await finding.with_head(found.b, store.log)}

@@ -19,7 +19,7 @@ async def find(store: Store, name: str) -> RunInfo:
     if name == "last" and runs:
         return runs[0]
     exact = [info for info in runs if info.run == name]
-    found = exact or [info for info in runs if info.run.startswith(name)]
+    found = exact or [info for info in runs if name and info.run.startswith(name)]
     if len(found) == 1:
         return found[0]
     if not runs:

@@ -153,7 +153,7 @@ class Client:
         runs = sorted(began, key=lambda run: began[run], reverse=True)
         if name == "last" and runs:
             return runs[0]
-        found = [run for run in runs if run.startswith(name)]
+        found = [run for run in runs if name and run.startswith(name)]
         if len(found) == 1:
             return found[0]
         what = (

@@ -163,6 +163,8 @@ async def test_a_run_is_found_among_those_of_others_however_many_they_are(monkey
                 await client.find("first")
             with pytest.raises(UsageError, match=r"there is no run 'bobs-1' that you have submitted here \(first-1"):
                 await client.find("bobs-1")
+            with pytest.raises(UsageError, match="there is no run ''"):
+                await client.find("")
 
 
 async def test_who_gets_no_answer_to_a_submission_is_told_that_the_run_may_begin_yet(

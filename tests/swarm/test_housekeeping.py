@@ -206,6 +206,14 @@ def test_in_a_script_a_run_is_removed_only_with_yes(swarm: Swarm) -> None:
     assert len(listed(swarm)) == 1
 
 
+def test_an_empty_name_means_no_run_also_where_there_is_just_one(swarm: Swarm) -> None:
+    run = begun(swarm)
+    for words in (("rm", "", "--yes"), ("show", ""), ("resume", ""), ("diff", run, "")):
+        ended = swarm(*words, "--json")
+        assert (ended.status, "there is no run ''" in ended.out) == (2, True), ended
+    assert len(listed(swarm)) == 1
+
+
 def test_on_a_terminal_a_person_is_asked_before_a_run_is_removed(swarm: Swarm, folder: Path) -> None:
     run = begun(swarm)
     status, shown = on_a_terminal("rm", run, cwd=folder, typed=b"\n")
