@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from bus.envelope import Envelope
 from bus.errors import Conflict, Damaged, StorageFailed
-from bus.event_log import EventLog, RunInfo
+from bus.event_log import RunInfo
 from bus.events import CancelAsked, Event, GoalSubmitted, RunResumed
 from bus.setup import Setup
 from bus.store import Store, open_store
@@ -150,20 +150,17 @@ async def resume(
     another process runs it.
     """
     async with open_store(settings.place) as store:
-        info, state = await _standing(store, name)
-        if state.setup is None:
-            raise UsageError(f"{info.run} has no event yet: its process ended before the run began. Start it anew.")
-        await _refuse_without_own_event(store.log, info)
+        info, state, setup = await _standing(store, name)
         if state.stays_ended(changes or {}):
             return await _finish(state, store)
-        if theirs := sorted(name for name, role in state.setup.roles.items() if role.brought):
+        if theirs := sorted(name for name, role in setup.roles.items() if role.brought):
             raise UsageError(
                 f"{info.run} needs agents elsewhere for {', '.join(theirs)}, and a run of this machine is gone on with "
                 "here alone. Hand it in to a hub: swarm submit SCENARIO --bus URL, which resumes it too."
             )
-        played = any(is_recorded(role.model) for role in state.setup.roles.values())
+        played = any(is_recorded(role.model) for role in setup.roles.values())
         behind = [envelope async for envelope in store.log.read(info.run)] if played else []
-        async with Parts(state.setup, settings, announce=announce, behind=behind) as parts:
+        async with Parts(setup, settings, announce=announce, behind=behind) as parts:
             await parts.prepare()
             with carrying_on(info.run):
                 epoch = await _taken(store, info)
@@ -186,31 +183,25 @@ async def cancel(name: str, settings: Settings) -> Outcome:
     Raises `UsageError` where it has not begun, has ended, or another process runs it.
     """
     async with keeping(settings) as store:
-        info, state = await _standing(store, name)
-        if state.setup is None:
-            raise UsageError(f"{info.run} has no event yet: its process ended before the run began.")
+        info, state, setup = await _standing(store, name)
         if state.ended is not None:
             raise UsageError(f"{info.run} has ended, {'' if state.status == 'accepted' else 'not '}accepted.")
-        async with Parts(state.setup, settings) as parts:
+        async with Parts(setup, settings) as parts:
             with carrying_on(info.run):
                 epoch = await _taken(store, info)
                 first = [CancelAsked(reason="cancelled by a person")]
                 return await carry_on(state, first, store=store, parts=parts, epoch=epoch, home=settings.home)
 
 
-async def _standing(store: Store, name: str) -> tuple[RunInfo, RunState]:
-    """Return a run of ours that nobody is at, and its state. Raises `UsageError` for any other."""
+async def _standing(store: Store, name: str) -> tuple[RunInfo, RunState, Setup]:
+    """Return a run of ours that has begun and that nobody is at. Raises `UsageError` for any other."""
     info = await find(store, name)
     refuse_imported(info)
     refuse_running(info)
-    return info, await fold(store.log, info.run)
-
-
-async def _refuse_without_own_event(log: EventLog, info: RunInfo) -> None:
-    """Raise `UsageError` for a fork of which all there is was said of its past, which another may have written."""
-    async for last in log.read(info.run, info.length, info.length):
-        if last.correlation_id != info.run:
-            raise UsageError(f"{info.run} has no event of its own: its process ended before it began. Fork anew.")
+    state = await fold(store.log, info.run)
+    if state.setup is None or not info.bytes:  # all there is of a fork may be its past, which another has written
+        raise UsageError(f"{info.run} has no event of its own: its process ended before it began. Start it anew.")
+    return info, state, state.setup
 
 
 async def _taken(store: Store, info: RunInfo) -> int:

@@ -21,8 +21,10 @@ async def outcome_now(state: RunState, info: RunInfo) -> Outcome:
         return outcome
     if info.imported:
         how = f"it was imported as it stood; `swarm fork {state.run} --at {state.position}` goes on from there"
-    elif owner is None or is_gone(owner):
-        how = f"its process ended before the run did; `swarm resume {state.run}` goes on with it"
-    else:
+    elif owner is not None and not is_gone(owner):
         how = f"it is running in process {owner.pid} on {owner.host}"
+    elif not info.bytes:
+        how = f"its process ended before it began: start it anew; `swarm rm {state.run}` removes this one"
+    else:
+        how = f"its process ended before the run did; `swarm resume {state.run}` goes on with it"
     return outcome.model_copy(update={"reason": how})

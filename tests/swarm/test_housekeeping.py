@@ -465,16 +465,22 @@ def test_a_person_is_asked_once_for_the_code_that_a_log_from_elsewhere_names(swa
     assert (status, "[y/N]" in shown) == (0, False)
 
 
-def test_a_fork_whose_process_ended_before_it_began_is_not_gone_on_with(swarm: Swarm, folder: Path) -> None:
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_run_whose_process_ended_before_it_began_is_not_gone_on_with(
+    swarm: Swarm, folder: Path, *, forked: bool
+) -> None:
     run = begun(swarm)
 
     async def cut(store: Store) -> None:
-        epoch = await store.log.create("cut", this_process(), parent=(run, 3))
+        epoch = await store.log.create("cut", this_process(), parent=(run, 3) if forked else None)
         await store.log.release("cut", epoch)
 
     in_store(folder / ".swarm", cut)
-    ended = swarm("resume", "cut", "--json")
-    assert (ended.status, "no event of its own" in ended.json["error"]["message"]) == (2, True)
+    for command in ("resume", "cancel"):
+        ended = swarm(command, "cut", "--json")
+        assert (ended.status, "no event of its own" in ended.json["error"]["message"]) == (2, True)
+    assert "swarm resume" not in swarm("show", "cut").out
+    assert "`swarm rm cut`" in swarm("show", "cut", "--json").json["reason"]
 
 
 def test_a_run_imported_while_it_ran_says_how_to_go_on(swarm: Swarm, elsewhere: Callable[[], None]) -> None:
