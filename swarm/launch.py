@@ -197,7 +197,7 @@ async def _standing(store: Store, name: str) -> tuple[RunInfo, RunState, Setup]:
     """Return a run of ours that has begun and that nobody is at. Raises `UsageError` for any other."""
     info = await find(store, name)
     refuse_imported(info)
-    refuse_running(info)
+    await refuse_running(store, info)
     state = await fold(store.log, info.run)
     if state.setup is None or not info.bytes:  # all there is of a fork may be its past, which another has written
         raise UsageError(f"{info.run} has no event of its own: its process ended before it began. Start it anew.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from bus.event_log import RunInfo
 from swarm.core.state import RunState
 from swarm.runs.outcome import Outcome, outcome_of
-from swarm.runs.ownership import is_gone
+from swarm.runs.ownership import is_gone, is_here
 
 
 async def outcome_now(state: RunState, info: RunInfo) -> Outcome:
@@ -23,6 +23,8 @@ async def outcome_now(state: RunState, info: RunInfo) -> Outcome:
         how = f"it was imported as it stood; `swarm fork {state.run} --at {state.position}` goes on from there"
     elif owner is not None and not is_gone(owner):
         how = f"it is running in process {owner.pid} on {owner.host}"
+        if not is_here(owner):
+            how += ", unless that has ended, which cannot be seen from here"
     elif not info.bytes:
         how = f"its process ended before it began: start it anew; `swarm rm {state.run}` removes this one"
     else:

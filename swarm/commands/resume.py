@@ -105,8 +105,8 @@ async def _asked(run: str, settings: "Settings", changes: "Mapping[str, object]"
     from swarm.runs import finding  # noqa: PLC0415 - loads only where it is used
     from swarm.runs.folding import fold  # noqa: PLC0415 - likewise
 
-    async with finding.reading(settings) as store:
-        finding.refuse_running(await finding.find(store, run))
+    async with finding.keeping(settings) as store:
+        await finding.refuse_running(store, await finding.find(store, run))
         state = await fold(store.log, run)
     if state.stays_ended(changes):
         return {}

@@ -1,7 +1,7 @@
 """Runs that are there: the one that a person means, and the store opened for looking or for keeping house."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from bus.errors import BusError, NotFound, StorageFailed
@@ -9,7 +9,7 @@ from bus.event_log import EventLog, Mark, RunInfo
 from bus.store import Store, open_store
 from swarm.errors import UsageError
 from swarm.runs.outcome import Outcome
-from swarm.runs.ownership import has_left
+from swarm.runs.ownership import has_left, is_here
 from swarm.settings import Settings
 
 
@@ -29,13 +29,22 @@ async def find(store: Store, name: str) -> RunInfo:
     raise UsageError(f"{what} ({names}{', …' if len(found or runs) > 5 else ''}). `swarm runs` lists them.")  # noqa: PLR2004
 
 
-def refuse_running(info: RunInfo) -> None:
-    """Raise `UsageError` where another process runs this run."""
-    if info.owner is not None and not has_left(info.owner, info.run):
-        raise UsageError(
-            f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
-            "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
-        )
+async def refuse_running(store: Store, info: RunInfo) -> None:
+    """Raise `UsageError` where another process runs this run.
+
+    One that says another host cannot be looked at, though it may have been here: the host has another name now, or it
+    was a container. It is gone where nobody but us has the store open for writing.
+    """
+    if info.owner is None or has_left(info.owner, info.run):
+        return
+    if not is_here(info.owner):
+        with suppress(BusError):
+            async with store.files.alone():
+                return
+    raise UsageError(
+        f"{info.run} is run by process {info.owner.pid} on {info.owner.host}. "
+        "Wait for it, or stop it first (Ctrl-C there, or `kill`)."
+    )
 
 
 def refuse_imported(info: RunInfo) -> None:

@@ -44,7 +44,12 @@ def is_gone(owner: Owner) -> bool:
 
     An owner on another host cannot be looked at from here; it counts as there.
     """
-    return owner.host == socket.gethostname() and _started(owner.pid) != owner.started
+    return is_here(owner) and _started(owner.pid) != owner.started
+
+
+def is_here(owner: Owner) -> bool:
+    """Tell whether an owner's process can be looked at from here."""
+    return owner.host == socket.gethostname()
 
 
 def _started(pid: int) -> str | None:

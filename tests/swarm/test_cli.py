@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -548,6 +549,22 @@ def test_a_killed_run_is_resumed(folder: Path, swarm: Swarm) -> None:
             command.communicate()
         shown = swarm("show", "last")
         assert "swarm resume" in shown.out
+        endpoint.latency_s = 0
+        assert swarm("resume", "last", "--json").json["outcome"] == "accepted"
+
+
+def test_a_killed_run_is_resumed_also_where_its_machine_has_another_name_now(
+    folder: Path, swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(responder=answered, latency_s=30) as endpoint:
+        with running("run", "hello.yaml", *at(endpoint.url), cwd=folder) as command:
+            wait_for(command.stderr, "→ coder")
+            monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+            busy = swarm("resume", "last")
+            assert (busy.status, f"is run by process {command.pid}" in busy.err) == (2, True), "it is there"
+            command.kill()
+            command.communicate()
+        assert "cannot be seen from here" in swarm("show", "last").out
         endpoint.latency_s = 0
         assert swarm("resume", "last", "--json").json["outcome"] == "accepted"
 
