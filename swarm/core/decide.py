@@ -158,8 +158,7 @@ def _merge(state: RunState) -> Decision | None:
 
 
 def _deadline(state: RunState) -> Decision | None:
-    due = next_deadline(state)
-    if due is None or due > state.elapsed_ms or not state.deadlines:
+    if not state.deadlines or state.deadlines[0][0] > state.elapsed_ms:
         return None
     lease = state.deadlines[0][1]
     work = state.leases[lease]

@@ -52,9 +52,7 @@ def want(state: RunState, work: Work) -> None:
 
 def note_lack(state: RunState, role: str) -> None:
     """Note since when a role is wanted that no agent offers."""
-    if any(agent.offers(role) for agent in state.agents.values()):
-        state.lacking.pop(role, None)
-    elif state.wanted.get(role):
+    if state.wanted.get(role) and not any(agent.offers(role) for agent in state.agents.values()):
         state.lacking.setdefault(role, state.elapsed_ms)
     else:
         state.lacking.pop(role, None)

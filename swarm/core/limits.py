@@ -102,9 +102,7 @@ class Ledger:
 
     def fits(self, call: Call) -> bool:
         """Tell whether there is room for all that a call may use."""
-        limits = self.limits
-        left = limits.tokens - self.spent.tokens - self.reserved_tokens
-        return call.tokens <= left and (limits.money is None or call.money <= self.money_left)
+        return call.tokens <= self.tokens_left and (self.limits.money is None or call.money <= self.money_left)
 
     @property
     def passed(self) -> str | None:
@@ -198,14 +196,12 @@ class Ledger:
     def _reserve(self, call: Call) -> None:
         self.reserved[call.key] = call
         self.reserved_tokens += call.tokens
-        if call.price is not None:
-            self.reserved_money += call.money
+        self.reserved_money += call.money
 
     def _release(self, key: CallKey) -> Call:
         call = self.reserved.pop(key)
         self.reserved_tokens -= call.tokens
-        if call.price is not None:
-            self.reserved_money -= call.money
+        self.reserved_money -= call.money
         return call
 
 
