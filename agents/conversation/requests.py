@@ -4,12 +4,10 @@
 is added: the messages before, and the answer in the form in which the dialogue sends it back.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agents.conversation.json_actions import mode_of
 from agents.conversation.messages import Mode, reply_message, whole
-from bus.envelope import Envelope
 from bus.events import Fact, Message, ModelAnswered, ModelAsked, Path
 
 _Key = tuple[str, int, Path]
@@ -60,22 +58,6 @@ class Requests:
                 )
             messages = whole(self._asked[before].messages, self._replies[before], asked.keeps, asked.messages)
         return WholeRequest(asked, messages, mode_of(messages))
-
-
-def whole_requests(effects: Iterable[Fact]) -> Iterator[WholeRequest]:
-    """Yield the whole request of each `ModelAsked` among one attempt's effects, tries included. Raises `ValueError`."""
-    requests = Requests()
-    for event in effects:
-        if made := requests.take(event):
-            yield made
-
-
-def requests_of_log(log: Iterable[Envelope]) -> Iterator[tuple[Envelope, WholeRequest]]:
-    """Yield each `ModelAsked` of a log, whole. Raises `ValueError`."""
-    requests = Requests()
-    for envelope in log:
-        if made := requests.take(envelope.event, envelope.subject or ""):
-            yield envelope, made
 
 
 def _name(request: str, asked: ModelAsked) -> str:

@@ -9,8 +9,9 @@ import pytest
 
 from agents.canonical import digest_of
 from agents.conversation.messages import Mode
-from agents.conversation.requests import WholeRequest, requests_of_log, whole_requests
-from bus.events import Effect, Message, ModelAnswered, ModelAsked, ModelTryFailed, Usage
+from agents.conversation.requests import Requests, WholeRequest
+from bus.envelope import Envelope
+from bus.events import Effect, Fact, Message, ModelAnswered, ModelAsked, ModelTryFailed, Usage
 from tests.support.busy_run import FAULTS, ROLE, answers, busy
 from tests.support.endpoint import ChatEndpoint
 from tests.support.runs import Story, start, story
@@ -27,8 +28,15 @@ def adds_up(one: WholeRequest) -> bool:
     return digest_of(matters) == asked.digest
 
 
-def made_in(run: Story) -> list[WholeRequest]:
-    return [one for _, one in requests_of_log(run.log)]
+def of_log(run: Story) -> list[tuple[Envelope, WholeRequest]]:
+    requests = Requests()
+    made = ((envelope, requests.take(envelope.event, envelope.subject or "")) for envelope in run.log)
+    return [(envelope, one) for envelope, one in made if one is not None]
+
+
+def of_attempt(effects: Iterable[Fact]) -> list[WholeRequest]:
+    requests = Requests()
+    return [one for event in effects if (one := requests.take(event)) is not None]
 
 
 @pytest.mark.parametrize("mode", ["native", "json"])
@@ -37,7 +45,7 @@ async def test_every_recorded_ask_is_what_the_endpoint_received(tmp_path: Path, 
         outcome = await start(tmp_path, busy(endpoint), **ROLE, dialogue=mode)
     assert outcome.outcome == "accepted", outcome.reason
     run = await story(tmp_path)
-    made = made_in(run)
+    made = [one for _, one in of_log(run)]
     assert counted(one.messages for one in made) == counted(one.body["messages"] for one in endpoint.requests)
     assert all(map(adds_up, made))
     assert {one.mode for one in made} == {mode}
@@ -53,10 +61,10 @@ async def test_the_effects_of_one_attempt_are_enough(tmp_path: Path) -> None:
         await start(tmp_path, busy(endpoint))
     run = await story(tmp_path)
     alone = [event for event in run.of(*Effect.__args__, subject="north") if event.attempt == 2]
-    of_north = [one for envelope, one in requests_of_log(run.log) if envelope.subject == "north"]
+    of_north = [one for envelope, one in of_log(run) if envelope.subject == "north"]
     whole = [one for one in of_north if one.asked.attempt == 2]
     assert len(whole) == 8
-    assert [*whole_requests(alone)] == whole
+    assert of_attempt(alone) == whole
 
 
 def asked(*path: int, follows: tuple[int, ...] | None = None, keeps: int = 0, number: int = 1) -> ModelAsked:
@@ -73,16 +81,16 @@ def answered(*path: int, text: str = "yes") -> ModelAnswered:
 
 def test_an_ask_that_continues_what_is_not_there_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"attempt 1, effect 3 follows 1, whose answer is not in the log"):
-        [*whole_requests([asked(1), asked(3, follows=(1,), keeps=2)])]
+        of_attempt([asked(1), asked(3, follows=(1,), keeps=2)])
     with pytest.raises(ValueError, match="9 messages are to be kept of 2"):
-        [*whole_requests([asked(1), answered(1), asked(3, follows=(1,), keeps=9)])]
+        of_attempt([asked(1), answered(1), asked(3, follows=(1,), keeps=9)])
 
 
 def test_an_ask_made_again_counts_as_it_was_made_last() -> None:
     """As in a fork, where life begins at an ask whose key the parent had used."""
     events = [asked(0), answered(0, text="first"), asked(0), answered(0, text="then"), asked(1, follows=(0,), keeps=2)]
-    assert [message["content"] for message in [*whole_requests(events)][-1].messages] == ["(0,)", "then", "(1,)"]
+    assert [message["content"] for message in of_attempt(events)[-1].messages] == ["(0,)", "then", "(1,)"]
 
 
 def test_an_answer_without_its_ask_is_passed_over() -> None:
-    assert next(iter(whole_requests([answered(0), asked(1)]))).messages == asked(1).messages
+    assert of_attempt([answered(0), asked(1)])[0].messages == asked(1).messages
