@@ -80,7 +80,7 @@ async def test_a_run_or_a_log_that_is_not_there_is_a_swarm_error() -> None:
         async with swarm.open_log():
             pass
     await run()
-    with pytest.raises(swarm.SwarmError) as raised:
+    with pytest.raises(swarm.SwarmError, match="there is no run 'none'") as raised:
         async with swarm.open_log() as log:
             await log.head("none")
     assert isinstance(raised.value.__cause__, NotFound)
