@@ -9,7 +9,7 @@ from bus.event_log import EventLog, Mark, RunInfo
 from bus.store import Store, open_store
 from swarm.errors import UsageError
 from swarm.runs.outcome import Outcome
-from swarm.runs.ownership import has_left, is_here
+from swarm.runs.ownership import has_left, is_here, refuse_carried_on
 from swarm.settings import Settings
 
 
@@ -30,11 +30,12 @@ async def find(store: Store, name: str) -> RunInfo:
 
 
 async def refuse_running(store: Store, info: RunInfo) -> None:
-    """Raise `UsageError` where another process runs this run.
+    """Raise `UsageError` where somebody runs this run.
 
-    One that says another host cannot be looked at, though it may have been here: the host has another name now, or it
+    A process that says another host cannot be looked at, though it may have been here: the host has another name now, or it
     was a container. It is gone where nobody but us has the store open for writing.
     """
+    refuse_carried_on(info.run)
     if info.owner is None or has_left(info.owner, info.run):
         return
     if not is_here(info.owner):

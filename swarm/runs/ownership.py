@@ -16,13 +16,18 @@ _carried_on: set[str] = set()
 @contextmanager
 def carrying_on(run: str) -> Iterator[None]:
     """Note that this process carries a run on. Raises `UsageError` where it does already."""
-    if run in _carried_on:
-        raise UsageError(f"{run} is run by this very process already. Wait for it, or cancel it first.")
+    refuse_carried_on(run)
     _carried_on.add(run)
     try:
         yield
     finally:
         _carried_on.discard(run)
+
+
+def refuse_carried_on(run: str) -> None:
+    """Raise `UsageError` where this process carries a run on."""
+    if run in _carried_on:
+        raise UsageError(f"{run} is run by this very process already. Wait for it, or cancel it first.")
 
 
 def has_left(owner: Owner, run: str) -> bool:

@@ -11,12 +11,14 @@ import pytest
 from agents.files import plain_file
 from bus.database_file import connect
 from bus.errors import Damaged
+from bus.event_log import RunInfo
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import RunPaused, ToolReturned, WorkFailed
 from bus.file_store import SMALL_BYTES
 from swarm import launch
 from swarm.errors import MissingPart, UsageError
-from swarm.runs.ownership import carrying_on
+from swarm.runs.finding import refuse_running
+from swarm.runs.ownership import carrying_on, this_process
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.faulty_disk import Fault, FaultyDisk
 from tests.support.journey import store_on
@@ -62,6 +64,8 @@ def test_a_run_is_carried_on_once_in_a_process() -> None:
     with carrying_on("a-run"):
         with pytest.raises(UsageError, match="by this very process already"), carrying_on("a-run"):
             pass
+        with pytest.raises(UsageError, match="by this very process already"):
+            refuse_running(RunInfo("a-run", 1, 1, 1, this_process(), ""))
         with carrying_on("another"):
             pass
     with carrying_on("a-run"):
