@@ -96,7 +96,9 @@ async def open_log(home: str | Path | None = None) -> AsyncIterator[EventLog]:
 
 def _settings(home: str | Path | None, folder: Path | None) -> Settings:
     settings = read_settings(os.environ, folder)
-    return settings if home is None else dataclasses.replace(settings, home=Path(home), store=None)
+    if home is not None:
+        settings = dataclasses.replace(settings, home=Path(home), store=None)
+    return dataclasses.replace(settings, home=settings.home.absolute())  # the program may go to another folder
 
 
 @contextmanager

@@ -138,6 +138,16 @@ async def test_a_watcher_that_nobody_would_await_is_refused(folder: Path) -> Non
 # What a run is given
 
 
+async def test_a_program_may_go_to_another_folder_while_a_run_is_under_way(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    outcome = await run(on_event=lambda _: monkeypatch.chdir(elsewhere))
+    assert outcome.outcome == "accepted"
+    assert [*elsewhere.iterdir()] == []
+
+
 async def test_inputs_of_a_scenario_that_is_loaded_are_refused() -> None:
     scenario = swarm.Scenario.from_dict(HELLO | {"inputs": {"name": {"default": "x"}}})
     with pytest.raises(swarm.SwarmError, match="inputs: this scenario is loaded"):
