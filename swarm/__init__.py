@@ -39,6 +39,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time a name is l
     )
     from agents.role import Role
     from agents.tool import ToolContext, tool
+    from bus.envelope import Envelope
+    from bus.event_log import EventLog
     from bus.events import (
         PlanProposed,
         PlanRequested,
@@ -60,6 +62,8 @@ __all__ = [
     "CheckBroken",
     "Context",
     "Criterion",
+    "Envelope",
+    "EventLog",
     "Finding",
     "ModelFailed",
     "Outcome",
@@ -107,6 +111,8 @@ _PUBLIC = {
     "Finding": "agents.briefing",
     "Reply": "agents.context",
     "Verdict": "agents.check",
+    "Envelope": "bus.envelope",
+    "EventLog": "bus.event_log",
     "SubtaskAssigned": "bus.events",
     "ResultSubmitted": "bus.events",
     "PlanRequested": "bus.events",

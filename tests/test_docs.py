@@ -1,6 +1,7 @@
 """The pages that are made from the code are up to date, and what they add to the code is true."""
 
 import builtins
+import inspect
 import json
 import re
 from collections import defaultdict
@@ -213,3 +214,10 @@ def test_what_a_role_is_told_of_comes_with_import_swarm():
     given = set(re.findall(r"^`([A-Z]\w+)`: ", page, re.MULTILINE))
     assert {"AnswerUnusable", "ToolRefused", "Reply"} <= raised | given
     assert {name for name in raised | given if not hasattr(builtins, name)} <= set(swarm.__all__)
+
+
+@pytest.mark.parametrize("function", [swarm.run, swarm.resume, swarm.open_log])
+def test_what_a_program_may_annotate_comes_with_import_swarm(function):
+    named = str(inspect.signature(inspect.unwrap(function)))
+    ours = set(re.findall(r"\b(?:swarm|agents|bus)\.[\w.]*?([A-Z]\w+)", named))
+    assert ours <= set(swarm.__all__)
