@@ -147,17 +147,19 @@ class Past:
         allowed = not any(path.partition(".")[0] == "permissions" for path in changes.told())
         return replace(
             scenario,
-            roles={name: self._as_recorded(name, role, scenario) for name, role in scenario.roles.items()},
+            roles={name: self._as_recorded(name, role, scenario, changes) for name, role in scenario.roles.items()},
             permissions=setup.permissions if allowed else scenario.permissions,
             endpoints={**setup.endpoints, **scenario.endpoints},
             prices={**prices, **scenario.prices},
         )
 
-    def _as_recorded(self, name: str, role: ScenarioRole, scenario: Scenario) -> ScenarioRole:
+    def _as_recorded(self, name: str, role: ScenarioRole, scenario: Scenario, changes: Changes) -> ScenarioRole:
         """Return a role as recorded in what nobody writes of it."""
         said, was = scenario.said_of(name), self.setup.roles.get(name)
         if was is None or was.brought or "uses" in said:
             return role
+        if not {"model", f"roles.{name}.model"} & changes.told().keys():  # of another model other things are known
+            role = replace(role, dialogue=role.dialogue or was.dialogue, window=role.window or was.window)
         return replace(
             role,
             tools=role.tools if "tools" in said else was.tools,

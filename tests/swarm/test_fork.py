@@ -305,7 +305,7 @@ async def test_a_run_of_a_hub_is_forked_with_what_the_hub_brought_and_allowed(
         config = HubConfig(
             roles={
                 "tester": HubRole("tests", uses=f"{tmp_path / 'roles.py'}:Tester", tools=("write_file",)),
-                "critic": HubRole(prompt="You judge for the hub."),
+                "critic": HubRole(prompt="You judge for the hub.", dialogue="json", window=9_000),
             },
             endpoints={"lab": Endpoint(url=endpoint.url)},
             prices={"lab": Price(input=1, output=2, cached=0)},
@@ -334,10 +334,15 @@ async def test_a_run_of_a_hub_is_forked_with_what_the_hub_brought_and_allowed(
     assert setup.folder == str(tmp_path / "here")
     assert setup.roles["coder"].prompt == "You write for the client."
     assert setup.roles["critic"].prompt == "You judge for the hub."
+    assert (setup.roles["critic"].dialogue, setup.roles["critic"].window) == ("json", 9_000)
     assert "painter" not in setup.roles, "nobody here can do its work"
     changed = (await story(tmp_path)).state.setup
     assert changed is not None
     assert changed.permissions.fetch == ("example.com",)
+    async with open_store(tmp_path / "home", read_only=True) as store:
+        past = await past_of(store, outcome.run, None)
+    other = past.scenario(Changes(models=("critic=lab:other",))).roles["critic"]
+    assert (other.dialogue, other.window) == (None, None), "what holds for one model need not hold for another"
 
 
 @pytest.mark.parametrize("role", ["summer", "painter"])
