@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from agents.role import Role
 from agents.roles import ROLES
 from agents.tool import Tool
 from bus.envelope import Envelope
-from bus.setup import Price, Setup
+from bus.setup import Limits, Price, Setup
 from swarm.errors import Fault, MissingPart, ScenarioError, UsageError, listed, nearest, quote
 from swarm.preparation.model_choice import (
     Choice,
@@ -91,7 +91,7 @@ async def prepare(
         for name, role in setup.roles.items()
     }
     setup = setup.model_copy(update={"roles": roles})
-    _price_is_known(setup)
+    _money_can_be_kept(setup.limits, _prices(setup))
     return Ready(scenario, setup, choices, files if record_new else {}, frozenset(elsewhere))
 
 
@@ -119,7 +119,7 @@ async def prepare_for_agents(
         for name, role in setup.roles.items()
     }
     setup = setup.model_copy(update={"roles": roles})
-    _price_is_known(setup)
+    _money_can_be_kept(setup.limits, _prices(setup))
     return setup
 
 
@@ -158,12 +158,15 @@ async def _recorded(
 async def chosen(
     scenario: Scenario, settings: Settings, *, models: Sequence[str] = (), elsewhere: Collection[str] = ()
 ) -> dict[str, Choice]:
-    """Choose the model of each role here, loading and asking nothing. Raises `UsageError`, `ModelUnavailable`."""
+    """Choose the model of each role here, loading and asking nothing.
+
+    Raises `UsageError`, `ModelUnavailable`, and `ScenarioError` where money is limited and a price is not known.
+    """
     choices = await choose(
         [name for name in scenario.roles if name not in elsewhere], _wanted(scenario, models), settings
     )
-    for choice in choices.values():
-        place_of(choice.model, scenario.endpoints, settings)  # raises here for a provider that nobody knows
+    prices = [(one.model, price_here(one.model, scenario, settings)) for one in choices.values()]
+    _money_can_be_kept(scenario.limits, prices)
     return choices
 
 
@@ -263,11 +266,14 @@ def _misfits(scenario: Scenario, name: str, role: type[Role[Any, Any]]) -> Itera
             yield scenario.places.fault("missing", (*path, key), f"'{key}' is missing", hint)
 
 
-def _price_is_known(setup: Setup) -> None:
-    if setup.limits.money is None:
-        return
-    unknown = sorted({role.model or "the agents' own models" for role in setup.roles.values() if role.price is None})
-    if unknown:
+def _prices(setup: Setup) -> Iterator[tuple[str, Price | None]]:
+    return ((role.model, role.price) for role in setup.roles.values())
+
+
+def _money_can_be_kept(limits: Limits, prices: Iterable[tuple[str, Price | None]]) -> None:
+    """Raise `ScenarioError` where money is limited, and the price of a model is not known."""
+    unknown = sorted({model or "the agents' own models" for model, price in prices if price is None})
+    if unknown and limits.money is not None:
         raise ScenarioError(
             [
                 Fault(

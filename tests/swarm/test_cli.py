@@ -227,6 +227,13 @@ def test_a_dry_run_starts_and_imports_nothing(swarm: Swarm, folder: Path) -> Non
     assert not (folder / "imported").exists()
 
 
+def test_a_dry_run_refuses_what_a_run_would_refuse_for_a_price_that_is_not_known(swarm: Swarm, folder: Path) -> None:
+    (folder / "dear.yaml").write_text("goal: g\nlimits: {money: 1 USD}\n", encoding="utf-8")
+    ended = swarm("run", "dear.yaml", "--model", "openai:of-nobody", "--dry-run")
+    assert ended.status == 2
+    assert "the price of openai:of-nobody is not known" in ended.err
+
+
 def test_check_says_what_a_scenario_may_do(swarm: Swarm, folder: Path) -> None:
     (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
     (folder / "mine.py").write_text(MINE, encoding="utf-8")
