@@ -77,16 +77,16 @@ async def _run(args: argparse.Namespace, out: Path | None) -> int:
     for line in (*scenario.warnings, *(f"not read: {place}" for place in settings.unread)):
         show(f"warning: {line}")
     choices = await preparing.chosen(scenario, settings, models=args.model, elsewhere=elsewhere)
+    live = choices
+    if args.record_new:
+        live = await preparing.live_choices(scenario, settings, models=args.model, elsewhere=elsewhere)
     if args.dry_run:
-        dry_run(scenario, choices, settings, as_json=args.json)
+        dry_run(scenario, live, settings, as_json=args.json)  # what is recorded costs nothing
         return 0
     for line in chosen_lines(choices):
         show(line)
-    if args.record_new:
-        for line in chosen_lines(
-            await preparing.live_choices(scenario, settings, models=args.model, elsewhere=elsewhere)
-        ):
-            show(f"not recorded, so live: {line}")
+    for line in chosen_lines(live) if args.record_new else ():
+        show(f"not recorded, so live: {line}")
     await consent(scenario, given=args.trust, can_ask=sys.stdin.isatty() and sys.stderr.isatty() and not args.json)
     ready = await preparing.prepare(
         scenario, settings, models=args.model, record_new=args.record_new, elsewhere=elsewhere

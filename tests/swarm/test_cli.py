@@ -234,6 +234,15 @@ def test_a_dry_run_refuses_what_a_run_would_refuse_for_a_price_that_is_not_known
     assert "the price of openai:of-nobody is not known" in ended.err
 
 
+def test_a_dry_run_that_would_record_tells_the_live_model_that_is_paid(swarm: Swarm, folder: Path) -> None:
+    (folder / "new.yaml").write_text("goal: g\nmodel: openai:gpt-5-mini\n", encoding="utf-8")
+    told = swarm("run", "new.yaml", "--model", "recorded:r.jsonl", "--record-new", "--dry-run").out
+    assert "model: openai:gpt-5-mini (from the scenario's model)" in told
+    assert "price of openai:gpt-5-mini: $" in told
+    ended = swarm("run", "new.yaml", "--record-new", "--dry-run")
+    assert (ended.status, "no role has a recorded model" in ended.err) == (2, True)
+
+
 def test_check_says_what_a_scenario_may_do(swarm: Swarm, folder: Path) -> None:
     (folder / "own.yaml").write_text(OWN_CODE, encoding="utf-8")
     (folder / "mine.py").write_text(MINE, encoding="utf-8")
