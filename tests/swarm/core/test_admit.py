@@ -9,17 +9,20 @@ from bus.events import (
     AgentJoined,
     AgentLeft,
     AssignmentEnded,
+    CancelAsked,
     CheckEnded,
     Event,
     FilesMerged,
     GoalAccepted,
     GoalSubmitted,
+    JournalCut,
     ModelAnswered,
     ModelAsked,
     ModelTryFailed,
     PlanProposed,
     ResultSubmitted,
     ReviewGiven,
+    RunForked,
     SubtaskAssigned,
     TimePassed,
     ToolCalled,
@@ -227,6 +230,37 @@ def test_a_lease_is_lost_when_another_is_given_out(run: Run) -> None:
     assert [e.event.attempt for e in run.log if isinstance(e.event, SubtaskAssigned)] == [1, 1]
 
 
+def test_what_an_agent_that_left_had_done_counts_while_nobody_else_has_its_request(run: Run) -> None:
+    run.take(asked())
+    run.record(AgentLeft(agent="local/coder", why="gone"))
+    assert run.admit(called()) is LATE, "what it would do is for the next agent"
+    run.take(answered())
+    run.take(ResultSubmitted(text="x", effects=2))
+    assert run.state.all_accepted
+    assert "coder" not in run.state.lacking, "nobody waits for one"
+    assert run.admit(ResultSubmitted(text="x", effects=2)) is LATE
+
+
+def test_in_a_fork_an_attempt_parts_from_its_past_once_and_does_the_rest_anew(run: Run) -> None:
+    run.take(asked())
+    run.take(called(path=(1,)))
+    kept = run.state.position
+    run.take(returned("write_file", (1,)))
+    run.take(called("run_python", (2,)))
+    cut = JournalCut(attempt=1, kept=kept)
+    assert run.admit(cut) is WRONG, "it is no fork"
+    assert run.state.setup is not None
+    run.record(RunForked(parent="run", at=run.state.position, setup=run.state.setup))
+    run.record(AgentJoined(agent="local/coder", roles=("coder",), slots=2))
+    (run.lease,) = run.state.leases
+    run.take(cut)
+    assert run.admit(cut) is WRONG
+    assert run.admit(asked()) is REPEATED
+    for path in ((1,), (2,)):
+        assert run.admit(called(path=path)) is RECORD, "also what was begun before and ended after counts no more"
+    assert run.admit(ResultSubmitted(text="x", effects=1)) is RECORD
+
+
 def test_time_passes_only_once_a_deadline_is_due(run: Run) -> None:
     assert run.admit(TimePassed(), at=59_999) is EARLY
     assert run.admit(TimePassed(), at=60_000) is RECORD
@@ -240,9 +274,14 @@ def test_agents_join_once_and_leave_once(run: Run) -> None:
     assert run.admit(card) is RECORD
 
 
-def test_an_ended_run_takes_nothing_more(run: Run) -> None:
-    run.record(WorkFailed(reason="no", kind="error", retryable=False), lease=run.lease)
-    run.record(TimePassed())
+@pytest.mark.parametrize(
+    "event",
+    [
+        CheckEnded(attempt=1, path=(1,), digest="d", criterion={}, verdict="holds", shows=""),
+        CancelAsked(reason="too late"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_an_ended_run_takes_nothing_more(run: Run, event: Event) -> None:
     run.state.status = "failed"
-    envelope = run.envelope(CheckEnded(attempt=1, path=(1,), digest="d", criterion={}, verdict="holds", shows=""))
-    assert admit(run.state, envelope) is Admission.ENDED
+    assert admit(run.state, run.envelope(event, lease=run.lease)) is Admission.ENDED

@@ -18,7 +18,7 @@ from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.doubts import doubts
 from swarm.core.marks import pack, unpack
-from swarm.core.request import brief
+from swarm.core.request import GOAL_TOLD, brief
 from swarm.core.state import RunState
 from tests.support.simulation import setup_of
 
@@ -28,9 +28,9 @@ CALL = {"path": (0,), "digest": "d", "tool": "post", "arguments": {"to": "all"}}
 class Run:
     """A run by hand."""
 
-    def __init__(self, *subtasks: Subtask, attempts: int = 3, **roles: RoleSetup) -> None:
+    def __init__(self, *subtasks: Subtask, attempts: int = 3, goal: str = "reach it", **roles: RoleSetup) -> None:
         self.state = RunState("run")
-        setup = setup_of(limits=Limits(attempts=attempts), plan=subtasks)
+        setup = setup_of(limits=Limits(attempts=attempts), plan=subtasks).model_copy(update={"goal": goal})
         self.record(GoalSubmitted(setup=setup.model_copy(update={"roles": setup.roles | roles})))
         for role in ("planner", "coder", "critic"):
             self.record(AgentJoined(agent=f"local/{role}", roles=(role,), slots=4))
@@ -52,6 +52,16 @@ class Run:
 
 def subtask(name: str) -> Subtask:
     return Subtask(id=name, role="coder", instruction="do it")
+
+
+def test_of_a_long_goal_a_worker_is_told_the_beginning_and_a_planner_all() -> None:
+    goal = "Write it all down. " * 100
+    run = Run(subtask("a"), attempts=1, goal=goal)
+    told = run.told("a").goal
+    assert len(told) == GOAL_TOLD
+    assert goal.startswith(told.removesuffix("…"))
+    fails(run, "a")
+    assert run.told("plan-1").goal == goal
 
 
 def test_what_an_attempt_did_itself_is_no_news_to_it() -> None:
