@@ -8,6 +8,7 @@ that no template can read a turn out of them.
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, cast
 
 from pydantic import JsonValue
@@ -98,10 +99,8 @@ def shortened(reply: Message) -> Message:
     content = reply.get("content")
     short: Message = {**reply, "content": _short(content) if isinstance(content, str) else content}
     if isinstance(content, str) and content.startswith("{"):
-        try:  # a JSON action stays an action
+        with suppress(ValueError):  # a JSON action stays an action
             short["content"] = dumps(_short_values(loads(content)))
-        except ValueError:
-            short["content"] = _short(content)
     if "tool_calls" in reply:
         short["tool_calls"] = [_short_call(call) for call in cast("list[Message]", reply["tool_calls"])]
     return short
