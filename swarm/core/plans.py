@@ -7,7 +7,7 @@ from bus.envelope import Envelope
 from bus.events import NoProgressNoticed, PlanProposed, PlanRefused
 from bus.setup import Subtask
 from swarm.core import leases, plan, subtasks, tree
-from swarm.core.state import Dropped, RunState, Status, Stuck, SubtaskState, Work
+from swarm.core.state import Dropped, RunState, Stuck, SubtaskState, Work
 
 
 def want_plan(state: RunState, feedback: tuple[str, ...]) -> None:
@@ -54,9 +54,8 @@ def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
     accepted = _still_accepted(state, specs)
     approved = _still_approved(state, specs, accepted)
     kept = accepted.union(approved)
-    for name, old in before.items():
-        if old.status in {Status.WORKING, Status.READY, Status.REVIEWED}:
-            _drop_works_of(state, name)
+    for work in [work for work in state.works.values() if work.subtask is not None]:
+        leases.close(state, work)
     state.to_merge, state.tried = deque(), None
     taken_out = subtasks.take_out(state, [name for name in state.accepted_order if name not in accepted])
     merging = {*taken_out, *approved}
@@ -99,8 +98,3 @@ def _fresh(spec: Subtask, old: Dropped | None) -> SubtaskState:
     if old is None:
         return SubtaskState(spec)
     return SubtaskState(spec, attempts=old.attempts, uncounted=old.attempts, outward=old.outward)
-
-
-def _drop_works_of(state: RunState, name: str) -> None:
-    for work in [work for work in state.works.values() if work.subtask == name]:
-        leases.close(state, work)

@@ -1,6 +1,7 @@
 """Tokens and money: whatever the order of asking, answering and failing, no limit is passed."""
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -88,6 +89,20 @@ Races.TestCase.settings = settings(max_examples=30, stateful_step_count=40, dead
 TestRaces = Races.TestCase
 
 
+@pytest.mark.parametrize(
+    ("left", "granted"),
+    [(2 * LEAST_ANSWER, 2 * LEAST_ANSWER), (LEAST_ANSWER, LEAST_ANSWER), (LEAST_ANSWER - 1, 0)],
+)
+@pytest.mark.parametrize("by_money", [False, True])
+def test_a_call_that_does_not_fit_gets_what_is_left_where_that_is_enough_for_an_answer(
+    left: int, granted: int, *, by_money: bool
+) -> None:
+    money = 100 * PRICE.input + left * PRICE.output
+    ledger = Ledger(Limits(tokens=10_000, money=money) if by_money else Limits(tokens=100 + left))
+    ledger.ask(Call(("r", 1, (0,), 1), 0, 100, 5_000, PRICE))
+    assert ledger.grantable() == granted
+
+
 @given(SMALL, SMALL, SMALL, SMALL)
 def test_what_is_billed_beyond_the_reservation_is_said(bound: int, most: int, sent: int, written: int) -> None:
     ledger = Ledger(Limits(tokens=1_000_000))
@@ -98,6 +113,8 @@ def test_what_is_billed_beyond_the_reservation_is_said(bound: int, most: int, se
 
 
 @given(SMALL, SMALL, SMALL, st.integers(1, 12_000), st.integers(0, 10_000_000_000))
+@example(2, 2, 0, 4, 10_000_000_000).via("just the limit of tokens")
+@example(0, 2, 0, 12_000, 2 * PRICE.output).via("just the limit of money")
 def test_a_limit_is_passed_where_what_is_spent_and_reserved_is_more_than_it(
     sent: int, written: int, other: int, tokens: int, money: int
 ) -> None:

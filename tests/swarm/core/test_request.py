@@ -1,10 +1,13 @@
 """An agent that gets a request again, after a crash, is told what it was told before: else its journal does not fit."""
 
+import pytest
+
 from bus.envelope import Envelope
 from bus.events import (
     AgentJoined,
     AssignmentEnded,
     GoalSubmitted,
+    MergeTried,
     PlanProposed,
     ResultSubmitted,
     RoleOffer,
@@ -116,6 +119,27 @@ def test_a_call_of_a_dropped_subtask_is_in_doubt_once_it_is_brought_back() -> No
     run.record(AgentJoined(agent="local/coder", roles=("coder",), slots=4))
     assert run.state.works["a"].attempt == 2
     assert run.told("a").settled == {CALL["digest"]: "skip"}
+
+
+@pytest.mark.parametrize("instruction", ["do it", "do it otherwise"])
+def test_what_waits_to_be_merged_is_kept_by_another_plan_that_has_it_as_it_was(instruction: str) -> None:
+    run = Run(subtask("a"), subtask("b"), subtask("c"), attempts=1)
+    for name in "ab":
+        change = FileChange(path="f.txt", base=None, sha256=name * 64, bytes=1)
+        run.record(ResultSubmitted(text="done", files=(change,)), name)
+    assert [*run.state.to_merge] == ["b"], "it met a's, and somebody looks at the bytes"
+    fails(run, "c")
+    b = subtask("b").model_copy(update={"instruction": instruction})
+    run.record(PlanProposed(subtasks=(subtask("a"), b)), "plan-1")
+    if instruction == "do it":
+        assert not run.state.works, "nothing is done again"
+        merged = FileChange(path="f.txt", base="a" * 64, sha256="c" * 64, bytes=2)
+        run.record(MergeTried(subtask="b", attempt=1, merged=(merged,)))
+        assert run.state.tree["f.txt"].sha256 == "c" * 64
+        assert run.state.all_accepted
+    else:
+        assert not run.state.to_merge
+        assert run.state.works["b"].attempt == 2
 
 
 def test_a_planner_is_told_the_run_as_it_stood_when_it_was_first_asked() -> None:
