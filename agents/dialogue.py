@@ -129,7 +129,7 @@ class Dialogue:
     def not_yet(self, lacking: str) -> None:
         """Take the caller's word that a `Finished` came too early: the model is told what is lacking, and goes on."""
         self._expect(Finished)
-        self._partial = ""
+        self._was_cut, self._partial, self._faults, self._empties = False, "", 0, 0
         self._tell(f"{lacking}\nYou have said that you are done, but this is still lacking. Do it now, with the tools.")
 
     # Replies

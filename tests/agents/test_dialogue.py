@@ -306,8 +306,8 @@ def go_round(dialogue: Dialogue, *steps: tuple[str, object, str]) -> int:
 
 def test_the_same_call_with_the_same_answer_is_told_once_and_then_ends_it() -> None:
     dialogue = a_dialogue()
-    same = ("read_file", {"path": "a"}, "alpha")
-    go_round(dialogue, same, same)
+    same = ("read_file", {"path": "a", "lines": "1-2"}, "alpha")
+    go_round(dialogue, same, ("read_file", {"lines": "1-2", "path": "a"}, "alpha"))
     assert "Do not repeat it" in told(dialogue)
     go_round(dialogue, same)
     assert broken(dialogue).kind == "no_progress"
@@ -353,6 +353,17 @@ def test_a_text_that_was_cut_is_continued_once() -> None:
     assert "cut off at 7 tokens" in told(dialogue)
     dialogue.answered(says("three."))
     assert dialogue.next() == Finished("One, two, three.")
+
+
+def test_an_answer_that_came_too_early_is_over_with_all_that_its_replies_were() -> None:
+    dialogue = a_dialogue()
+    for begun, ended in (("I have do", "ne it."), ("Now it", " is there.")):
+        written = says("<tool_call>read_file</tool_call>")
+        for reply in (written, written, says(""), says(begun, finish="length"), says(ended)):
+            dialogue.answered(reply)
+        assert dialogue.next() == Finished(begun + ended)
+        dialogue.not_yet("a.txt is not there")
+        assert told(dialogue).startswith("a.txt is not there\n")
 
 
 def test_a_text_that_is_cut_again_breaks() -> None:
