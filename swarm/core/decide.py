@@ -108,7 +108,7 @@ def _grant(state: RunState) -> Decision | None:
     call = ledger.oldest()
     if call is None:
         return None
-    granted = ledger.grantable()
+    granted = ledger.grantable(call)
     if granted is None:
         return None
     request, attempt, path, number = call.key

@@ -127,11 +127,8 @@ class Ledger:
         """Neither spent nor reserved, in picodollars."""
         return (self.limits.money or 0) - self.spent.money - self.reserved_money
 
-    def grantable(self) -> int | None:
-        """Return the `max_tokens` at which the oldest waiting call can be granted now; 0: never, None: wait."""
-        call = self.oldest()
-        if call is None:
-            return None
+    def grantable(self, call: Call) -> int | None:
+        """Return the `max_tokens` at which a waiting call can be granted now; 0: never, None: wait."""
         if self.fits(call):
             return call.max_tokens
         if self.reserved:
