@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 from bus.envelope import Envelope
 from bus.events import AgentJoined, AgentLeft, Event, GoalSubmitted, ResultSubmitted, SubtaskAssigned
 from bus.setup import Limits, Subtask
@@ -62,6 +64,14 @@ def test_of_free_agents_a_slow_one_is_not_chosen_though_it_has_the_most_room() -
     played.play()
     assert played.given.total() == 40
     assert played.given["a/slow"] <= 8, "those before anybody knew"
+
+
+@pytest.mark.parametrize(("subtasks", "to_the_slow"), [(5, 1), (6, 2)])
+def test_a_slow_one_is_given_what_the_quick_one_would_not_have_done_sooner(subtasks: int, to_the_slow: int) -> None:
+    """At 250 ms the quick one has done two and is at its third: of two that wait it would end the second at 500 ms."""
+    played = Played(subtasks, {"a/slow": 250, "a/quick": 100})
+    played.play()
+    assert played.given["a/slow"] == to_the_slow
 
 
 def test_where_only_slow_ones_are_left_they_do_it() -> None:
