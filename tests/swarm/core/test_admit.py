@@ -11,6 +11,7 @@ from bus.events import (
     AssignmentEnded,
     CancelAsked,
     CheckEnded,
+    CheckStarted,
     Event,
     FilesMerged,
     GoalAccepted,
@@ -28,9 +29,10 @@ from bus.events import (
     ToolCalled,
     ToolReturned,
     Usage,
+    ValueDrawn,
     WorkFailed,
 )
-from bus.setup import FileChange, Limits, Subtask
+from bus.setup import FileChange, FileRef, Limits, Subtask
 from swarm.core.admit import Admission, admit
 from swarm.core.apply import apply
 from swarm.core.decide import decide
@@ -165,14 +167,20 @@ HUGE = 10**4299
         called(path=(-HUGE,)),
         returned("read_file", (HUGE,)),
         returned("write_file", (9,), FileChange(path="f", base=None, sha256="0", bytes=HUGE)),
+        returned("read_file", (9,)).model_copy(update={"whole": FileRef(path="f", sha256="0", bytes=HUGE)}),
+        CheckStarted(attempt=1, path=(HUGE,), digest="d", criterion={}),
+        CheckEnded(attempt=1, path=(HUGE,), digest="d", criterion={}, verdict="holds", shows=""),
+        ValueDrawn(attempt=1, path=(HUGE,), kind="now", value=0),
+        JournalCut(attempt=1, kept=-1),
         ResultSubmitted(text="x", effects=2, files=(FileChange(path="f", base=None, sha256="0", bytes=HUGE),)),
     ],
-    ids=str,
+    ids=lambda event: type(event).__name__,
 )
 def test_numbers_that_not_every_reader_has_exactly_are_wrong(run: Run, bad: Event) -> None:
     run.take(asked())
     run.take(called(path=(9,)))
-    assert run.admit(bad) is WRONG
+    run.state.works["a"].forked = True
+    assert admit(run.state, run.envelope(bad, lease=run.lease)) is WRONG
 
 
 @pytest.mark.parametrize("event", [asked(), called(), returned(), ResultSubmitted(text="x"), failed()])

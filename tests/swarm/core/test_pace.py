@@ -5,19 +5,53 @@ from collections import Counter
 import pytest
 
 from bus.envelope import Envelope
-from bus.events import AgentJoined, AgentLeft, Event, GoalSubmitted, ResultSubmitted, SubtaskAssigned
+from bus.events import (
+    AgentJoined,
+    AgentLeft,
+    Event,
+    GoalSubmitted,
+    ResultSubmitted,
+    ReviewGiven,
+    SubtaskAssigned,
+    WorkFailed,
+)
 from bus.setup import Limits, Subtask
 from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.state import RunState
-from tests.support.simulation import setup_of
+from tests.support.simulation import Simulation, setup_of
+
+
+def new(name: str) -> Subtask:
+    return Subtask(id=name, role="coder", instruction="do it")
+
+
+def test_what_was_begun_is_finished_before_anything_new_begins() -> None:
+    accept = ({"file": "a.txt"},)
+    plan = (Subtask(id="a", role="coder", instruction="do it", accept=accept), *(new(name) for name in "bc"))
+    run = Simulation(setup_of(limits=Limits(parallel=1), plan=plan), seed=1)
+    run.send(GoalSubmitted(setup=run.setup))
+    for role in ("coder", "critic"):
+        run.send(AgentJoined(agent=f"u/{role}", roles=(role,), slots=4))
+
+    def reply(event: Event) -> str:
+        ((lease, work),) = run.state.leases.items()
+        run.send(event, work.request, lease)
+        ((_, now),) = run.state.leases.items()
+        return now.request
+
+    assert reply(ResultSubmitted(text="one")) == "review-a-1"
+    assert reply(ReviewGiven(accepted=False, feedback="no")) == "a"
+    assert reply(WorkFailed(reason="it broke", kind="error")) == "a"
+    assert reply(ResultSubmitted(text="two")) == "review-a-3"
+    assert reply(ReviewGiven(accepted=True, feedback="yes")) == "b"
 
 
 class Played:
     """A run of equal subtasks, in which each agent takes its own time."""
 
     def __init__(self, subtasks: int, takes_ms: dict[str, int], *, slots: int = 1, parallel: int = 64) -> None:
-        plan = tuple(Subtask(id=f"s{number}", role="coder", instruction="do it") for number in range(subtasks))
+        plan = tuple(new(f"s{number}") for number in range(subtasks))
         limits = Limits(subtasks=subtasks, parallel=parallel)
         self.state = RunState("run")
         self.takes_ms = takes_ms

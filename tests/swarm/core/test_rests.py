@@ -1,23 +1,25 @@
 """An agent that loses leases gets no more for a while, longer each time, and not for ever."""
 
+from typing import Literal
+
 from bus.events import AgentJoined, AgentLeft, AssignmentEnded, GoalFailed, GoalSubmitted, TimePassed
 from bus.setup import Limits, Subtask
 from swarm.core.decide import next_deadline
-from swarm.core.state import MOST_LOST, REST_MS
+from swarm.core.state import MOST_DOUBLED, MOST_LOST, REST_MS
 from tests.support.simulation import Simulation, setup_of
 
 
 def with_one_agent() -> Simulation:
     plan = (Subtask(id="one", role="coder", instruction="do"),)
-    made = Simulation(setup_of(limits=Limits(), plan=plan), seed=1)
+    made = Simulation(setup_of(limits=Limits(time_ms=10_000_000), plan=plan), seed=1)
     made.send(GoalSubmitted(setup=made.setup))
     made.send(AgentJoined(agent="u/a", roles=("coder",), slots=1))
     return made
 
 
-def lose(run: Simulation) -> None:
+def lose(run: Simulation, kind: Literal["silent", "not_held"] = "silent") -> None:
     (lease,) = run.state.leases
-    run.send(AssignmentEnded(lease=lease, why="not heard of", kind="silent"))
+    run.send(AssignmentEnded(lease=lease, why="not heard of", kind=kind))
 
 
 def test_who_lost_three_in_a_row_rests_and_is_then_given_another_try() -> None:
@@ -25,16 +27,23 @@ def test_who_lost_three_in_a_row_rests_and_is_then_given_another_try() -> None:
     for _ in range(MOST_LOST - 1):
         lose(run)
         assert run.state.leases
-    for rest_ms in (REST_MS, 2 * REST_MS, 4 * REST_MS):
+    for doubled in (*range(MOST_DOUBLED + 1), MOST_DOUBLED):
         lose(run)
         assert not run.state.leases
         due = next_deadline(run.state)
-        assert due == run.elapsed_ms + rest_ms
+        assert due == run.elapsed_ms + REST_MS * 2**doubled
         run.send(AgentJoined(agent="u/a", roles=("coder",), slots=1))
         assert not run.state.leases, "it cannot cut its rest short by saying its card again"
         run.elapsed_ms = due
         run.send(TimePassed())
         assert run.state.leases
+
+
+def test_who_never_got_what_it_was_given_lost_nothing() -> None:
+    run = with_one_agent()
+    for _ in range(MOST_LOST + 1):
+        lose(run, "not_held")
+    assert run.state.leases
 
 
 def test_a_role_that_all_who_offer_it_declined_fails_with_the_last_reason() -> None:
