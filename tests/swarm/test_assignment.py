@@ -9,8 +9,8 @@ import pytest
 
 from bus import topics
 from bus.envelope import Envelope, Stamp
-from bus.events import ModelAsked, SubtaskAssigned
-from bus.pubsub import Bus
+from bus.events import ModelAsked, SubtaskAssigned, ValueDrawn
+from bus.pubsub import Bus, Note
 from bus.setup import Subtask
 from bus.transports.memory import MemoryTransport
 from swarm.runtime import new_id
@@ -67,6 +67,49 @@ async def test_a_confirmation_that_waited_for_us_is_asked_for_anew(monkeypatch: 
             assert assignment.confirmed((0,), 1, 7, before) is None, "the old word, doubled on its way"
             assert assignment.confirmed((0,), 1, 7, None) == again, "a grant that does not say what it answers"
             assert not asked.done()
+            later.setattr(loop, "time", lambda: clock() + 2.5 * FRESH_S + 1)
             assert assignment.confirmed((0,), 1, 7, again.time) is None, "the answer to what was asked anew"
             assert assignment.confirmed((0,), 1, 7, again.time) is None, "a word that comes twice"
+        assert await asked == 7
+
+
+class Heard(Bus):
+    """A bus that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[int, str] | str] = []
+
+    async def publish(self, _topic: str, envelope: Envelope) -> None:
+        self.said.append((envelope.sequence, envelope.time))
+
+    async def publish_note(self, _topic: str, note: Note) -> None:
+        self.said.append(note.kind)
+
+
+async def test_what_is_not_recorded_is_said_again_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    drawn = ValueDrawn(attempt=1, path=(1,), kind="now", value=0)
+
+    async def said_again() -> list[tuple[int, str] | str]:
+        assignment.bus = heard = Heard()
+        await assignment.say_again()
+        return heard.said
+
+    async with asking() as (assignment, asked):
+        await assignment.tell(drawn)
+        first, second = (1, said(assignment)), (2, "2026-01-01T00:00:01Z")
+        assert await said_again() == ["progress", first, second]
+        with monkeypatch.context() as later:
+            clock = loop.time
+            later.setattr(loop, "time", lambda: clock() + FRESH_S + 1)
+            anew = assignment.confirmed((0,), 1, 7, first[1])
+            assert anew is not None
+        assert await said_again() == ["progress", (1, anew.time), second], "as it was asked last"
+        assignment.recorded(1)
+        assert await said_again() == ["progress", (1, anew.time), second], "it waits for the word on it"
+        assert assignment.confirmed((0,), 1, 7, anew.time) is None
+        assignment.ended = True
+        assert await said_again() == [second]
+        assignment.recorded(2)
+        assert await said_again() == []
         assert await asked == 7
