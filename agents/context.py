@@ -104,6 +104,7 @@ class Context:
         folder: AttemptFolder,
         deadline_s: float,
         instruction: str = "",
+        reviews: bool = False,
     ) -> None:
         self.role = role
         self.request = request
@@ -113,6 +114,7 @@ class Context:
         self._means = means
         self._effects = effects
         self._folder = folder
+        self._reviews = reviews
         self._until = asyncio.get_running_loop().time() + deadline_s
         self.result_files: tuple[str, ...] | None = None
         told = [briefing.goal, instruction, *(finding.text for finding in briefing.findings)]
@@ -211,7 +213,10 @@ class Context:
         return returned.output
 
     async def check(self, criterion: Criterion) -> Verdict:
-        """Judge one criterion of `accept` by looking or running. Raises `BadCriterion`."""
+        """Judge one criterion of `accept` by looking or running. Raises `BadCriterion`.
+
+        What its command leaves in the folder of a subtask is taken back: a result holds what roles and tools made.
+        """
         with self._effects:
             return await self._check(parse(criterion), criterion)
 
@@ -297,8 +302,7 @@ class Context:
         if check.runs_code and entry is None:
             await self._effects.ask(started)
         async with self._folder.changing:
-            context = CheckContext(await self._folder.open(), self._means.sandbox, self.briefing.env)
-            verdict = await check.judge(context)
+            verdict = await self._judge(check)
         ended = CheckEnded(
             attempt=self.attempt,
             path=path,
@@ -310,6 +314,20 @@ class Context:
         )
         await self._effects.done(ended)
         return verdict
+
+    async def _judge(self, check: Check) -> Verdict:
+        """Let a check look or run; in work what it leaves in the folder is taken back, since no record has it.
+
+        In a review there is no result that could hold it, and the next check may build on it.
+        """
+        leaves = check.runs_code and not self._reviews
+        if leaves:
+            await self._folder.before_change()
+        try:
+            return await check.judge(CheckContext(await self._folder.open(), self._means.sandbox, self.briefing.env))
+        finally:
+            if leaves:
+                await self._folder.cut_off()
 
     async def _draw(self, kind: Literal["now", "random"], draw: Callable[[], float]) -> float:
         drawn = ValueDrawn(attempt=self.attempt, path=self._effects.next_path(), kind=kind, value=0.0)

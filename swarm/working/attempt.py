@@ -85,6 +85,7 @@ def context_of(
         effects=effects,
         folder=folder,
         instruction=request.subtask.instruction if isinstance(request, SubtaskAssigned) else "",
+        reviews=isinstance(request, ReviewRequested),
         deadline_s=deadline_s,
     )
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from agents.errors import (
 )
 from agents.files.attempt_folder import AttemptFolder
 from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed, TryKind
+from agents.sandbox import Completed, Ended, Sandbox
 from agents.tool import Tool, ToolContext, tool
 from agents.tools.project_files import read_file, write_file
 from bus.events import (
@@ -592,6 +594,36 @@ async def test_a_check_is_recorded_with_what_it_shows(make: Maker) -> None:
     other, _ = make(recorded=log.events)
     with pytest.raises(Diverged):
         await other.check({"file": "a.txt"})
+
+
+class Leaving:
+    """A sandbox whose programs leave a file, and delete another."""
+
+    name = "leaving"
+
+    async def probe(self) -> None:
+        """Work."""
+
+    async def run(self, argv: Sequence[str], *, folder: Path, **_: object) -> Completed:
+        (folder / "coverage.xml").write_text(" ".join(argv))
+        (folder / "a.txt").unlink(missing_ok=True)
+        return Completed(0, Ended.EXIT, "")
+
+
+async def test_what_a_check_leaves_in_the_folder_is_no_part_of_the_result(make: Maker) -> None:
+    async def work(context: Context, sandbox: Sandbox | None) -> list[str]:
+        context._means = replace(context._means, sandbox=sandbox)
+        root = (await context.folder()).root
+        await context.call_tool("write_file", path="a.txt", content="a")
+        (root / "own.txt").write_text("by the role itself")
+        assert (await context.check({"run": "make test"})).verdict == "holds"
+        await context.call_tool("write_file", path="b.txt", content="b")
+        return [change.path for change in await context.changes()]
+
+    context, log = make(tools=[write_file])
+    assert await work(context, Leaving()) == ["a.txt", "b.txt", "own.txt"]
+    again, _ = make(tools=[write_file], recorded=log.events)
+    assert await work(again, None) == ["a.txt", "b.txt", "own.txt"]
 
 
 async def test_a_criterion_that_nobody_understands_is_said(make: Maker) -> None:
