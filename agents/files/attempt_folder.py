@@ -135,7 +135,10 @@ class AttemptFolder:
         """
         data = text.encode("utf-8", "replace")
         ref = FileRef(path=path, sha256=await self._store.put(data), bytes=len(data))
-        return ref if await self._lay_beside(await self.open(), ref) else None
+        if not await self._lay_beside(await self.open(), ref):
+            return None
+        self._beside[path] = ref
+        return ref
 
     async def remove(self) -> None:
         """Delete the folder from disk. Raises `StorageFailed`."""

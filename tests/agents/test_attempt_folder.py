@@ -159,6 +159,13 @@ async def test_a_recorded_whole_output_is_laid_again(root: Path, store: MemoryFi
     assert (await folder.open()).read(".swarm/output-0.txt") == b"all of it"
 
 
+async def test_a_whole_output_is_there_still_when_a_change_was_cut_off(root: Path, store: MemoryFileStore) -> None:
+    folder = AttemptFolder(root, store, {}, {})
+    await folder.keep_output(".swarm/output-1.txt", "whole")
+    await folder.cut_off()
+    assert (await folder.open()).read(".swarm/output-1.txt") == b"whole"
+
+
 @pytest.mark.parametrize("planted", ["link", "file", "link in it", "folder in it"])
 async def test_what_a_program_plants_at_our_place_is_not_followed(
     root: Path, tmp_path: Path, store: MemoryFileStore, planted: str
