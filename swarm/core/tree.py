@@ -1,9 +1,10 @@
 """The run's files as data: what an attempt starts from, what a result may merge, what is handed over."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from agents.files.names import SideBySide
+from agents.files.names import pattern as file_pattern
 from bus.setup import FileChange, FileRef
 from swarm.core import plan
 from swarm.core.state import RunState, Status, SubtaskState
@@ -144,7 +145,7 @@ def outcome_files(state: RunState) -> tuple[FileRef, ...]:
     """Return what is handed over: files that match the scenario's patterns, else all new or changed ones."""
     patterns = state.setup.outcome if state.setup else ()
     if patterns:
-        chosen = [ref for path, ref in state.tree.items() if any(fnmatchcase(path, pattern) for pattern in patterns)]
+        chosen = [state.tree[path] for path in meant(patterns, state.tree)]
     else:
         chosen = [ref for path, ref in state.tree.items() if hash_at(state.workspace, path) != ref.sha256]
     return tuple(sorted(chosen, key=lambda ref: ref.path))
@@ -154,4 +155,15 @@ def deleted_files(state: RunState) -> tuple[str, ...]:
     """Return the workspace's files that are gone; where the scenario has patterns, those that match them."""
     patterns = state.setup.outcome if state.setup else ()
     gone = sorted(state.workspace.keys() - state.tree.keys())
-    return tuple(path for path in gone if not patterns or any(fnmatchcase(path, pattern) for pattern in patterns))
+    return tuple(meant(patterns, gone) if patterns else gone)
+
+
+def meant(patterns: Iterable[str], paths: Iterable[str]) -> list[str]:
+    """Return the paths that match a pattern of `outcome`: `*` spans folders too, and `**/` none as well."""
+    tests = [_means(pattern.removeprefix("./")) for pattern in patterns]
+    return [path for path in paths if any(test(path) for test in tests)]
+
+
+def _means(pattern: str) -> Callable[[str], bool]:
+    spans = file_pattern(pattern) if "/" in pattern else None
+    return lambda path: fnmatchcase(path, pattern) or (spans is not None and spans(path))

@@ -1,6 +1,5 @@
 """What a run came to, as programs read it: the object that `--json` prints and `swarm.run` returns."""
 
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -121,7 +120,7 @@ def outcome_of(state: RunState, *, folder: str | None = None, not_written: str =
 def _unmatched(state: RunState) -> tuple[str, ...]:
     patterns = state.setup.outcome if state.setup and state.ended else ()
     files = state.ended.files if state.ended else ()
-    return tuple(one for one in patterns if not any(fnmatchcase(file.path, one) for file in files))
+    return tuple(one for one in patterns if not tree.meant([one], (file.path for file in files)))
 
 
 def _limits(state: RunState) -> dict[str, Used]:

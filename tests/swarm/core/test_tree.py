@@ -110,3 +110,20 @@ def test_an_attempt_starts_without_what_cannot_lie_beside_its_base_and_finds_it_
     base = {"config": FileRef(path="config", sha256="moved on", bytes=1)}
     assert tree.start_of(subtask, base).keys() == {"config", "notes.md"}
     assert [ref.path for ref in tree.left_behind(subtask, base)] == ["config/settings.ini"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("a.md", ["a.md"]),
+        ("./a.md", ["a.md"]),
+        ("*.md", ["a.md", "docs/a.md", "docs/deep/b.md"]),
+        ("**/*.md", ["a.md", "docs/a.md", "docs/deep/b.md"]),
+        ("docs/*.md", ["docs/a.md", "docs/deep/b.md"]),
+        ("docs/**/*.md", ["docs/a.md", "docs/deep/b.md"]),
+        ("docs/", ["docs/a.md", "docs/c.txt", "docs/deep/b.md"]),
+        ("docs", []),
+    ],
+)
+def test_a_pattern_of_the_outcome_means_files_as_a_glob_does(pattern: str, meant: list[str]) -> None:
+    assert tree.meant([pattern], ["a.md", "docs/a.md", "docs/c.txt", "docs/deep/b.md"]) == meant
