@@ -31,6 +31,10 @@ class ToolRefused(ToolFailed):
     """The tool may not do it."""
 
 
+class TooMuchWritten(ToolFailed):
+    """The tool left more in the folder than it may; what it left is taken back, so that others can go on there."""
+
+
 class SandboxUnavailable(AgentsError):
     """No usable sandbox. `remedy` says what to do."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agents.errors import SandboxUnavailable, ToolFailed, ToolRefused
+from agents.errors import SandboxUnavailable, ToolFailed, ToolRefused, TooMuchWritten
 from agents.sandbox import OUT_OF_CPU, Bounds, Completed, Ended
 from agents.tool import ToolContext
 
@@ -15,7 +15,7 @@ LONGEST = 120_000
 async def run_program(argv: Sequence[str], context: ToolContext, timeout_s: float) -> str:
     """Run a program at the root of the project and return what a model should know of it.
 
-    Raises `ToolRefused` without a usable sandbox, `ToolFailed` where the command line is none.
+    Raises `ToolRefused` without a usable sandbox, `ToolFailed` where the command line is none, `TooMuchWritten`.
     """
     if context.permissions.sandbox:
         hosts = ", ".join(context.permissions.sandbox)
@@ -36,7 +36,10 @@ async def run_program(argv: Sequence[str], context: ToolContext, timeout_s: floa
         completed = await context.sandbox.run(argv, folder=context.folder.root, timeout_s=timeout_s, bounds=bounds)
     except SandboxUnavailable as error:
         raise ToolRefused(f"Nothing was run: code runs only in a sandbox. {error}") from error
-    return told(completed, timeout_s, bounds)
+    said = told(completed, timeout_s, bounds)
+    if completed.ended is Ended.DISK:
+        raise TooMuchWritten(said)
+    return said
 
 
 def told(completed: Completed, timeout_s: float, bounds: Bounds) -> str:
@@ -54,7 +57,8 @@ def told(completed: Completed, timeout_s: float, bounds: Bounds) -> str:
             why = f"killed: its processes used more than {bounds.memory:,} bytes of memory"
         case Ended.DISK:
             why = (
-                f"killed: more than {bounds.folder:,} bytes or {bounds.files:,} files in its folders, or too deep ones"
+                f"killed: more than {bounds.folder:,} bytes or {bounds.files:,} files in its folders, or too deep ones."
+                " What it wrote is taken back"
             )
     return f"{why}\n{_ends(completed.output)}" if completed.output else f"{why}, no output"
 

@@ -18,7 +18,7 @@ from agents.briefing import Briefing
 from agents.canonical import digest_of
 from agents.conversation.fitting import OUTPUT_CAP, cut_middle
 from agents.effects import Effects, is_cancelled
-from agents.errors import AgentsError, InDoubt, ToolFailed, ToolRefused
+from agents.errors import AgentsError, InDoubt, ToolFailed, ToolRefused, TooMuchWritten
 from agents.files.attempt_folder import AttemptFolder
 from agents.journal import Entry
 from agents.sandbox import Sandbox
@@ -146,6 +146,9 @@ class ToolCalls:
             if tool.effect != "reads":
                 changes = await self.folder.changes()
                 output = "\n".join(part for part in (output, *_notes(self.folder.left_out)) if part)
+        except TooMuchWritten as failure:
+            await self.folder.cut_off()
+            output = str(failure)
         except ToolFailed as failure:  # what it left in the folder cannot be kept
             output = f"{output}\n{failure}".strip()
             error = error or tool.effect != "outward"  # what was done outside was done all the same
@@ -189,10 +192,13 @@ def _notes(left_out: Sequence[str]) -> Iterator[str]:
 async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext) -> tuple[str, bool]:
     """Run a tool; return its output, and whether that is an error. A tool that breaks is an error, not a crash.
 
-    Raises `InDoubt` where it acts outward and breaks, unless idempotent: `ToolFailed` says that it did not act.
+    Raises `InDoubt` where it acts outward and breaks, unless idempotent: `ToolFailed` says that it did not act; and
+    `TooMuchWritten`.
     """
     try:
         return await tool.run(arguments, context), False
+    except TooMuchWritten:
+        raise
     except ToolFailed as failure:
         return str(failure), True
     except (AgentsError, StorageFailed):

@@ -31,6 +31,7 @@ from agents.model import EndpointHealth, ModelReply, ModelRequest, TryFailed, Tr
 from agents.sandbox import Completed, Ended, Sandbox
 from agents.tool import Tool, ToolContext, tool
 from agents.tools.project_files import read_file, write_file
+from agents.tools.run_command import run_command
 from bus.events import (
     CallRequest,
     CheckEnded,
@@ -679,6 +680,21 @@ async def test_what_a_tool_leaves_that_is_no_file_is_told_with_what_it_said(make
     told = await context.call_tool("link", names=[f"{number}" for number in range(12)])
     assert told.endswith("[2 more are left out.]")
     assert told.count("it is a link") == 10
+
+
+async def test_after_a_program_that_wrote_too_much_others_can_go_on(make: Maker) -> None:
+    class Filling(Leaving):
+        async def run(self, argv: Sequence[str], *, folder: Path, **more: object) -> Completed:
+            await super().run(argv, folder=folder, **more)
+            return Completed(137, Ended.DISK, "")
+
+    context, _ = make(tools=[write_file, run_command])
+    context._calls.sandbox = Filling()
+    await context.call_tool("write_file", path="a.txt", content="a")
+    with pytest.raises(ToolFailed, match="What it wrote is taken back"):
+        await context.call_tool("run_command", command="fill")
+    await context.call_tool("write_file", path="b.txt", content="b")
+    assert [change.path for change in await context.changes()] == ["a.txt", "b.txt"]
 
 
 async def test_parallel_reads_of_one_reply_are_run_together_and_recorded_by_their_place(make: Maker) -> None:
