@@ -114,8 +114,8 @@ def _shown(path: Path) -> str:
 
 def _listed(source: Path, written: str, home: Path) -> list[tuple[Path, str]]:
     """Return each file to copy with its path in the tree, which is composed (NFC) as all paths there are."""
-    if source.is_file() and not source.is_symlink():
-        return [(source, unicodedata.normalize("NFC", source.name))]
+    if source.is_file():  # also by a link, since it is named
+        return [(source.resolve(), unicodedata.normalize("NFC", source.name))]
     prefix = tree_prefix(source, written)
     return [
         (path, unicodedata.normalize("NFC", prefix + path.relative_to(source).as_posix()))

@@ -62,6 +62,16 @@ async def test_what_swarmignore_names_stays_out(folder: Path) -> None:
     assert sorted(await taken(folder, ".")) == ["material/a.md"]
 
 
+async def test_a_link_that_is_named_itself_is_followed(folder: Path) -> None:
+    (folder / "current.txt").symlink_to("one.txt")
+    (folder / "latest").symlink_to("material")
+    assert await taken(folder, "current.txt", "latest") == {
+        "current.txt": b"1",
+        "material/a.md": b"a",
+        "material/deep/b.md": b"b",
+    }
+
+
 @pytest.mark.parametrize("pattern", ["/deep", "**/other", "/deep/other/", "deep/*"])
 async def test_swarmignore_means_paths_as_gitignore_does(folder: Path, pattern: str) -> None:
     for name in ("deep/other/a", "material/deep/b.md"):
