@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from agents.checking import regex_search
 from agents.errors import BadCriterion, ToolRefused
-from agents.files.names import parts_of
+from agents.files.names import never_kept, parts_of
 from bus.setup import Criterion
 
 SHOWN = 2_000
@@ -49,6 +49,8 @@ def path(criterion: Criterion, key: str) -> str:
         raise BadCriterion(str(error), key) from error
     if not parts or value.endswith("/"):
         raise BadCriterion(f"{key!r} should be the path of a file, not {_shown(value)}.", key)
+    if never := never_kept(parts):
+        raise BadCriterion(f"{key!r}: {_shown(value)} can never be there: {never!r} is never part of a result.", key)
     return "/".join(parts)
 
 

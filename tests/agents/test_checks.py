@@ -133,6 +133,7 @@ def test_a_count_may_be_a_text(written: object, words: int) -> None:
         ({"file": "../a"}, "file", "leads out"),
         ({"file": "."}, "file", "path of a file"),
         ({"file": "a/"}, "file", "path of a file"),
+        ({"file": "repo/.git/HEAD"}, "file", "'.git' is never part of a result"),
         ({"json": "a", "schema": ["b"]}, "schema", "should be a text"),
         ({"json": "a", "schema": "/b"}, "schema", "absolute"),
         ({"run": "true", "timeout": 30}, "timeout", "30s, 10m or 2h"),
