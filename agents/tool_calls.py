@@ -25,7 +25,7 @@ from agents.sandbox import Sandbox
 from agents.tool import Tool, ToolContext
 from agents.web.flow import check_flow
 from bus.codec import in_unicode
-from bus.errors import StorageFailed
+from bus.errors import StorageFailed, is_out_of_files
 from bus.events import Path, ToolCalled, ToolReturned
 from bus.raised_at import raised_at
 from bus.setup import FileChange
@@ -192,8 +192,8 @@ def _notes(left_out: Sequence[str]) -> Iterator[str]:
 async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext) -> tuple[str, bool]:
     """Run a tool; return its output, and whether that is an error. A tool that breaks is an error, not a crash.
 
-    Raises `InDoubt` where it acts outward and breaks, unless idempotent: `ToolFailed` says that it did not act; and
-    `TooMuchWritten`.
+    Raises `InDoubt` where it acts outward and breaks, unless idempotent: `ToolFailed` says that it did not act. Passes
+    on `TooMuchWritten`, and that too many files are open.
     """
     try:
         return await tool.run(arguments, context), False
@@ -211,4 +211,6 @@ async def _outcome_of(tool: Tool, arguments: Mapping[str, JsonValue], context: T
         log.warning("%s", broke, extra={"where": "".join(traceback.format_exception(error))})
         if tool.effect == "outward" and not tool.idempotent:
             raise InDoubt(f"{broke}; nobody knows whether it was done") from error
+        if isinstance(error, OSError) and is_out_of_files(error):
+            raise  # for a person: no model could mend it
         return broke, True

@@ -86,3 +86,8 @@ _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 def is_storage(error: OSError) -> bool:
     """Tell whether the system refused because of the disk: full, broken, or not to be written."""
     return error.errno in _STORAGE
+
+
+def is_out_of_files(error: OSError) -> bool:
+    """Tell whether the system refused because too many files are open, of this process or of all."""
+    return error.errno in {errno.EMFILE, errno.ENFILE}

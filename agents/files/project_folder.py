@@ -20,7 +20,7 @@ from pathlib import Path
 from agents.errors import ToolFailed, ToolRefused
 from agents.files import beneath, plain_file
 from agents.files import names as file_names
-from bus.errors import StorageFailed, is_storage
+from bus.errors import StorageFailed, is_out_of_files, is_storage
 from bus.setup import FileChange, FileRef
 
 READ_LIMIT = 16 * 1024 * 1024
@@ -278,6 +278,8 @@ class ProjectFolder:
                 raise ToolRefused(f"{path!r} may not be used: a part of it is a link.") from error
             if is_storage(error):
                 raise StorageFailed(f"{self.root}: {error.strerror}: free some space, or mend the disk.") from error
+            if is_out_of_files(error):
+                raise  # for a person: no model could mend it
             if error.errno == errno.ENXIO:
                 raise ToolRefused(f"{path!r} may not be used: it is no regular file.") from error
             raise ToolFailed(f"{path!r} cannot be used: {error.strerror}.") from error

@@ -27,7 +27,7 @@ from agents.files.attempt_folder import AttemptFolder
 from agents.role import Role
 from bus.codec import in_unicode, prove
 from bus.envelope import Envelope
-from bus.errors import BadEnvelope, BusUnavailable, Damaged, LogError, NotHeld, Refused, StorageFailed
+from bus.errors import BadEnvelope, BusUnavailable, Damaged, LogError, NotHeld, Refused, StorageFailed, is_out_of_files
 from bus.events import (
     AssignmentEnded,
     Effect,
@@ -136,7 +136,7 @@ def ending(
     `root`: the attempt's folder. `alone`: the agent has a disk and a connection of its own; what fails there is for
     another agent, not for a person.
     """
-    raised = list(leaves(error))
+    raised = [_of_the_system(one) for one in leaves(error)]
     for one in raised:
         said = in_unicode(str(one))
         if isinstance(one, NotHeld):
@@ -147,6 +147,13 @@ def ending(
             why = f"{said}\n{CHANGED}" if isinstance(one, Diverged) else said
             return AssignmentEnded(lease=lease, why=why, pause=why)
     return failure(raised[0], effects, root)
+
+
+def _of_the_system(error: BaseException) -> BaseException:
+    """Return an error as it is, or as `StorageFailed` where too many files are open: no attempt would do better."""
+    if isinstance(error, OSError) and is_out_of_files(error):
+        return StorageFailed(f"{error.strerror}: raise `ulimit -n`, or run less at once.")
+    return error
 
 
 def failure(error: BaseException, effects: int, root: Path | None = None) -> WorkFailed:

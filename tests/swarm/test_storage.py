@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 import pytest
 
 from agents.files import plain_file
+from agents.files.project_folder import ProjectFolder
+from agents.roles.coder import Coder
 from bus.database_file import connect
 from bus.errors import Damaged
 from bus.event_log import RunInfo
@@ -30,6 +32,10 @@ ACCEPT = [{"file": "t0-0.txt"}]
 
 def no_room(*_: Any, **__: Any) -> NoReturn:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def none_free(*_: Any, **__: Any) -> NoReturn:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 async def test_a_full_disk_is_one_error_that_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +91,20 @@ async def test_a_disk_too_full_for_an_attempt_s_files_pauses_the_run(
         told = await story(tmp_path)
         assert not told.of(WorkFailed, ToolReturned)
         assert len(told.of(RunPaused)) == 1
+        assert (await resume(tmp_path)).outcome == "accepted"
+
+
+@pytest.mark.parametrize(("owner", "name"), [(plain_file, "put"), (ProjectFolder, "write"), (Coder, "handle")])
+async def test_a_moment_without_a_free_descriptor_pauses_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    async with ChatEndpoint(player(PLAN), keep=200) as endpoint:
+        with monkeypatch.context() as busy:
+            busy.setattr(owner, name, none_free)
+            outcome = await start(tmp_path, scenario(endpoint, accept=ACCEPT))
+        assert (outcome.outcome, outcome.exit_status) == ("paused", 3)
+        assert "Too many open files: raise `ulimit -n`" in outcome.reason
+        assert not (await story(tmp_path)).of(WorkFailed, ToolReturned)
         assert (await resume(tmp_path)).outcome == "accepted"
 
 
