@@ -391,6 +391,16 @@ async def test_an_interpreter_of_an_environment_below_a_private_home_works(folde
     assert completed.output == f"{home}/venv ['venv']\n"
 
 
+async def test_an_interpreter_that_is_started_by_a_relative_path_works(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    monkeypatch.chdir(folder)
+    sandbox = BubblewrapSandbox(os.path.relpath(tmp_path / "venv/bin/python"))
+    completed = await sandbox.run(("python", "-c", "import sys; print(sys.prefix)"), folder=folder, timeout_s=20)
+    assert completed.output == f"{tmp_path}/venv\n"
+
+
 @pytest.mark.skipif(not may_be_run("/usr/bin/python3"), reason="no system Python of 3.11")
 async def test_the_system_s_interpreter_is_python_inside_too(folder: Path) -> None:
     sandbox = BubblewrapSandbox("/usr/bin/python3")

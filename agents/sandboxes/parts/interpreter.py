@@ -64,6 +64,7 @@ def _laid_out(executable: str, prefix: str, base_prefix: str) -> Interpreter:
         if Path.home().is_relative_to(folder) or Path("/etc").is_relative_to(folder):
             raise _unusable(executable, f"its folder {folder} holds more than an interpreter")
     links: list[tuple[Path, Path]] = []
+    executable = os.path.normpath(executable)  # as `prefix` is: started as ../venv/bin/python, it keeps the dots
     place = Path(executable)
     while place.is_symlink() and len(links) < MOST_LINKS:
         target = Path(os.path.normpath(place.parent / place.readlink()))
