@@ -32,9 +32,9 @@ class Envelope:
     elapsed_ms: int = 0
     """The run's own clock: running time, pauses not counted."""
     traceparent: str | None = None
-    """W3C Trace Context, where a trace is kept."""
+    """W3C Trace Context, where an agent says one: kept, and looked at by nobody here."""
     label: str | None = None
-    """What the event may contain (`untrusted`, `private`), for the rules on where it may flow."""
+    """What an agent says of what the event may contain: kept, and looked at by nobody here."""
 
     @property
     def type(self) -> str:

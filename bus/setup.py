@@ -120,7 +120,7 @@ class Permissions(Value):
     fetch: Literal["public", "none"] | tuple[str, ...] = "public"
     private_hosts: tuple[str, ...] = ()
     sandbox: tuple[str, ...] = ()
-    """Hosts that code in the sandbox may reach."""
+    """Hosts that code in the sandbox may reach; this version gives it none."""
 
 
 class Endpoint(Value):
