@@ -247,7 +247,8 @@ class ScenarioFile(Section):
     permissions: PermissionsSection = Field(default=PermissionsSection(), description="Where the run may reach.")
     sandbox: SandboxSection = Field(default=SandboxSection(), description="Where code runs that a model wrote.")
     outcome: Globs | None = Field(
-        default=None, description="Patterns of the files handed over; left out: all that changed."
+        default=None,
+        description="Patterns of the files handed over, changed or not, in any folder; left out: all that changed.",
     )
 
 

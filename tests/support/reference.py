@@ -262,7 +262,8 @@ earlier attempts were not accepted. It returns `ctx.result(...)`. A planner is g
 `PlanProposed`, a critic is given `ReviewRequested` and returns `ReviewGiven`:
 [below](#a-planner-and-a-critic-of-your-own).
 
-`ctx` has `role`, `request` (its id), `attempt` (from 1), `feedback`, and:
+`ctx` has `role`, `request` (its id), `attempt` (from 1), `feedback`, `briefing.role.prompt` (what the scenario says
+under `prompt:`, else None: it is for the role to use), and:
 """
 
 _PLANNERS_AND_CRITICS = """\
