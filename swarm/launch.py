@@ -60,10 +60,11 @@ async def start(
     setup, kept = ready.setup, ready.recordings
     run = new_run_id(setup.name)
     target = (out or Path.cwd() / run).absolute()
+    ours = frozenset(name for name, role in setup.roles.items() if role.uses)
     async with (
         open_store(settings.place) as store,
         Parts(setup, settings, announce=announce, recordings=kept, behind=ready.behind) as parts,
-        over_broker(bus, store, announce=announce) if bus else nullcontext() as link,
+        over_broker(bus, store, ours=ours, announce=announce) if bus else nullcontext() as link,
     ):
         await asyncio.to_thread(handover.refuse_unusable, target)
         await _sandbox_works(setup, parts)

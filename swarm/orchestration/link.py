@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +66,13 @@ async def in_one_process() -> AsyncIterator[Link]:
 
 
 @asynccontextmanager
-async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]) -> AsyncIterator[Link]:
-    """Reach agents on a bus. Raises `BadAddress`, `BusUnavailable`, `NotAllowed`."""
+async def over_broker(
+    url: str, store: Store, *, ours: Collection[str], announce: Callable[[str], None]
+) -> AsyncIterator[Link]:
+    """Reach agents on a bus. Raises `BadAddress`, `BusUnavailable`, `NotAllowed`.
+
+    `ours`: roles whose code is the scenario's own, so that nobody there has them, whatever they call theirs.
+    """
     from bus.transports.mqtt import MqttTransport  # noqa: PLC0415 - only runs over a broker need it
 
     with tempfile.TemporaryDirectory(prefix="swarm-payloads-") as folder:
@@ -90,7 +95,7 @@ async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]
         async with transport:
             bus = Bus(transport)
             await _check_rights(bus, f"{transport.user}/{hub}")
-            async with _heard(bus, hub, shelf, terms) as roster:
+            async with _heard(bus, hub, shelf, terms, ours) as roster:
 
                 async def roster_again() -> None:
                     roster.again()
@@ -100,10 +105,10 @@ async def over_broker(url: str, store: Store, *, announce: Callable[[str], None]
 
 
 @asynccontextmanager
-async def _heard(bus: Bus, hub: str, shelf: Shelf, terms: Terms) -> AsyncIterator[Roster]:
+async def _heard(bus: Bus, hub: str, shelf: Shelf, terms: Terms, ours: Collection[str]) -> AsyncIterator[Roster]:
     """Hear who is there, and what agents want of files, as long as the context lasts."""
     async with asyncio.TaskGroup() as group:
-        roster = Roster(bus, terms.rejoin_s)
+        roster = Roster(bus, terms.rejoin_s, may_offer=lambda _, role: role not in ours)
         service = FileService(bus, hub, shelf)
         tasks = [
             group.create_task(roster.run(), name="roster"),

@@ -184,6 +184,24 @@ async def test_a_run_of_this_process_uses_agents_on_the_bus_and_brings_the_rest(
     assert "/run-" in planned, "by this process"
 
 
+async def test_a_role_of_the_scenarios_own_code_is_left_to_nobody_on_the_bus(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_ROLES)
+    written = {
+        "name": "here",
+        "goal": "Make all the files.",
+        "roles": {"planner": {"uses": "./mine.py:ForEach", "with": {"files": ["a"]}}},
+        "accept": [{"file": "a.txt"}],
+    }
+    async with ChatEndpoint(player(layers(1, 3))) as endpoint, broker() as there:
+        settings = settings_of(tmp_path / "home", endpoint)
+        ready = await prepare(Scenario.from_dict(written, folder=tmp_path), settings)
+        async with running(hub(there.url, tmp_path / "hub", endpoint)), asyncio.timeout(40):
+            await asyncio.sleep(1)
+            outcome = await launch.start(ready, settings, out=tmp_path / "out", bus=there.url)
+    assert outcome.outcome == "accepted"
+    assert [one.id for one in outcome.subtasks] == ["a"], "planned by the scenario's own class"
+
+
 async def test_a_run_of_this_process_waits_for_a_role_that_only_agents_on_the_bus_bring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
