@@ -160,6 +160,7 @@ def _words_to_agents(
     match event:
         case AgentJoined(agent=agent, roles=roles, slots=slots):
             what = f"joins as {_names(roles)}, for {slots} at once" if slots else "takes nothing more, and will leave"
+            what = what if roles else "is there, and is taken for none of its roles"
             return f"{_agent(agent)} {what}", "dim"
         case AgentLeft(agent=agent, why=why):
             return f"{_agent(agent)} leaves: {one_line(why, LONG)}", "yellow"

@@ -57,6 +57,11 @@ def test_an_agent_that_drains_is_not_told_as_one_that_comes() -> None:
     assert "host/coder-1 takes nothing more" in lines[1]
 
 
+def test_an_agent_that_is_taken_for_none_of_its_roles_is_told_so() -> None:
+    line = Timeline().tell(said(AgentJoined(agent="host/critic-1", roles=(), slots=4))).line()
+    assert "host/critic-1 is there, and is taken for none of its roles" in line
+
+
 def test_a_line_says_when_who_what_and_the_cost() -> None:
     timeline = Timeline()
     timeline.tell(said(GoalSubmitted(setup=SETUP), source="/swarm/hub/local", subject=None))
