@@ -19,6 +19,7 @@ from agents.tools import TOOLS
 from bus.events import EVENTS
 from bus.setup import Limits, Subtask
 from swarm.scenario.model import Scenario
+from swarm.scenario.units import parse_count, parse_duration
 from tests.support import reference
 from tests.support.class_source import class_nodes, doc_of, fields_of
 from tests.support.command import in_this_process
@@ -62,6 +63,15 @@ def test_the_path_of_a_file_is_not_told_as_a_place_in_a_roles_code():
             for field in fields_of(node):
                 if reference.meaning(field, doc_of(node)) == reference.EVERYWHERE["path"]:
                     assert field.type == "Path", f"{name}.{field.name}"
+
+
+def test_the_limits_of_the_page_on_scenarios_are_the_defaults():
+    page = (ROOT / "docs/scenario.md").read_text().partition("## `limits`")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \|.*Left out: ([\w ]+)\. \|$", page, re.MULTILINE))
+    limits = Limits()
+    assert (parse_duration(told.pop("time")), told.pop("money")) == (limits.time_ms, "no limit")
+    rest = limits.model_dump(exclude={"time_ms", "money"})
+    assert {name: parse_count(one) for name, one in told.items()} == rest
 
 
 def test_the_page_on_scenarios_names_every_role_and_tool_that_is_there():

@@ -173,8 +173,12 @@ class LimitsSection(Section):
     """Hard limits of the run."""
 
     time: Duration = Field(default=1_800_000, description="Running time; pauses do not count. Left out: 30m.")
-    tokens: Count = Field(default=200_000, description="Input and output tokens of all model calls. Left out: 200k.")
-    money: Money | None = Field(default=None, description="What the model calls may cost. Left out: no limit.")
+    tokens: Count = Field(
+        default=200_000, description="Input, cached included, and output tokens of all model calls. Left out: 200k."
+    )
+    money: Money | None = Field(
+        default=None, description="What the model calls may cost, whose prices must be known. Left out: no limit."
+    )
     rounds: SmallCount = Field(
         default=3, description="Reviews of the whole outcome, each with one new plan at most. Left out: 3."
     )
