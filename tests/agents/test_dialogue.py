@@ -123,6 +123,10 @@ def test_a_conversation_asks_runs_and_finishes() -> None:
     assert dialogue.next() == Finished("It says alpha.")
 
 
+def test_a_head_that_says_nothing_is_left_out() -> None:
+    assert ask_of(a_dialogue(system="", tools=())).messages == ({"role": "user", "content": "Do it."},)
+
+
 def test_the_next_step_stays_until_its_outcome_is_handed_in() -> None:
     dialogue = a_dialogue()
     assert dialogue.next() is dialogue.next()

@@ -19,20 +19,29 @@ from swarm.working.assignment import FRESH_S, Assignment
 ASKED = ModelAsked(
     attempt=1, path=(0,), number=1, digest="d", model="test:model", messages=(), input_bound=1, max_tokens=9
 )
+REQUEST = Envelope(
+    "lease",
+    "/swarm/hub/north",
+    SubtaskAssigned(
+        subtask=Subtask(id="a", role="coder", instruction="do it"), attempt=1, agent="one/1", deadline_ms=1000
+    ),
+    "run",
+    "",
+    "a",
+    None,
+    5,
+    0,
+)
+ATTACHMENTS = {"reply_to": topics.hub_reply("north", "one/1", "run"), "remaining_ms": 60_000, "epoch": 1}
 
 
 @asynccontextmanager
 async def asking() -> AsyncIterator[tuple[Assignment, "asyncio.Task[int]"]]:
     """Give an assignment that has asked whether it may call its model."""
-    request = SubtaskAssigned(
-        subtask=Subtask(id="a", role="coder", instruction="do it"), attempt=1, agent="one/1", deadline_ms=1000
-    )
-    envelope = Envelope("lease", "/swarm/hub/north", request, "run", "", "a", None, 5, 0)
-    attachments = {"reply_to": topics.hub_reply("north", "one/1", "run"), "remaining_ms": 60_000, "epoch": 1}
     async with MemoryTransport() as transport:
         times = itertools.count()
         stamp = Stamp("/swarm/agent/one/1", new_id, lambda: f"2026-01-01T00:00:{next(times):02}Z")
-        assignment = Assignment.of(envelope, attachments, Bus(transport), stamp, keeps=True)
+        assignment = Assignment.of(REQUEST, ATTACHMENTS, Bus(transport), stamp, keeps=True)
         asked = asyncio.create_task(assignment.ask(ASKED))
         while not assignment.waiting:
             await asyncio.sleep(0)
@@ -44,6 +53,24 @@ def said(assignment: Assignment) -> str:
     """Return the time that the one intent bore as it was said last."""
     (intent,) = assignment.waiting.values()
     return intent.envelope.time
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"reply_to": None},
+        {"reply_to": topics.hub_card("north")},
+        {"remaining_ms": "60000"},
+        {"remaining_ms": None},
+        {"epoch": None},
+    ],
+    ids=str,
+)
+async def test_a_request_with_attachments_that_are_none_is_refused(wrong: dict[str, object]) -> None:
+    async with MemoryTransport() as transport:
+        stamp = Stamp("/swarm/agent/one/1", new_id, lambda: "2026-01-01T00:00:00Z")
+        with pytest.raises(ValueError, match=r"reply_to|remaining_ms"):
+            Assignment.of(REQUEST, ATTACHMENTS | wrong, Bus(transport), stamp)
 
 
 async def test_a_confirmation_is_acted_upon() -> None:

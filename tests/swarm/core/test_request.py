@@ -1,4 +1,7 @@
-"""An agent that gets a request again, after a crash, is told what it was told before: else its journal does not fit."""
+"""Which requests follow, and what they tell.
+
+An agent that gets a request again, after a crash, is told what it was told before: else its journal does not fit.
+"""
 
 import pytest
 
@@ -6,17 +9,20 @@ from bus.envelope import Envelope
 from bus.events import (
     AgentJoined,
     AssignmentEnded,
+    GoalFailed,
     GoalSubmitted,
     MergeTried,
     PlanProposed,
+    Redo,
     ResultSubmitted,
+    ReviewGiven,
     RoleOffer,
     RunResumed,
     ToolCalled,
     ToolReturned,
     WorkFailed,
 )
-from bus.setup import FileChange, Limits, RoleSetup, Subtask
+from bus.setup import Criterion, FileChange, Limits, RoleSetup, Subtask
 from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.doubts import doubts
@@ -53,8 +59,8 @@ class Run:
         return brief(self.state, self.state.works[request], ())
 
 
-def subtask(name: str) -> Subtask:
-    return Subtask(id=name, role="coder", instruction="do it")
+def subtask(name: str, *needs: str, accept: tuple[Criterion, ...] = ()) -> Subtask:
+    return Subtask(id=name, role="coder", instruction="do it", needs=needs, accept=accept)
 
 
 def test_of_a_long_goal_a_worker_is_told_the_beginning_and_a_planner_all() -> None:
@@ -82,9 +88,50 @@ def fails(run: Run, name: str, effects: int = 0) -> None:
     run.record(WorkFailed(reason="broke", kind="error", effects=effects), name)
 
 
+def test_a_review_is_tried_as_often_as_an_attempt_may_be_and_told_why_again() -> None:
+    run = Run(subtask("a", accept=({"file": "a.txt"},)), attempts=2)
+    run.record(ResultSubmitted(text="done"), "a")
+    for attempt, feedback in ((1, ()), (2, ("broke",))):
+        work = run.state.works["review-a-1"]
+        assert (work.attempt, work.feedback, work.of_attempt) == (attempt, feedback, 1)
+        assert work.accept == ({"file": "a.txt"},)
+        fails(run, "review-a-1")
+    assert isinstance(run.state.ended, GoalFailed)
+    assert (run.state.ended.kind, run.state.ended.missing) == ("attempts", ("a",))
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_what_a_critic_names_is_done_again_while_it_has_attempts_left_else_a_planner_is_asked(attempts: int) -> None:
+    run = Run(subtask("a"), subtask("b", "a"), subtask("c"), attempts=attempts)
+    for name in "abc":
+        run.record(ResultSubmitted(text="done"), name)
+    redo = (Redo(subtask="a", why="it is too long"),)
+    run.record(ReviewGiven(accepted=False, feedback="not good", redo=redo), "review-outcome-1")
+    if attempts == 1:
+        assert run.state.works["plan-1"].feedback == ("not good",)
+        return
+    assert [*run.state.works] == ["a"], "what needs it waits, what does not stays"
+    assert (run.state.works["a"].attempt, run.state.works["a"].feedback) == (2, ("it is too long",))
+    run.record(ResultSubmitted(text="shorter"), "a")
+    fails(run, "b")
+    assert run.state.works["b"].attempt == 3, "of those that count it is the second: it was not to blame"
+    run.record(ResultSubmitted(text="done again"), "b")
+    assert [*run.state.works] == ["review-outcome-2"]
+
+
 def plans(run: Run, *names: str) -> None:
     plan = next(name for name, work in run.state.works.items() if work.kind == "plan")
     run.record(PlanProposed(subtasks=tuple(subtask(name) for name in names)), plan)
+
+
+def test_a_plan_that_was_tried_before_is_refused_once_and_then_ends_the_run() -> None:
+    run = Run(subtask("a"))
+    run.record(WorkFailed(reason="broke", kind="error", retryable=False), "a")
+    plans(run, "a")
+    assert "tried before" in run.state.works["plan-2"].feedback[0]
+    plans(run, "a")
+    assert isinstance(run.state.ended, GoalFailed)
+    assert run.state.ended.kind == "no_progress"
 
 
 def test_a_subtask_that_one_plan_drops_and_a_later_one_brings_back_goes_on_from_what_it_did() -> None:
