@@ -9,6 +9,7 @@ from bus.envelope import Envelope
 from bus.events import (
     AgentJoined,
     AssignmentEnded,
+    Clash,
     GoalFailed,
     GoalSubmitted,
     MergeTried,
@@ -17,6 +18,7 @@ from bus.events import (
     ResultSubmitted,
     ReviewGiven,
     RoleOffer,
+    RunForked,
     RunResumed,
     ToolCalled,
     ToolReturned,
@@ -39,7 +41,7 @@ class Run:
 
     def __init__(self, *subtasks: Subtask, attempts: int = 3, goal: str = "reach it", **roles: RoleSetup) -> None:
         self.state = RunState("run")
-        setup = setup_of(limits=Limits(attempts=attempts), plan=subtasks).model_copy(update={"goal": goal})
+        setup = setup_of(limits=Limits(attempts=attempts), plan=subtasks or None).model_copy(update={"goal": goal})
         self.record(GoalSubmitted(setup=setup.model_copy(update={"roles": setup.roles | roles})))
         for role in ("planner", "coder", "critic"):
             self.record(AgentJoined(agent=f"local/{role}", roles=(role,), slots=4))
@@ -61,6 +63,10 @@ class Run:
 
 def subtask(name: str, *needs: str, accept: tuple[Criterion, ...] = ()) -> Subtask:
     return Subtask(id=name, role="coder", instruction="do it", needs=needs, accept=accept)
+
+
+def made(path: str, letter: str) -> FileChange:
+    return FileChange(path=path, base=None, sha256=letter * 64, bytes=1)
 
 
 def test_of_a_long_goal_a_worker_is_told_the_beginning_and_a_planner_all() -> None:
@@ -119,6 +125,22 @@ def test_what_a_critic_names_is_done_again_while_it_has_attempts_left_else_a_pla
     assert [*run.state.works] == ["review-outcome-2"]
 
 
+def test_what_clashes_with_the_changes_of_several_is_done_again_on_top_of_them_all() -> None:
+    run = Run(*(subtask(name) for name in "zywvx"))
+    for name in "zywv":
+        run.record(ResultSubmitted(text="done", files=(made(f"{name}.txt", name),)), name)
+    run.record(ResultSubmitted(text="done", files=tuple(made(f"{name}.txt", "x") for name in "zyw")), "x")
+    clashes = tuple(Clash(path=f"{name}.txt", why="both made it") for name in "zyw")
+    run.record(MergeTried(subtask="x", attempt=1, clashes=clashes))
+    feedback, *moved = run.state.works["x"].feedback
+    assert [one.partition(":")[0] for one in moved] == ["z.txt", "y.txt", "w.txt"]
+    assert feedback.startswith("z.txt, y.txt, w.txt: changed meanwhile by w, y, z, and"), "in the same order each time"
+    told = run.told("x")
+    assert told.base.keys() == {"z.txt", "y.txt", "w.txt"}
+    assert told.start == told.base
+    assert {path: ref.sha256[0] for path, ref in told.left.items()} == {f".swarm/yours/{one}.txt": "x" for one in "zyw"}
+
+
 def plans(run: Run, *names: str) -> None:
     plan = next(name for name, work in run.state.works.items() if work.kind == "plan")
     run.record(PlanProposed(subtasks=tuple(subtask(name) for name in names)), plan)
@@ -172,8 +194,7 @@ def test_a_call_of_a_dropped_subtask_is_in_doubt_once_it_is_brought_back() -> No
 def test_what_waits_to_be_merged_is_kept_by_another_plan_that_has_it_as_it_was(instruction: str) -> None:
     run = Run(subtask("a"), subtask("b"), subtask("c"), attempts=1)
     for name in "ab":
-        change = FileChange(path="f.txt", base=None, sha256=name * 64, bytes=1)
-        run.record(ResultSubmitted(text="done", files=(change,)), name)
+        run.record(ResultSubmitted(text="done", files=(made("f.txt", name),)), name)
     assert [*run.state.to_merge] == ["b"], "it met a's, and somebody looks at the bytes"
     fails(run, "c")
     b = subtask("b").model_copy(update={"instruction": instruction})
@@ -187,6 +208,21 @@ def test_what_waits_to_be_merged_is_kept_by_another_plan_that_has_it_as_it_was(i
     else:
         assert not run.state.to_merge
         assert run.state.works["b"].attempt == 2
+
+
+@pytest.mark.parametrize("changes", [{}, {"goal": "another"}], ids=["as it was", "changed"])
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_fork_goes_on_where_it_was_but_what_is_wanted_otherwise_is_judged_anew(
+    changes: dict[str, str], *, planned: bool
+) -> None:
+    run = Run(subtask("a")) if planned else Run()
+    if planned:
+        run.record(ResultSubmitted(text="done"), "a")
+    before = "review-outcome-1" if planned else "plan-1"
+    assert [*run.state.works] == [before]
+    assert run.state.setup is not None
+    run.record(RunForked(parent="other", at=run.state.position, setup=run.state.setup, changes=changes))
+    assert [*run.state.works] == ["review-outcome-2" if planned and changes else before]
 
 
 def test_a_planner_is_told_the_run_as_it_stood_when_it_was_first_asked() -> None:

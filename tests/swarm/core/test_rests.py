@@ -5,7 +5,7 @@ from typing import Literal
 from bus.events import AgentJoined, AgentLeft, AssignmentEnded, GoalFailed, GoalSubmitted, TimePassed
 from bus.setup import Limits, Subtask
 from swarm.core.decide import next_deadline
-from swarm.core.state import MOST_DOUBLED, MOST_LOST, REST_MS
+from swarm.core.state import MOST_DOUBLED, MOST_LOST, REST_MS, Status
 from tests.support.simulation import Simulation, setup_of
 
 
@@ -30,6 +30,7 @@ def test_who_lost_three_in_a_row_rests_and_is_then_given_another_try() -> None:
     for doubled in (*range(MOST_DOUBLED + 1), MOST_DOUBLED):
         lose(run)
         assert not run.state.leases
+        assert run.state.subtasks["one"].status is Status.READY, "nobody works on it"
         due = next_deadline(run.state)
         assert due == run.elapsed_ms + REST_MS * 2**doubled
         run.send(AgentJoined(agent="u/a", roles=("coder",), slots=1))
