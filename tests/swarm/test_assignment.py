@@ -75,6 +75,7 @@ async def test_a_request_with_attachments_that_are_none_is_refused(wrong: dict[s
 
 async def test_a_confirmation_is_acted_upon() -> None:
     async with asking() as (assignment, asked):
+        assert (assignment.remaining_s, assignment.epoch, assignment.heard_of) == (60, 1, True)
         assert assignment.confirmed((0,), 1, 7, said(assignment)) is None
         assert await asked == 7
 
@@ -98,6 +99,16 @@ async def test_a_confirmation_that_waited_for_us_is_asked_for_anew(monkeypatch: 
             assert assignment.confirmed((0,), 1, 7, again.time) is None, "the answer to what was asked anew"
             assert assignment.confirmed((0,), 1, 7, again.time) is None, "a word that comes twice"
         assert await asked == 7
+
+
+async def test_what_is_said_goes_to_the_hub_that_has_the_run_now() -> None:
+    async with asking() as (assignment, _):
+        now = topics.hub_reply("south", "one/1", "run")
+        assignment.moved(now, 3)
+        assignment.moved(topics.hub_reply("north", "one/1", "run"), 2)
+        assert (assignment.reply_to, assignment.epoch) == (now, 3), "a word that was overtaken"
+        with pytest.raises(ValueError, match="is no topic for replies"):
+            assignment.moved(topics.hub_card("south"), 4)
 
 
 class Heard(Bus):

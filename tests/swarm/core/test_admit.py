@@ -24,6 +24,8 @@ from bus.events import (
     ResultSubmitted,
     ReviewGiven,
     RunForked,
+    RunMoved,
+    RunPaused,
     SubtaskAssigned,
     TimePassed,
     ToolCalled,
@@ -33,7 +35,7 @@ from bus.events import (
     WorkFailed,
 )
 from bus.setup import FileChange, FileRef, Limits, Subtask
-from swarm.core.admit import Admission, admit
+from swarm.core.admit import Admission, admit, turn
 from swarm.core.apply import apply
 from swarm.core.decide import decide
 from swarm.core.state import RunState
@@ -227,6 +229,13 @@ def test_what_changed_files_was_announced(run: Run) -> None:
     assert run.admit(returned("write_file", (1,), CHANGE)) is REPEATED
 
 
+def test_of_what_an_agent_numbers_it_is_the_turn_of_the_next(run: Run) -> None:
+    assert [turn(run.state, run.lease, ordinal) for ordinal in (1, 2)] == [RECORD, EARLY]
+    run.take(asked())
+    assert [turn(run.state, run.lease, ordinal) for ordinal in (1, 2, 3)] == [REPEATED, RECORD, EARLY]
+    assert turn(run.state, "another lease", 1) is LATE
+
+
 def test_a_lease_is_lost_when_another_is_given_out(run: Run) -> None:
     first = run.lease
     run.record(AssignmentEnded(lease=first, why="silence"))
@@ -280,6 +289,14 @@ def test_agents_join_once_and_leave_once(run: Run) -> None:
     run.record(AgentLeft(agent="local/coder", why="gone"))
     assert run.admit(AgentLeft(agent="local/coder", why="gone")) is LATE
     assert run.admit(card) is RECORD
+
+
+def test_whoever_carries_a_run_pauses_moves_and_cancels_it(run: Run) -> None:
+    pause, move = RunPaused(reason="Ctrl-C", kind="person"), RunMoved(hub="other", epoch=2)
+    cancel = CancelAsked(reason="enough")
+    assert [run.admit(event) for event in (pause, move, cancel)] == [RECORD] * 3
+    run.record(pause)
+    assert [run.admit(event) for event in (pause, move, cancel)] == [Admission.ENDED, Admission.ENDED, RECORD]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def test_what_was_begun_is_finished_before_anything_new_begins() -> None:
 class Played:
     """A run of equal subtasks, in which each agent takes its own time."""
 
-    def __init__(self, subtasks: int, takes_ms: dict[str, int], *, slots: int = 1, parallel: int = 64) -> None:
+    def __init__(
+        self, subtasks: int, takes_ms: dict[str, int], *, slots: int = 1, parallel: int = 64, agents: int = 64
+    ) -> None:
         plan = tuple(new(f"s{number}") for number in range(subtasks))
         limits = Limits(subtasks=subtasks, parallel=parallel)
         self.state = RunState("run")
@@ -59,7 +61,7 @@ class Played:
         self.at_work: dict[str, tuple[int, str, str]] = {}
         """Lease -> when it is done, who has it, what it is."""
         self.given: Counter[str] = Counter()
-        self._record(GoalSubmitted(setup=setup_of(limits=limits, plan=plan)))
+        self._record(GoalSubmitted(setup=setup_of(limits=limits, plan=plan, agents=agents)))
         for agent in takes_ms:
             self.tell(AgentJoined(agent=agent, roles=("coder",), slots=slots))
 
@@ -106,6 +108,13 @@ def test_a_slow_one_is_given_what_the_quick_one_would_not_have_done_sooner(subta
     played = Played(subtasks, {"a/slow": 250, "a/quick": 100})
     played.play()
     assert played.given["a/slow"] == to_the_slow
+
+
+def test_of_a_role_no_more_are_at_work_at_once_than_the_scenario_says() -> None:
+    played = Played(7, {"a/1": 100, "a/2": 100}, slots=4, agents=2)
+    assert len(played.at_work) == 2
+    played.play()
+    assert (played.given.total(), played.now) == (7, 400)
 
 
 def test_where_only_slow_ones_are_left_they_do_it() -> None:

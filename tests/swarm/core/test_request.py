@@ -10,6 +10,7 @@ from bus.events import (
     AgentJoined,
     AssignmentEnded,
     Clash,
+    Event,
     GoalFailed,
     GoalSubmitted,
     MergeTried,
@@ -25,9 +26,10 @@ from bus.events import (
     WorkFailed,
 )
 from bus.setup import Criterion, FileChange, Limits, RoleSetup, Subtask
+from swarm.core.admit import Admission, admit
 from swarm.core.apply import apply
 from swarm.core.decide import decide
-from swarm.core.doubts import doubts
+from swarm.core.doubts import doubts, is_in_doubt
 from swarm.core.marks import pack, unpack
 from swarm.core.request import GOAL_TOLD, brief
 from swarm.core.state import RunState
@@ -57,6 +59,9 @@ class Run:
         at = self.state.position + 1
         apply(self.state, Envelope(f"id{at}", "/test", event, "run", "", subject, cause, at, at))  # type: ignore[arg-type]
 
+    def admits(self, event: Event) -> Admission:
+        return admit(self.state, Envelope("of a person", "/test", event, "run", ""))
+
     def told(self, request: str):
         return brief(self.state, self.state.works[request], ())
 
@@ -84,8 +89,11 @@ def test_what_an_attempt_did_itself_is_no_news_to_it() -> None:
     before = run.told("a")
     run.record(ToolCalled(attempt=1, outward=True, **CALL), "a")
     run.record(ToolReturned(attempt=1, output="posted", **CALL), "a")
+    refused = CALL | {"path": (1,), "digest": "e"}
+    run.record(ToolCalled(attempt=1, outward=True, **refused), "a")
+    run.record(ToolReturned(attempt=1, output="nobody is there", error=True, **refused), "a")
     assert run.told("a").outward == before.outward == {}
-    run.record(WorkFailed(reason="broke", kind="error", effects=2), "a")
+    run.record(WorkFailed(reason="broke", kind="error", effects=4), "a")
     (deed,) = run.told("a").outward.values()
     assert (deed.tool, deed.output, deed.attempt) == ("post", "posted", 1)
 
@@ -179,12 +187,18 @@ def test_a_call_of_a_dropped_subtask_is_in_doubt_once_it_is_brought_back() -> No
     plans(run, "c")
     assert run.state.running, "nobody is about to repeat it"
     fails(run, "c")
-    plans(run, "a")
+    plans(run, "a", "d")
     assert run.state.paused is not None
     assert run.state.paused.kind == "doubt"
+    assert [name for name in run.state.subtasks if is_in_doubt(run.state, name)] == ["a"]
     (doubt,) = doubts(run.state)
-    run.record(doubt.settled("skip"))
+    word = doubt.settled("skip")
+    assert run.admits(word) is Admission.RECORD
+    assert run.admits(word.model_copy(update={"digest": "of another call"})) is Admission.LATE
+    run.record(word)
+    assert run.admits(word) is Admission.LATE, "a person has said it"
     run.record(RunResumed())
+    assert not is_in_doubt(run.state, "a")
     run.record(AgentJoined(agent="local/coder", roles=("coder",), slots=4))
     assert run.state.works["a"].attempt == 2
     assert run.told("a").settled == {CALL["digest"]: "skip"}
