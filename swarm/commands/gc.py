@@ -72,9 +72,9 @@ async def _gc(args: argparse.Namespace) -> int:
 
 async def _busy(store: "Store") -> str:
     """Say why nothing was removed."""
-    from swarm.runs.ownership import is_gone  # noqa: PLC0415 - loads only where it is used
+    from swarm.runs.ownership import is_abandoned  # noqa: PLC0415 - loads only where it is used
 
-    owned = [info for info in await store.log.runs() if info.owner and not is_gone(info.owner)]
+    owned = [info for info in await store.log.runs() if not is_abandoned(info)]
     who = ", ".join(f"{info.run} (process {info.owner.pid} on {info.owner.host})" for info in owned[:5] if info.owner)
     return (
         f"nothing was removed: {who or 'another process'} is at work here, and may have stored files that no event "

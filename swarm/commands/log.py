@@ -111,13 +111,13 @@ async def _envelopes(store: "Store", run: str, args: argparse.Namespace, at: int
 async def _is_abandoned(store: "Store", run: str, at: int) -> bool:
     """Tell whether nobody writes this run any more, and all that was written has been read."""
     from bus.errors import NotFound  # noqa: PLC0415 - loads only where it is used
-    from swarm.runs.ownership import is_gone  # noqa: PLC0415 - likewise
+    from swarm.runs.ownership import is_abandoned  # noqa: PLC0415 - likewise
 
     try:
         info = await store.log.info(run)
     except NotFound:
         return True
-    return info.length < at and (info.owner is None or is_gone(info.owner))
+    return info.length < at and is_abandoned(info)
 
 
 async def _check_chain(store: "Store", run: str, *, head: str | None, as_json: bool) -> int:

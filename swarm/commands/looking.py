@@ -6,7 +6,7 @@ from pathlib import Path
 from bus.event_log import RunInfo
 from swarm.core.state import RunState
 from swarm.runs.outcome import Outcome, outcome_of
-from swarm.runs.ownership import is_gone, is_here
+from swarm.runs.ownership import is_abandoned, is_here
 
 
 async def outcome_now(state: RunState, info: RunInfo) -> Outcome:
@@ -21,7 +21,7 @@ async def outcome_now(state: RunState, info: RunInfo) -> Outcome:
         return outcome
     if info.imported:
         how = f"it was imported as it stood; `swarm fork {state.run} --at {state.position}` goes on from there"
-    elif owner is not None and not is_gone(owner):
+    elif owner is not None and not is_abandoned(info):
         how = f"it is running in process {owner.pid} on {owner.host}"
         if not is_here(owner):
             how += ", unless that has ended, which cannot be seen from here"

@@ -34,6 +34,7 @@ async def _runs(*, as_json: bool) -> int:
     from swarm.runs import finding  # noqa: PLC0415 - likewise
     from swarm.runs.clock import utc_now  # noqa: PLC0415 - likewise
     from swarm.runs.folding import fold  # noqa: PLC0415 - likewise
+    from swarm.runs.ownership import is_abandoned  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.measures import age, size  # noqa: PLC0415 - likewise
     from swarm.views.terminal import has_colour, one_line, paint, say, say_json  # noqa: PLC0415 - likewise
@@ -59,6 +60,7 @@ async def _runs(*, as_json: bool) -> int:
             money = "" if outcome.cost_usd is None else f"  {dollars(outcome.cost_usd)}"
             goal = one_line(state.setup.goal, 60) if state.setup else "(never began)"
             how = f"{age(info.created, now):>4}  {ended}  {outcome.run}"
-            mark = "  imported" if info.imported else ""
+            left = outcome.outcome == "running" and is_abandoned(info)
+            mark = "  imported" if info.imported else "  interrupted" if left else ""
             say(f"{how}  {size(info.bytes)}  {clock(state.elapsed_ms)}{money}{mark}  {goal}")
     return status

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bus.event_log import Owner
+from bus.event_log import Owner, RunInfo
 from swarm.errors import UsageError
 
 _carried_on: set[str] = set()
@@ -42,6 +42,11 @@ def this_process() -> Owner:
     """Return the running process as an owner."""
     pid = os.getpid()
     return Owner(socket.gethostname(), pid, _started(pid) or "unknown")
+
+
+def is_abandoned(info: RunInfo) -> bool:
+    """Tell whether nobody carries a run on, as far as can be seen from here."""
+    return info.owner is None or is_gone(info.owner)
 
 
 def is_gone(owner: Owner) -> bool:

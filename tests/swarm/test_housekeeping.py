@@ -241,8 +241,11 @@ def test_a_run_that_is_under_way_is_neither_removed_nor_collected_beside(folder:
             assert f"process {command.pid}" in ended.json["error"]["message"]
             assert live in ended.json["error"]["message"]
         assert swarm("export", "last", "live.zip", "--json").json["events"] >= 3
+        assert "interrupted" not in swarm("runs").out
         command.send_signal(signal.SIGKILL)
         command.communicate(timeout=30)
+    left, ended = swarm("runs").out.splitlines()
+    assert (live in left, "  interrupted  " in left, "interrupted" in ended) == (True, True, False)
     assert swarm("gc").status == 0
     assert swarm("rm", live, "--yes").status == 0, "its owner is gone"
     assert len(listed(swarm)) == 1
