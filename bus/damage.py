@@ -33,7 +33,7 @@ def refuse_parted(folder: Path) -> None:
             f"If it is lost, remove {shared.name}: the runs then stand where they stood some time before."
         )
     path = folder / NAME
-    kept = [name for name in (log.name, "files", "work") if (folder / name).exists()]
+    kept = [name for name in (log.name, "files", "swarm-work") if (folder / name).exists()]
     if kept and _lasts(lambda: path.exists() and path.stat().st_size == 0):
         raise Damaged(f"{path} is empty, but runs were kept here ({', '.join(kept)}): it was cut. Bring a copy back.")
 

@@ -44,7 +44,7 @@ class Settings:
     @property
     def closed(self) -> tuple[Path, ...]:
         """The folders below `home` that hold what agents and archives brought: no code is loaded from there."""
-        return (self.home / "files", self.home / "work")
+        return (self.home / "files", self.home / "swarm-work")
 
     @property
     def place(self) -> Path | str:

@@ -51,7 +51,7 @@ async def _rm(args: argparse.Namespace) -> int:
         if not args.yes:
             await _ask(info, as_json=args.json)
         await store.log.remove(info.run, previous=info.owner)
-        await asyncio.to_thread(remove_tree, settings.home / "work" / info.run)
+        await asyncio.to_thread(remove_tree, settings.home / "swarm-work" / info.run)
     gone = {"removed": info.run, "events": info.length, "bytes": info.bytes}
     say(json.dumps(gone) if args.json else f"removed {info.run}; `swarm gc` frees the files that only it had")
     return 0

@@ -108,7 +108,7 @@ async def truncated(whole: Path, folder: Path, sizes: Iterable[int]) -> Counter[
 async def whole(tmp_path: Path) -> Path:
     folder = tmp_path / "whole"
     await fill(folder)
-    (folder / "work").mkdir()
+    (folder / "swarm-work").mkdir()
     return folder
 
 
@@ -207,7 +207,7 @@ async def test_an_empty_file_where_runs_were_kept_is_no_new_store(tmp_path: Path
     (tmp_path / "log.db").touch()
     async with SqliteEventLog(tmp_path) as log:
         assert await log.runs() == []
-    (tmp_path / "work").mkdir()
+    (tmp_path / "swarm-work").mkdir()
     (tmp_path / "log.db").write_bytes(b"")
     with pytest.raises(Damaged, match="is empty, but runs were kept here"):
         await SqliteEventLog(tmp_path).__aenter__()

@@ -187,11 +187,11 @@ def test_an_age_is_told_in_one_unit_and_a_bad_time_as_none(since: str, told: str
 
 def test_a_removed_run_is_gone_with_its_folders_and_its_outcome_stays(swarm: Swarm, folder: Path) -> None:
     kept, run = begun(swarm), begun(swarm)
-    (folder / ".swarm" / "work" / run / "deep").mkdir(parents=True)
+    (folder / ".swarm" / "swarm-work" / run / "deep").mkdir(parents=True)
     ended = swarm("rm", run, "--yes", "--json")
     assert (ended.status, ended.json["removed"]) == (0, run)
     assert [told["run"] for told in listed(swarm)] == [kept]
-    assert not (folder / ".swarm" / "work" / run).exists()
+    assert not (folder / ".swarm" / "swarm-work" / run).exists()
     assert (folder / run / "hello.txt").read_text() == "hello\n"
     again = swarm("rm", run, "--yes", "--json")
     assert (again.status, "swarm runs" in again.json["error"]["message"]) == (2, True)
@@ -269,14 +269,14 @@ def test_files_are_collected_once_no_run_names_them(swarm: Swarm, folder: Path) 
     nothing = swarm("gc", "--json").json
     assert (nothing["removed"], nothing["kept"]) == (0, 2)
     assert swarm("rm", other, "--yes").status == 0
-    (folder / ".swarm" / "work" / other).mkdir(parents=True)
+    (folder / ".swarm" / "swarm-work" / other).mkdir(parents=True)
     planned = swarm("gc", "--dry-run", "--json").json
     assert planned == {
         "removed": 1, "bytes": 2 * SMALL_BYTES, "folders": 1, "freed": 0, "kept": 1, "kept_bytes": 6, "dry_run": True,
     }  # fmt: skip
     assert swarm("gc", "--json").json == planned | {"dry_run": False}
     assert not [path for path in (folder / ".swarm" / "files").rglob("*") if path.is_file()]
-    assert not (folder / ".swarm" / "work" / other).exists()
+    assert not (folder / ".swarm" / "swarm-work" / other).exists()
     assert swarm("gc").out.startswith("removed 0 files (0 B) that no run names; 1 files (6 B) are named")
     assert swarm("show", "last", "--files", "again").status == 0
     assert (folder / "again" / "hello.txt").read_text() == "hello\n"

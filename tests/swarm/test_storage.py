@@ -114,7 +114,7 @@ async def test_files_that_cannot_be_handed_over_are_handed_over_later(
     put = plain_file.put
 
     def no_room_outside(parent: int, *args: Any, **options: Any) -> None:
-        if "/work/" not in os.readlink(f"/proc/self/fd/{parent}"):
+        if "/swarm-work/" not in os.readlink(f"/proc/self/fd/{parent}"):
             no_room()
         put(parent, *args, **options)
 

@@ -10,7 +10,8 @@ import pytest
 
 from bus import presence
 from bus.errors import StorageFailed
-from swarm.working.work_folder import work_folder
+from bus.store import open_store
+from swarm.working.work_folder import left_behind, work_folder
 
 AN_AGENT = """
 import asyncio, sys
@@ -29,7 +30,7 @@ asyncio.run(main())
 
 
 def there(home: Path) -> list[str]:
-    return sorted(path.name for path in (home / "work").iterdir())
+    return sorted(path.name for path in (home / "swarm-work").iterdir())
 
 
 async def test_an_agent_has_a_folder_that_nobody_else_reads_and_that_goes_with_it(tmp_path: Path) -> None:
@@ -91,13 +92,24 @@ async def test_what_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (elsewhere / "kept.txt").touch()
     home = tmp_path / "home"
-    (home / "work").mkdir(parents=True)
-    (home / "work" / "file").touch()
-    (home / "work" / "link").symlink_to(elsewhere)
+    (home / "swarm-work").mkdir(parents=True)
+    (home / "swarm-work" / "file").touch()
+    (home / "swarm-work" / "link").symlink_to(elsewhere)
     async with work_folder(home, "ada-1"):
         pass
     assert there(home) == ["file", "link"]
     assert (elsewhere / "kept.txt").exists()
+
+
+async def test_a_folder_of_a_person_s_own_may_be_a_home(tmp_path: Path) -> None:
+    for name in ("work", "files"):
+        (tmp_path / name / "thesis").mkdir(parents=True)
+        (tmp_path / name / "thesis" / "chapter.md").touch()
+    async with open_store(tmp_path) as store, work_folder(tmp_path, "thesis"), store.files.alone():
+        left_behind(tmp_path, remove=True)
+        await store.files.remove(await store.files.sizes())
+    assert (tmp_path / "work" / "thesis" / "chapter.md").exists()
+    assert (tmp_path / "files" / "thesis" / "chapter.md").exists()
 
 
 async def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
