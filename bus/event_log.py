@@ -20,7 +20,7 @@ class Owner:
     host: str
     pid: int
     started: str
-    """When that process started (boot id and start ticks): a pid alone may be another's by now."""
+    """When and where that process started (boot id, namespace of pids, start ticks): a pid alone may be another's."""
 
 
 @dataclass(frozen=True, slots=True)

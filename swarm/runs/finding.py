@@ -32,8 +32,8 @@ async def find(store: Store, name: str) -> RunInfo:
 async def refuse_running(store: Store, info: RunInfo) -> None:
     """Raise `UsageError` where somebody runs this run.
 
-    A process that says another host cannot be looked at, though it may have been here: the host has another name now,
-    or it was a container. It is gone where nobody but us has the store open for writing.
+    One of another host's name or container cannot be looked at, though it may have been of this machine. It is gone
+    where nobody but us has the store open for writing.
     """
     refuse_carried_on(info.run)
     if info.owner is None or has_left(info.owner, info.run):

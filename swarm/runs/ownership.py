@@ -52,23 +52,34 @@ def is_abandoned(info: RunInfo) -> bool:
 def is_gone(owner: Owner) -> bool:
     """Tell whether an owner cannot write any more: its process has ended, also by a reboot.
 
-    An owner on another host cannot be looked at from here; it counts as there.
+    One that cannot be looked at from here counts as there.
     """
     return is_here(owner) and _started(owner.pid) != owner.started
 
 
 def is_here(owner: Owner) -> bool:
-    """Tell whether an owner's process can be looked at from here."""
-    return owner.host == socket.gethostname()
+    """Tell whether an owner's process can be looked at: it is, or was, of this host, and not of another container's."""
+    boot, _, namespace = owner.started.rpartition(":")[0].partition(":")
+    return owner.host == socket.gethostname() and (boot != _boot() or namespace == _namespace())
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, as boot id and clock ticks since boot: a pid alone may be another's by now."""
+    """Return when and where a process started: a pid alone may be another's by now, or by others' count.
+
+    That is the boot's id, the namespace of pids (pid_namespaces(7)), and clock ticks since boot.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return None
     # proc(5): the name in parentheses may hold anything; field 22 is the start time, field 3 the state.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else f"{boot}:{fields[19]}"
+    return None if fields[0] == "Z" else f"{_boot()}:{_namespace()}:{fields[19]}"
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _namespace() -> str:
+    return str(Path("/proc/self/ns/pid").stat().st_ino)

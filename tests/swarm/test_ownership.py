@@ -23,7 +23,7 @@ def test_a_process_that_ended_is_gone_also_while_nobody_has_taken_its_status() -
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         here = this_process()
         stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        owner = Owner(here.host, process.pid, f"{here.started.partition(':')[0]}:{stat[19]}")
+        owner = Owner(here.host, process.pid, f"{here.started.rpartition(':')[0]}:{stat[19]}")
         assert not is_gone(owner)
         assert process.stdin is not None
         process.stdin.close()
@@ -39,6 +39,14 @@ def test_a_pid_alone_is_not_an_owner(change: dict[str, object]) -> None:
 
 def test_an_owner_on_another_host_counts_as_there() -> None:
     assert not is_gone(Owner("elsewhere", 1, "boot:1"))
+
+
+def test_an_owner_of_another_namespace_of_pids_counts_as_there_until_the_next_boot() -> None:
+    here = this_process()
+    boot, namespace, ticks = here.started.split(":")
+    elsewhere = dataclasses.replace(here, pid=2**22 + 1, started=f"{boot}:{int(namespace) + 1}:{ticks}")
+    assert not is_gone(elsewhere)
+    assert is_gone(dataclasses.replace(elsewhere, started=f"before:{int(namespace) + 1}:{ticks}"))
 
 
 def test_a_name_of_a_process_may_hold_anything(tmp_path: Path) -> None:
