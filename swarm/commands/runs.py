@@ -5,7 +5,7 @@ import argparse
 SUMMARY = "list what has been run"
 EXAMPLES = """\
   swarm runs
-  swarm runs --json | jq -r 'select(.outcome == "paused") | .run'
+  swarm runs --json | jq -r 'select(.outcome == "paused" or .interrupted) | .run'
 """
 
 
@@ -51,16 +51,16 @@ async def _runs(*, as_json: bool) -> int:
                 continue
             except NotFound:  # removed since it was listed
                 continue
+            left = outcome.outcome == "running" and not info.imported and is_abandoned(info)
             if as_json:
                 told = outcome.model_dump(mode="json", exclude={"files", "subtasks"})
-                place = {"created": info.created, "bytes": info.bytes, "imported": info.imported}
+                place = {"created": info.created, "bytes": info.bytes, "imported": info.imported, "interrupted": left}
                 say_json(json.dumps(told | place, ensure_ascii=False))
                 continue
             ended = paint(f"{outcome.outcome:<9}", STYLES[outcome.outcome], colour=colour)
             money = "" if outcome.cost_usd is None else f"  {dollars(outcome.cost_usd)}"
             goal = one_line(state.setup.goal, 60) if state.setup else "(never began)"
             how = f"{age(info.created, now):>4}  {ended}  {outcome.run}"
-            left = outcome.outcome == "running" and is_abandoned(info)
             mark = "  imported" if info.imported else "  interrupted" if left else ""
             say(f"{how}  {size(info.bytes)}  {clock(state.elapsed_ms)}{money}{mark}  {goal}")
     return status

@@ -124,7 +124,7 @@ def test_json_is_one_object_and_nothing_else(swarm: Swarm, folder: Path) -> None
     assert swarm("resume", "last", "--json").json == ended.json
     (line,) = swarm("runs", "--json").out.splitlines()
     assert json.loads(line) == {key: ended.json[key] for key in ended.json if key not in {"files", "subtasks"}} | {
-        key: json.loads(line)[key] for key in ("created", "bytes", "imported")
+        key: json.loads(line)[key] for key in ("created", "bytes", "imported", "interrupted")
     }
 
 

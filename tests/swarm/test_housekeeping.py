@@ -246,6 +246,7 @@ def test_a_run_that_is_under_way_is_neither_removed_nor_collected_beside(folder:
         command.communicate(timeout=30)
     left, ended = swarm("runs").out.splitlines()
     assert (live in left, "  interrupted  " in left, "interrupted" in ended) == (True, True, False)
+    assert [told["interrupted"] for told in listed(swarm)] == [True, False]
     assert swarm("gc").status == 0
     assert swarm("rm", live, "--yes").status == 0, "its owner is gone"
     assert len(listed(swarm)) == 1
