@@ -89,6 +89,17 @@ def never_kept(parts: Iterable[str]) -> str | None:
     return next((part for part in parts if _NEVER.match(part)), None)
 
 
+def fault_of_kept(path: str) -> str | None:
+    """Return why no file of a run may be kept under `path`, None where it may: it is as `parts_of` would write it."""
+    if why := fault(path):
+        return why
+    if never := never_kept(path.split("/")):
+        return f"{never!r} is never part of a result"
+    if "/".join(parts_of(path)) != path:
+        return "it is not written in the composed form of Unicode (NFC), without a part that is empty or '.'"
+    return None
+
+
 def folded(path: str) -> str:
     """Return what two names share that some file systems take for one: NFC, case folded."""
     if path.isascii():

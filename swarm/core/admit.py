@@ -4,9 +4,11 @@ Whoever sends is not trusted: a reply counts only under the lease that was given
 its question was recorded and granted, a result only once all of its effects are in the log.
 """
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import cast
 
+from agents.files.names import SideBySide, fault_of_kept
 from bus.codec import LARGEST_EXACT
 from bus.envelope import Envelope
 from bus.events import (
@@ -35,6 +37,7 @@ from bus.events import (
     ValueDrawn,
     WorkFailed,
 )
+from bus.setup import FileChange
 from swarm.core.decide import next_deadline
 from swarm.core.doubts import doubts
 from swarm.core.meetings import answers
@@ -51,6 +54,7 @@ class Admission(Enum):
     LATE = "its lease is not held"
     EARLY = "what it builds on is not recorded"
     WRONG = "it is no answer to that request"
+    UNUSABLE = "it names a file that could not be laid out for others: its path is not one, or in another's way"
 
 
 REPLY_TO = {PlanProposed: "plan", ResultSubmitted: "subtask", ReviewGiven: "review"}
@@ -64,6 +68,8 @@ def admit(state: RunState, envelope: Envelope) -> Admission:  # noqa: C901, PLR0
     work = _held(state, envelope, event)
     if work is not None and not _are_exact(event):
         return Admission.WRONG
+    if work is not None and isinstance(event, ToolReturned | ResultSubmitted) and not _can_be_laid_out(event.files):
+        return Admission.UNUSABLE
     match event:  # the frequent ones first: each class asked in vain takes a tenth of a microsecond
         case ModelAsked() | ModelAnswered() | ModelTryFailed():
             return Admission.LATE if work is None else _model(state, work, event)
@@ -135,6 +141,12 @@ def _are_exact(event: Event) -> bool:
         case _:
             return True
     return min(numbers, default=0) >= 0 and max(numbers, default=0) <= LARGEST_EXACT
+
+
+def _can_be_laid_out(changes: Sequence[FileChange]) -> bool:
+    """Tell whether the files that changes make can lie in a folder: else no attempt or hand-over could have any."""
+    made = {change.path for change in changes if change.sha256 is not None}
+    return not any(map(fault_of_kept, made)) and not SideBySide(()).add(sorted(made))
 
 
 def _joined(state: RunState, event: AgentJoined) -> Admission:

@@ -160,9 +160,7 @@ def never_taken(name: str) -> bool:
 
 def name_fault(name: str, beside: file_names.SideBySide) -> str | None:
     """Return why no run may have a file of this path; where it may, it lies with those `beside` from then on."""
-    if never := file_names.never_kept(name.split("/")):
-        return f"{quote(never)} is never part of a run's files"
-    if why := file_names.fault(name):
+    if why := file_names.fault_of_kept(name):
         return why
     if other := beside.add([name]).get(name):
         return f"it cannot lie beside {quote(other)} on every system"

@@ -1,7 +1,6 @@
 """How much a submission may hold, and which names may stand in it: all that is no matter of the scenario itself."""
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -95,10 +94,6 @@ def _path_fault(path: str, times: Mapping[str, int], beside: names.SideBySide) -
         return f"{quote(never)} is never part of a workspace"
     if why := workspace.name_fault(path, beside):
         return why
-    if "" in parts or "." in parts:
-        return "no part of a path is empty or '.'"
-    if not unicodedata.is_normalized("NFC", path):
-        return "it is not in the composed form of Unicode (NFC)"
     return "it is there twice" if times[path] > 1 else None
 
 

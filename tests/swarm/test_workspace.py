@@ -111,7 +111,7 @@ async def test_a_name_that_no_attempt_could_use_is_told_before_the_run_begins(
 async def test_a_byproduct_that_is_named_itself_is_refused(folder: Path) -> None:
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "a.py").write_text("x")
-    with pytest.raises(ScenarioError, match="'__pycache__' is never part of a run's files"):
+    with pytest.raises(ScenarioError, match="'__pycache__' is never part of a result"):
         await taken(folder, "__pycache__")
 
 

@@ -185,6 +185,20 @@ def test_numbers_that_not_every_reader_has_exactly_are_wrong(run: Run, bad: Even
     assert admit(run.state, run.envelope(bad, lease=run.lease)) is WRONG
 
 
+@pytest.mark.parametrize(
+    "paths",
+    [["../a"], ["/a"], ["a:b"], ["a//b"], ["./a"], ["e\u0301"], [".git/config"], ["a", "A"], ["a", "a/b"], [""]],
+    ids=str,
+)
+def test_a_file_that_nobody_could_lay_out_is_not_recorded(run: Run, paths: list[str]) -> None:
+    run.take(called())
+    files = tuple(FileChange(path=path, base=None, sha256="0", bytes=1) for path in paths)
+    assert run.admit(returned("write_file", (1,), *files)) is Admission.UNUSABLE
+    assert run.admit(ResultSubmitted(text="x", effects=1, files=files)) is Admission.UNUSABLE
+    gone = tuple(one.model_copy(update={"sha256": None, "base": "0"}) for one in files)
+    assert run.admit(ResultSubmitted(text="x", effects=1, files=gone)) is RECORD
+
+
 @pytest.mark.parametrize("event", [asked(), called(), returned(), ResultSubmitted(text="x"), failed()])
 @pytest.mark.parametrize("circumstances", [{"lease": "other"}, {"lease": None}, {"subject": "b"}])
 def test_what_is_out_of_lease_is_late(run: Run, event: Event, circumstances: dict[str, str | None]) -> None:
