@@ -5,9 +5,10 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NoReturn
 
 from agents.files import names as file_names
 from bus.event_log import FileStore
@@ -21,6 +22,7 @@ MOST_FILES = 10_000
 NEVER = (".env*", ".swarmignore")
 """Beside what is never part of a result either, such as `.git` and `__pycache__`."""
 _FAULTS_SHOWN = 5
+_OnError = Callable[[OSError], None] | None
 _LESS = "Name only what is needed, or list the rest in a file `.swarmignore` there, a pattern a line."
 
 
@@ -94,7 +96,13 @@ def _places(scenario: Scenario, home: Path) -> dict[str, Path]:
     faults: list[str] = []
     beside = file_names.SideBySide(())
     for written in scenario.workspace:
-        for path, name in _listed(scenario.folder / written, written, home):
+        try:
+            listed = _listed(scenario.folder / written, written, home, on_error=_raise)
+        except OSError as error:
+            raise _fault(
+                scenario, f"{cut(str(error.filename), 400)} cannot be read: {error.strerror}", _LESS
+            ) from error
+        for path, name in listed:
             if (other := places.setdefault(name, path)) is not path:
                 if path.resolve() != other.resolve():
                     faults.append(f"{_shown(other)} and {_shown(path)} would both be {quote(name)}")
@@ -112,20 +120,27 @@ def _shown(path: Path) -> str:
     return cut(str(path), 400)
 
 
-def _listed(source: Path, written: str, home: Path) -> list[tuple[Path, str]]:
-    """Return each file to copy with its path in the tree, which is composed (NFC) as all paths there are."""
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _listed(source: Path, written: str, home: Path, *, on_error: _OnError = None) -> list[tuple[Path, str]]:
+    """Return each file to copy with its path in the tree, which is composed (NFC) as all paths there are.
+
+    `on_error` is given why a folder cannot be looked into; without it that one is left out.
+    """
     if source.is_file():  # also by a link, since it is named
         return [(source.resolve(), unicodedata.normalize("NFC", source.name))]
     prefix = tree_prefix(source, written)
     return [
         (path, unicodedata.normalize("NFC", prefix + path.relative_to(source).as_posix()))
-        for path in _walk(source, _ignored(source), home)
+        for path in _walk(source, _ignored(source), home, on_error)
     ]
 
 
-def _walk(root: Path, ignored: tuple[str, ...], home: Path) -> Iterator[Path]:
+def _walk(root: Path, ignored: tuple[str, ...], home: Path, on_error: _OnError) -> Iterator[Path]:
     """Yield regular files, sorted; links are never followed, and never copied."""
-    for folder, names, files in os.walk(root):
+    for folder, names, files in os.walk(root, onerror=on_error):
         here = Path(folder)
         names[:] = sorted(
             name

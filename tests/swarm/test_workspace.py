@@ -142,6 +142,15 @@ async def test_a_workspace_that_is_too_large_is_refused(folder: Path, monkeypatc
         await taken(folder, ".")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+async def test_a_folder_that_may_not_be_read_is_told(folder: Path) -> None:
+    (folder / "shut").mkdir(mode=0)
+    with pytest.raises(ScenarioError, match=r"shut cannot be read: Permission denied"):
+        await taken(folder, ".")
+    (folder / ".swarmignore").write_text("shut/")
+    assert sorted(await taken(folder, ".")) == ["material/a.md", "material/deep/b.md", "one.txt"]
+
+
 async def test_a_file_beyond_all_bounds_is_not_read(folder: Path) -> None:
     with (folder / "disk.img").open("wb") as file:
         file.truncate(1 << 40)
