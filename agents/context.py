@@ -115,6 +115,8 @@ class Context:
         self._effects = effects
         self._folder = folder
         self._reviews = reviews
+        self._not_run: list[Check] = []
+        """Of a review: checks that run code and were answered from the journal: what they left is not there."""
         self._until = asyncio.get_running_loop().time() + deadline_s
         self.result_files: tuple[str, ...] | None = None
         told = [briefing.goal, instruction, *(finding.text for finding in briefing.findings)]
@@ -297,6 +299,8 @@ class Context:
         entry = self._effects.begin(started)
         if entry is not None and entry.outcome is not None:
             ended = cast("CheckEnded", await self._effects.recorded(entry))
+            if check.runs_code and self._reviews:
+                self._not_run.append(check)
             return Verdict(ended.verdict, ended.shows, ended.named)
         await self._effects.live()
         if check.runs_code and entry is None:
@@ -318,13 +322,17 @@ class Context:
     async def _judge(self, check: Check) -> Verdict:
         """Let a check look or run; in work what it leaves in the folder is taken back, since no record has it.
 
-        In a review there is no result that could hold it, and the next check may build on it.
+        In a review there is no result that could hold it, and the next check may build on it, also after a crash.
         """
         leaves = check.runs_code and not self._reviews
         if leaves:
             await self._folder.before_change()
         try:
-            return await check.judge(CheckContext(await self._folder.open(), self._means.sandbox, self.briefing.env))
+            context = CheckContext(await self._folder.open(), self._means.sandbox, self.briefing.env)
+            while self._not_run:
+                await self._not_run[0].judge(context)
+                self._not_run.pop(0)
+            return await check.judge(context)
         finally:
             if leaves:
                 await self._folder.cut_off()

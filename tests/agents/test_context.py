@@ -627,6 +627,25 @@ async def test_what_a_check_leaves_in_the_folder_is_no_part_of_the_result(make: 
     assert await work(again, None) == ["a.txt", "b.txt", "own.txt"]
 
 
+async def test_in_a_review_the_next_check_finds_what_the_one_before_left_also_after_a_crash(make: Maker) -> None:
+    def reviewing(recorded: Sequence[Effect] = (), sandbox: Sandbox | None = None) -> tuple[Context, Log]:
+        context, log = make(recorded=recorded)
+        context._reviews = True
+        context._means = replace(context._means, sandbox=sandbox)
+        return context, log
+
+    async def review(context: Context) -> list[str]:
+        return [(await context.check(one)).verdict for one in ({"run": "make"}, {"file": "coverage.xml"})]
+
+    context, log = reviewing(sandbox=Leaving())
+    assert await review(context) == ["holds", "holds"]
+    resumed, second = reviewing(log.events[:-1], Leaving())
+    assert await review(resumed) == ["holds", "holds"]
+    assert second.events == log.events
+    replayed, _ = reviewing(log.events)
+    assert await review(replayed) == ["holds", "holds"], "nothing is run"
+
+
 async def test_a_criterion_that_nobody_understands_is_said(make: Maker) -> None:
     context, log = make()
     with pytest.raises(BadCriterion):
