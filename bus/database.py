@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from bus import damage, presence
+from bus import damage, forked, presence
 from bus.database_file import Connect, close, compact, connect, is_busy, open_reader, open_writer, translated
 from bus.errors import BusError, Damaged, LogError, StorageFailed
 
@@ -83,6 +83,7 @@ class Database:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._presence: int | None = None
+        self._opened: Path | None = None
         self.is_alone = False
         """Nobody else has the folder open for writing: see `alone`."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -111,6 +112,7 @@ class Database:
         return self
 
     def _open(self, given_up: threading.Event) -> None:
+        self._opened = forked.opens(self.folder)
         damage.refuse_parted(self.folder)
         self.damage = damage.cut(self.folder, self._connect, write_back=not self._read_only)
         if not self._read_only and self.damage is None:
@@ -142,6 +144,9 @@ class Database:
             descriptor, self._presence = self._presence, None
             if descriptor is not None:
                 os.close(descriptor)
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                forked.closed(opened)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

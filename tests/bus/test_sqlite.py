@@ -12,6 +12,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ def change(folder: Path, statement: str, *values: object) -> None:
     """Change the database behind the store's back."""
     with closing(sqlite3.connect(folder / "log.db")) as connection, connection:
         connection.execute(statement, values)
+
+
+def open_and_say(folder: Path, said: Path) -> None:
+    """Open a log, and write what came of it."""
+
+    async def opened() -> None:
+        async with SqliteEventLog(folder):
+            said.write_text("opened")
+
+    try:
+        asyncio.run(opened())
+    except StorageFailed as error:
+        said.write_text(str(error))
 
 
 def names(folder: Path) -> list[str]:
@@ -285,6 +299,20 @@ def test_who_waits_for_a_write_that_is_interrupted_is_told(tmp_path: Path) -> No
         with pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(waiting)
         loop.run_until_complete(asyncio.wait_for(waiting, 10))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+async def test_a_process_that_was_forked_while_the_log_was_open_does_not_open_it(tmp_path: Path) -> None:
+    async def said_in_a_fork(folder: Path) -> str:
+        process = get_context("fork").Process(target=open_and_say, args=(folder, tmp_path / "said"))
+        process.start()
+        await asyncio.to_thread(process.join)
+        return (tmp_path / "said").read_text()
+
+    async with SqliteEventLog(tmp_path / "home"), SqliteEventLog(tmp_path / "home", read_only=True):
+        assert "was open in the process that this one was forked from" in await said_in_a_fork(tmp_path / "home")
+        assert await said_in_a_fork(tmp_path / "another") == "opened"
+    assert await said_in_a_fork(tmp_path / "home") == "opened"
 
 
 async def test_the_folder_is_private_and_ignored_by_git(tmp_path: Path) -> None:
