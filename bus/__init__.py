@@ -17,7 +17,7 @@ store.py       an event log with its files: file_store.py, and marks: mark_store
                references.py which events name which files
                database.py one SQLite file for all of it: database_file.py
                damage.py what shows that it is not whole · presence.py who writes in a folder
-               forked.py what a forked process does not open
+               opened.py what this process has open of it
                private_folder.py one that nobody else reads
                postgres/ the same on a server
 simulation/    a broker, a disk and the time under one seed

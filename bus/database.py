@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from bus import damage, forked, presence
+from bus import damage, opened, presence
 from bus.database_file import Connect, close, compact, connect, is_busy, open_reader, open_writer, translated
 from bus.errors import BusError, Damaged, LogError, StorageFailed
 
@@ -83,7 +84,7 @@ class Database:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._presence: int | None = None
-        self._opened: Path | None = None
+        self._place: Path | None = None
         self.is_alone = False
         """Nobody else has the folder open for writing: see `alone`."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -112,9 +113,11 @@ class Database:
         return self
 
     def _open(self, given_up: threading.Event) -> None:
-        self._opened = forked.opens(self.folder)
         damage.refuse_parted(self.folder)
-        self.damage = damage.cut(self.folder, self._connect, write_back=not self._read_only)
+        place = self.folder.resolve()
+        look = partial(damage.cut, self.folder, self._connect, write_back=not self._read_only)
+        self.damage = opened.opens(place, look)
+        self._place = place
         if not self._read_only and self.damage is None:
             self._writer = open_writer(self.folder, self._connect)
             self._presence = presence.enter(self.folder, given_up)
@@ -144,9 +147,9 @@ class Database:
             descriptor, self._presence = self._presence, None
             if descriptor is not None:
                 os.close(descriptor)
-            opened, self._opened = self._opened, None
-            if opened is not None:
-                forked.closed(opened)
+            place, self._place = self._place, None
+            if place is not None:
+                opened.closed(place)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -301,6 +301,19 @@ def test_who_waits_for_a_write_that_is_interrupted_is_told(tmp_path: Path) -> No
         loop.run_until_complete(asyncio.wait_for(waiting, 10))
 
 
+async def test_a_log_that_is_opened_twice_in_a_process_keeps_its_locks_on_the_file(tmp_path: Path) -> None:
+    async with SqliteEventLog(tmp_path / "home") as log:
+        epoch = await log.create("run", OWNER)
+        async with SqliteEventLog(tmp_path / "home"):
+            pass
+        other = get_context("spawn").Process(target=open_and_say, args=(tmp_path / "home", tmp_path / "said"))
+        other.start()
+        await asyncio.to_thread(other.join)
+        assert (tmp_path / "said").read_text() == "opened"
+        await log.append("run", 0, epoch, records(1, 3))
+        assert "log.db-wal" in names(tmp_path / "home"), "the other one was not the last to close it"
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 async def test_a_process_that_was_forked_while_the_log_was_open_does_not_open_it(tmp_path: Path) -> None:
     async def said_in_a_fork(folder: Path) -> str:
