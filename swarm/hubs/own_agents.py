@@ -14,10 +14,9 @@ from pydantic import JsonValue
 from agents.tools import TOOLS
 from bus import topics
 from bus.broker_address import BrokerAddress
-from bus.cards import RoleCard
 from bus.courier_parcels import CourierParcels, lease_of
 from bus.store import Store
-from swarm.attached.attaching import at_work, default_model
+from swarm.attached.attaching import Brought, at_work, default_model
 from swarm.attached.worker_caps import WorkerCaps, worker_caps
 from swarm.attached.workshop import Craft, OwnWorkshop
 from swarm.core.plan import NOT_WORKERS
@@ -75,10 +74,7 @@ async def own_agents(  # noqa: PLR0917 - all that its parts share
         at_work(
             url,
             f"{BrokerAddress.parse(url).name}/{hub}",
-            roles=tuple(
-                RoleCard(name=name, handles=craft.role.handles.__name__, about=craft.role.about())
-                for name, craft in crafts.items()
-            ),
+            roles=tuple(Brought(name, craft.role).card(sorted(caps[name].tools)) for name, craft in crafts.items()),
             workshop=workshop,
             claims=claims,
             cache=store.files,

@@ -35,17 +35,19 @@ from bus.store import Store, open_store
 from bus.transports.mqtt import MqttTransport
 from swarm import launch
 from swarm import runtime as runtime_module
-from swarm.attached.attaching import attach, bring
+from swarm.attached.attaching import attach, bring, version_of
 from swarm.attached.worker_caps import worker_caps
 from swarm.commands.failures import MISSING, failure_of
 from swarm.commands.following import sender
 from swarm.core.apply import apply
+from swarm.core.plan import NOT_WORKERS
 from swarm.core.state import RunState
 from swarm.errors import ScenarioError, UsageError
 from swarm.files.shelf import Shelf
 from swarm.hubs.hub_config import HubConfig
 from swarm.hubs.serving import serve
 from swarm.orchestration import link as link_module
+from swarm.preparation.parts import role_class
 from swarm.preparation.preparing import elsewhere, prepare
 from swarm.replay import replay
 from swarm.runs.clock import utc_now
@@ -861,3 +863,20 @@ async def test_a_hubs_own_planner_speaks_with_a_model_that_is_a_file(tmp_path: P
         ):
             run = await submitted(client, tmp_path, accept=[{"file": "a.txt"}])
             assert isinstance((await ended(client, run))[-1].event, GoalAccepted)
+
+
+async def test_a_hubs_own_agents_say_which_version_of_a_role_they_have(tmp_path: Path) -> None:
+    """Else one that goes on with what a hub of another version has begun could not part from it, and would stop."""
+    async with (
+        ChatEndpoint(player()) as endpoint,
+        broker() as there,
+        running(hub(there.url, tmp_path / "hub", endpoint)),
+        client_on(there.url, announce=print) as client,
+    ):
+        run = await submitted(client, tmp_path)
+        async with asyncio.timeout(20):
+            async for envelope in client.follow(run):
+                if isinstance(envelope.event, AgentJoined):
+                    break
+    assert isinstance(envelope.event, AgentJoined)
+    assert envelope.event.versions == {name: version_of(role_class(name, None, tmp_path)) for name in NOT_WORKERS}
