@@ -201,10 +201,10 @@ def _said(archive: ArchiveReader, path: Path) -> Archived:
     try:
         return Archived.model_validate_json(text)
     except ValidationError as error:
-        if any(each["loc"] == ("format",) and isinstance(each["input"], int) for each in error.errors()):
+        faults = error.errors()
+        if any(each["loc"] == ("format",) and isinstance(each["input"], int) for each in faults):
             raise TooNew(f"{path} was written by another version of eventswarm; use that one to read it") from error
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise BadArchive(f"{path}: {RUN}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise BadArchive(f"{path}: {RUN}: {'.'.join(map(str, faults[0]['loc']))}: {faults[0]['msg']}") from error
 
 
 def _events(archive: ArchiveReader, path: Path) -> Iterator[tuple[Envelope, bytes]]:

@@ -162,7 +162,7 @@ def _deadline(state: RunState) -> Decision | None:
         return None
     lease = state.deadlines[0][1]
     work = state.leases[lease]
-    reason = f"no result within its deadline ({_role_deadline(state, work) / 1000:.0f} s of running time)"
+    reason = f"no result within its deadline ({_patience(state, work.role) / 1000:.0f} s of running time)"
     return Decision(WorkFailed(reason=reason, kind="deadline", effects=len(work.journal)), work.request, lease)
 
 
@@ -210,10 +210,6 @@ def _free_agent(state: RunState, role: str) -> str | None:
     return best.agent if best.pace_ms[role] <= rounds * fastest else None
 
 
-def _role_deadline(state: RunState, work: Work) -> int:
-    return _patience(state, work.role)
-
-
 def _patience(state: RunState, role: str) -> int:
     """Return how long a request for a role may take, or wait for somebody who offers it; in milliseconds."""
     setup = state.role(role)
@@ -221,7 +217,7 @@ def _patience(state: RunState, role: str) -> int:
 
 
 def _request(state: RunState, work: Work, agent: str) -> Request:
-    deadline = min(state.elapsed_ms + _role_deadline(state, work), state.limits.time_ms)
+    deadline = min(state.elapsed_ms + _patience(state, work.role), state.limits.time_ms)
     match work.kind:
         case "plan":
             return PlanRequested(

@@ -107,9 +107,8 @@ def _send_back(state: RunState, subtask: SubtaskState, why: str, *, carried: Ite
 
     `carried`: changes that the next attempt starts from in place of the result's own.
     """
-    if subtask.result is not None:
-        subtask.rejected, subtask.result = subtask.result, None
-        subtask.carried = {change.path: change for change in carried}
+    subtask.rejected, subtask.result = subtask.result, None
+    subtask.carried = {change.path: change for change in carried}
     _retry(state, subtask, why)
 
 
