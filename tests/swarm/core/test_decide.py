@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.events import EVENTS, AgentJoined, RunResumed
-from bus.setup import Limits
+from bus.events import EVENTS, AgentJoined, GoalSubmitted, ResultSubmitted, RunResumed, TimePassed, WorkFailed
+from bus.setup import Limits, Subtask
 from swarm.core.admit import Admission, admit
 from swarm.core.apply import apply
-from swarm.core.decide import decide
+from swarm.core.decide import decide, next_deadline
 from swarm.core.state import RunState
 from tests.support.simulation import Simulation, setup_of
 
@@ -55,6 +55,21 @@ def test_nothing_follows_from_a_state_that_has_been_decided(seed: int, cut: int)
     if first is not None:
         assert following
         assert following[0].event == first.event
+
+
+def test_a_deadline_holds_also_once_another_request_has_its_reply() -> None:
+    plan = tuple(Subtask(id=name, role="coder", instruction="do it") for name in "ab")
+    run = Simulation(setup_of(limits=LIMITS, plan=plan), seed=1)
+    run.send(GoalSubmitted(setup=run.setup))
+    run.send(AgentJoined(agent="u/a", roles=("coder",), slots=2))
+    run.elapsed_ms = 1
+    run.send(ResultSubmitted(text="done"), "a", next(iter(run.state.leases)))
+    assert next_deadline(run.state) == 60_000
+    run.elapsed_ms = 60_000
+    run.send(TimePassed())
+    failed = [(one.subject, one.event.kind) for one in run.log if isinstance(one.event, WorkFailed)]
+    assert failed == [("b", "deadline")]
+    assert run.state.works["b"].attempt == 2
 
 
 class Resumed(Simulation):

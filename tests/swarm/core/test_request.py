@@ -114,6 +114,17 @@ def test_a_review_is_tried_as_often_as_an_attempt_may_be_and_told_why_again() ->
     assert (run.state.ended.kind, run.state.ended.missing) == ("attempts", ("a",))
 
 
+def test_a_result_handed_in_again_is_told_once_and_then_another_way_is_looked_for() -> None:
+    run = Run(subtask("a", accept=({"file": "a.txt"},)), attempts=9)
+    run.record(ResultSubmitted(text="done"), "a")
+    run.record(ReviewGiven(accepted=False, feedback="no"), "review-a-1")
+    run.record(ResultSubmitted(text="done"), "a")
+    assert run.state.works["a"].attempt == 3
+    assert "handed in again" in run.state.works["a"].feedback[-1]
+    run.record(ResultSubmitted(text="done"), "a")
+    assert [*run.state.works] == ["plan-1"]
+
+
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_what_a_critic_names_is_done_again_while_it_has_attempts_left_else_a_planner_is_asked(attempts: int) -> None:
     run = Run(subtask("a"), subtask("b", "a"), subtask("c"), attempts=attempts)

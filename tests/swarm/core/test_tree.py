@@ -88,6 +88,12 @@ def change(path, base="w", sha256="r"):
     return FileChange(path=path, base=base, sha256=sha256, bytes=1)
 
 
+def test_what_a_change_makes_none_of_is_gone_from_the_tree():
+    files = {"a.txt": FileRef(path="a.txt", sha256="w", bytes=1)}
+    tree.overlay(files, [change("a.txt", sha256=None), change("b.txt", None), change("never.txt", sha256=None)])
+    assert files == {"b.txt": FileRef(path="b.txt", sha256="r", bytes=1)}
+
+
 @pytest.mark.parametrize(
     ("changes", "met"),
     [
