@@ -14,7 +14,7 @@ from bus.pubsub import Bus, Note
 from bus.setup import Subtask
 from bus.transports.memory import MemoryTransport
 from swarm.runtime import new_id
-from swarm.working.assignment import FRESH_S, Assignment
+from swarm.working.assignment import FRESH_S, GRACE_S, Assignment
 
 ASKED = ModelAsked(
     attempt=1, path=(0,), number=1, digest="d", model="test:model", messages=(), input_bound=1, max_tokens=9
@@ -99,6 +99,17 @@ async def test_a_confirmation_that_waited_for_us_is_asked_for_anew(monkeypatch: 
             assert assignment.confirmed((0,), 1, 7, again.time) is None, "the answer to what was asked anew"
             assert assignment.confirmed((0,), 1, 7, again.time) is None, "a word that comes twice"
         assert await asked == 7
+
+
+@pytest.mark.parametrize(("after_s", "overdue"), [(60 + GRACE_S - 1, False), (60 + GRACE_S + 1, True)])
+async def test_what_no_hub_has_a_word_on_is_kept_for_a_while_after_its_deadline(
+    monkeypatch: pytest.MonkeyPatch, after_s: float, *, overdue: bool
+) -> None:
+    clock = asyncio.get_running_loop().time
+    async with asking() as (assignment, _):
+        with monkeypatch.context() as later:
+            later.setattr(asyncio.get_running_loop(), "time", lambda: clock() + after_s)
+            assert assignment.overdue is overdue
 
 
 async def test_what_is_said_goes_to_the_hub_that_has_the_run_now() -> None:

@@ -89,6 +89,14 @@ Races.TestCase.settings = settings(max_examples=30, stateful_step_count=40, dead
 TestRaces = Races.TestCase
 
 
+def test_an_older_request_need_not_wait_behind_a_younger_one() -> None:
+    ledger = Ledger(Limits(tokens=1_000))
+    for order, wanted in ((5, 600), (6, 600), (7, 300), (1, 300)):
+        ledger.ask(Call((f"r{order}", 1, (0,), 1), order, 0, wanted, None))
+    assert [key[0] for key in ledger.reserved] == ["r5", "r1"]
+    assert [key[0] for key in ledger.waiting] == ["r6", "r7"]
+
+
 @pytest.mark.parametrize(
     ("left", "granted"),
     [(2 * LEAST_ANSWER, 2 * LEAST_ANSWER), (LEAST_ANSWER, LEAST_ANSWER), (LEAST_ANSWER - 1, 0)],

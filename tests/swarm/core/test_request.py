@@ -184,11 +184,22 @@ def test_a_subtask_that_one_plan_drops_and_a_later_one_brings_back_goes_on_from_
     plans(run, "c")
     assert "a" not in run.state.subtasks
     fails(run, "c")
+    assert run.told("plan-2").most_subtasks == run.state.limits.subtasks - 2, "a and b count for ever"
     run.state = unpack("run", pack(run.state))
     plans(run, "a", "d")
     assert run.state.works["a"].attempt == 2
     (deed,) = run.told("a").outward.values()
     assert (deed.tool, deed.output, deed.attempt) == ("post", "posted", 1)
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_an_outward_call_that_is_under_way_is_in_doubt_unless_it_may_be_made_twice(*, idempotent: bool) -> None:
+    run = Run(subtask("a"))
+    run.record(ToolCalled(attempt=1, outward=True, idempotent=idempotent, **CALL), "a")
+    assert not doubts(run.state)
+    assert bool(doubts(run.state, leases_end=True)) is not idempotent
+    run.record(AssignmentEnded(lease=run.state.works["a"].lease or "", why="its agent is gone"))
+    assert bool(doubts(run.state)) is (run.state.paused is not None) is not idempotent
 
 
 def test_a_call_of_a_dropped_subtask_is_in_doubt_once_it_is_brought_back() -> None:

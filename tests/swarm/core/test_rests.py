@@ -68,6 +68,16 @@ def test_a_rest_is_over_for_one_that_leaves_and_comes_back() -> None:
     assert run.state.leases
 
 
+def test_nobody_waits_for_the_rest_of_one_whose_role_is_not_wanted() -> None:
+    run = with_one_agent()
+    for _ in range(MOST_LOST):
+        lose(run)
+    assert next_deadline(run.state) == REST_MS
+    run.send(AgentJoined(agent="u/b", roles=("coder",), slots=1))
+    (work,) = run.state.leases.values()
+    assert next_deadline(run.state) == work.deadline_ms
+
+
 def test_a_reply_shows_that_an_agent_is_well() -> None:
     run = with_one_agent()
     for _ in range(MOST_LOST - 1):
