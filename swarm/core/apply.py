@@ -145,7 +145,7 @@ def _begin(state: RunState, _: Envelope, event: GoalSubmitted) -> None:
 
 
 def _pause(state: RunState, _: Envelope, event: RunPaused) -> None:
-    state.status, state.paused, state.pause_wanted = "paused", event, None
+    state.status, state.paused = "paused", event
     state.ledger.settle_all_unproven()
 
 
