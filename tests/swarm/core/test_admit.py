@@ -139,6 +139,22 @@ def test_an_answer_comes_after_its_question_and_once(run: Run) -> None:
     assert run.admit(failed()) is EARLY, "its reservation is settled"
 
 
+def test_every_effect_is_recorded_once_and_counts_for_the_reply(run: Run) -> None:
+    effects = (
+        called(path=(0,)),
+        returned("write_file", (0,)),
+        CheckStarted(attempt=1, path=(1,), digest="d", criterion={}),
+        CheckEnded(attempt=1, path=(1,), digest="d", criterion={}, verdict="holds", shows=""),
+        ValueDrawn(attempt=1, path=(2,), kind="random", value=0.5),
+        asked(path=(3,)),
+        answered().model_copy(update={"path": (3,)}),
+    )
+    for effect in effects:
+        run.take(effect)
+        assert run.admit(effect) is REPEATED
+    assert run.admit(ResultSubmitted(text="x", effects=len(effects))) is RECORD
+
+
 def test_a_question_that_was_not_granted_has_no_answer_yet(run: Run) -> None:
     run.take(asked(input_bound=4_000))
     waiting = ModelAsked.model_validate(asked().model_dump() | {"path": (5,), "input_bound": 3_000})

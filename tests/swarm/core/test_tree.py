@@ -3,7 +3,7 @@ import pytest
 from bus.events import FilesConflicted, FilesMerged, ResultSubmitted
 from bus.setup import FileChange, FileRef, Limits, Subtask
 from swarm.core import plan, tree
-from swarm.core.state import Status, SubtaskState
+from swarm.core.state import RunState, Status, SubtaskState
 from tests.support.simulation import Simulation, setup_of
 
 WIDE = Limits(tokens=10_000_000, subtasks=400, parallel=64, attempts=5, rounds=8)
@@ -92,6 +92,15 @@ def test_what_a_change_makes_none_of_is_gone_from_the_tree():
     files = {"a.txt": FileRef(path="a.txt", sha256="w", bytes=1)}
     tree.overlay(files, [change("a.txt", sha256=None), change("b.txt", None), change("never.txt", sha256=None)])
     assert files == {"b.txt": FileRef(path="b.txt", sha256="r", bytes=1)}
+
+
+def test_what_is_new_or_changed_is_handed_over_unless_a_scenario_names_what_is():
+    there = {path: FileRef(path=path, sha256="w", bytes=1) for path in ("README.md", "b.txt", "gone.txt")}
+    state = RunState("run", setup=setup_of(limits=WIDE), workspace=there, tree=dict(there))
+    tree.overlay(state.tree, [change("b.txt"), change("a.md", None), change("gone.txt", sha256=None)])
+    assert [ref.path for ref in tree.outcome_files(state)] == ["a.md", "b.txt"]
+    state.setup = setup_of(limits=WIDE, outcome=("*.md",))
+    assert [ref.path for ref in tree.outcome_files(state)] == ["README.md", "a.md"]
 
 
 @pytest.mark.parametrize(
