@@ -162,3 +162,14 @@ async def test_what_is_not_recorded_is_said_again_in_its_order(monkeypatch: pyte
         assignment.recorded(2)
         assert await said_again() == []
         assert await asked == 7
+
+
+async def test_what_is_handed_back_is_ended_and_said_once() -> None:
+    async with asking() as (assignment, _):
+        assignment.task = asyncio.create_task(asyncio.sleep(60))
+        assignment.bus = heard = Heard()
+        await assignment.hand_back("its agent drains")
+        await assignment.hand_back("its agent drains")
+        assert len(heard.said) == 1
+        await asyncio.wait([assignment.task])
+        assert assignment.task.cancelled()

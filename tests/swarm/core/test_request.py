@@ -84,6 +84,17 @@ def test_of_a_long_goal_a_worker_is_told_the_beginning_and_a_planner_all() -> No
     assert run.told("plan-1").goal == goal
 
 
+def test_a_subtask_is_told_what_came_of_what_it_needs_and_is_given_its_files() -> None:
+    run = Run(subtask("a"), subtask("b", "a"), subtask("c"))
+    gone = FileChange(path="old.txt", base=None, sha256=None, bytes=0)
+    run.record(ResultSubmitted(text="made it", files=(made("a.txt", "a"), gone)), "a")
+    run.record(ResultSubmitted(text="done", files=(made("c.txt", "c"),)), "c")
+    told = run.told("b")
+    (finding,) = told.findings
+    assert (finding.subtask, finding.text, finding.files) == ("a", "made it", ("a.txt",))
+    assert told.base.keys() == told.start.keys() == {"a.txt"}
+
+
 def test_what_an_attempt_did_itself_is_no_news_to_it() -> None:
     run = Run(subtask("a"))
     before = run.told("a")
@@ -163,6 +174,21 @@ def test_what_clashes_with_the_changes_of_several_is_done_again_on_top_of_them_a
 def plans(run: Run, *names: str) -> None:
     plan = next(name for name, work in run.state.works.items() if work.kind == "plan")
     run.record(PlanProposed(subtasks=tuple(subtask(name) for name in names)), plan)
+
+
+def test_refused_plans_count_until_one_is_adopted() -> None:
+    run = Run(subtask("a"), attempts=2)
+    for name, then in (("a", "b"), ("b", "c")):
+        run.record(WorkFailed(reason="broke", kind="error", retryable=False), name)
+        plans(run, f"plan-{name}")  # no id that a subtask may have
+        plans(run, then)
+        assert [*run.state.works] == [then]
+    run = Run(subtask("a"), attempts=2)
+    run.record(WorkFailed(reason="broke", kind="error", retryable=False), "a")
+    plans(run, "plan-a")
+    plans(run, "plan-b")
+    assert isinstance(run.state.ended, GoalFailed)
+    assert run.state.ended.kind == "plan"
 
 
 def test_a_plan_that_was_tried_before_is_refused_once_and_then_ends_the_run() -> None:
