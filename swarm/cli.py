@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _streams_are_open() -> None:
-    """Have what is printed go nowhere where we were started with a stream closed, which Python has as None."""
-    for name in ("stdout", "stderr"):
+    """Have nothing to read, and what is printed go nowhere, where a stream was closed, which Python has as None."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - a device, open to the end
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - a device, open to the end
 
 
 def _told(error: Exception, *, as_json: bool) -> int:

@@ -351,6 +351,19 @@ def test_a_standard_output_that_is_closed_is_no_error(folder: Path, words: tuple
     assert process("show", "last", "--json", cwd=folder).json["outcome"] == "accepted"
 
 
+def test_with_a_standard_input_that_is_closed_nobody_is_asked(folder: Path) -> None:
+    def command(*words: str) -> Ended:
+        return process(*words, cwd=folder, preexec_fn=lambda: os.close(0))
+
+    assert command("run", "hello.yaml", "--quiet").status == 0
+    assert command("replay", "last").status == 0
+    assert command("resume", "last").status == 0
+    ended = command("rm", "last")
+    assert (ended.status, "nobody is here to ask" in ended.err) == (2, True), ended
+    ended = command("setup")
+    assert (ended.status, "Traceback" in ended.err) == (2, False), ended
+
+
 def test_output_that_nobody_reads_is_quiet(swarm: Callable[..., Ended], folder: Path) -> None:
     assert swarm("run", "hello.yaml", "--quiet").status == 0
     shell = f"{sys.executable} -m swarm log last --json | head -c 1"
