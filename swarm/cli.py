@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _our_packages_are_ours()
         args = _parser().parse_args(words)
+        _is_somewhere()
         status: int = args.command_module.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -60,6 +61,14 @@ def _streams_are_open() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - a device, open to the end
+
+
+def _is_somewhere() -> None:
+    """Raise `UsageError` where the working folder is gone: no path that is not absolute means anything there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the folder you are in has been removed: change into one that is there.") from error
 
 
 def _told(error: Exception, *, as_json: bool) -> int:

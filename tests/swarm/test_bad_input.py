@@ -364,6 +364,18 @@ def test_with_a_standard_input_that_is_closed_nobody_is_asked(folder: Path) -> N
     assert (ended.status, "Traceback" in ended.err) == (2, False), ended
 
 
+@pytest.mark.parametrize("words", ["run ../hello.yaml", "runs", "show last --files there"])
+def test_a_working_folder_that_was_removed_is_told(folder: Path, words: str) -> None:
+    shell = f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -m swarm {words}"
+    ended = subprocess.run(
+        ["sh", "-c", shell], cwd=folder, env=clean_env(folder), capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "swarm: the folder you are in has been removed: change into one that is there.\n",
+    )
+
+
 def test_output_that_nobody_reads_is_quiet(swarm: Callable[..., Ended], folder: Path) -> None:
     assert swarm("run", "hello.yaml", "--quiet").status == 0
     shell = f"{sys.executable} -m swarm log last --json | head -c 1"
