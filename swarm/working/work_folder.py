@@ -51,12 +51,17 @@ def _enter(home: Path, folder: Path) -> int:
         make_private_folder(home)
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         left_behind(home, remove=True)
-        while True:
+        while True:  # one that begins beside us may take it for what another one left, until we are in it
             folder.mkdir(mode=0o700, exist_ok=True)
-            descriptor = presence.enter(folder)
+            try:
+                descriptor = presence.enter(folder)
+            except StorageFailed:
+                if folder.exists():
+                    raise
+                continue
             if _is_there(descriptor, folder):
                 return descriptor
-            os.close(descriptor)  # one that begins beside us has just removed what another one left
+            os.close(descriptor)
     except OSError as error:
         raise StorageFailed(f"{folder} cannot be used: {error.strerror}. Name another folder in SWARM_HOME.") from error
 

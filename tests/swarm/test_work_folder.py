@@ -87,6 +87,21 @@ async def test_who_is_cancelled_on_entering_leaves_nothing(tmp_path: Path, monke
     assert there(tmp_path) == []
 
 
+async def test_a_folder_that_another_one_takes_for_left_before_it_is_entered_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter = presence.enter
+
+    def just_removed(folder: Path) -> int:
+        monkeypatch.setattr(presence, "enter", enter)
+        folder.rmdir()
+        return enter(folder)
+
+    monkeypatch.setattr(presence, "enter", just_removed)
+    async with work_folder(tmp_path, "ada-1"):
+        assert there(tmp_path) == ["ada-1"]
+
+
 async def test_what_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
