@@ -9,9 +9,10 @@ import pytest
 
 from bus import topics
 from bus.envelope import Envelope, Stamp
-from bus.events import ModelAsked, SubtaskAssigned, ValueDrawn
+from bus.errors import BusUnavailable
+from bus.events import ModelAsked, ResultSubmitted, SubtaskAssigned, ValueDrawn
 from bus.pubsub import Bus, Note
-from bus.setup import Subtask
+from bus.setup import FileChange, Subtask
 from bus.transports.memory import MemoryTransport
 from swarm.runtime import new_id
 from swarm.working.assignment import FRESH_S, GRACE_S, Assignment
@@ -125,10 +126,13 @@ async def test_what_is_said_goes_to_the_hub_that_has_the_run_now() -> None:
 class Heard(Bus):
     """A bus that keeps what is said."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lost: bool = False) -> None:
+        self.lost = lost
         self.said: list[tuple[int, str] | str] = []
 
     async def publish(self, _topic: str, envelope: Envelope) -> None:
+        if self.lost:
+            raise BusUnavailable("the broker is gone")
         self.said.append((envelope.sequence, envelope.time))
 
     async def publish_note(self, _topic: str, note: Note) -> None:
@@ -173,3 +177,26 @@ async def test_what_is_handed_back_is_ended_and_said_once() -> None:
         assert len(heard.said) == 1
         await asyncio.wait([assignment.task])
         assert assignment.task.cancelled()
+
+
+async def test_without_a_bus_what_is_said_is_kept_or_who_said_it_is_told() -> None:
+    drawn = ValueDrawn(attempt=1, path=(1,), kind="now", value=0)
+    async with asking() as (assignment, _):
+        assignment.bus = Heard(lost=True)
+        await assignment.tell(drawn)
+        assignment.bus = heard = Heard()
+        await assignment.say_again()
+        assert len(heard.said) == 3
+        assignment.keeps, assignment.bus = False, Heard(lost=True)
+        with pytest.raises(BusUnavailable):
+            await assignment.tell(drawn)
+
+
+async def test_files_are_named_until_what_names_them_is_recorded() -> None:
+    files = [FileChange(path=f"{name}.txt", base=None, sha256=name, bytes=1) for name in "aba"]
+    gone = FileChange(path="gone.txt", base="before", sha256=None, bytes=0)
+    async with asking() as (assignment, _):
+        await assignment.send(ResultSubmitted(text="done", files=(*files, gone)))
+        assert assignment.names() == ["a", "b"]
+        assignment.recorded(2)
+        assert assignment.names() == []

@@ -316,6 +316,9 @@ def test_time_passes_only_once_a_deadline_is_due(run: Run) -> None:
 def test_agents_join_once_and_leave_once(run: Run) -> None:
     card = AgentJoined(agent="local/coder", roles=("coder",), slots=2)
     assert run.admit(card) is REPEATED
+    run.record(AgentJoined(agent="other/coder", roles=("coder",), slots=2))
+    run.record(AgentLeft(agent="other/coder", why="gone"))
+    assert run.lease in run.state.leases, "what others hold stays theirs"
     run.record(AgentLeft(agent="local/coder", why="gone"))
     assert run.admit(AgentLeft(agent="local/coder", why="gone")) is LATE
     assert run.admit(card) is RECORD

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bus.events import Usage
 from bus.setup import Limits, Price
 from swarm.core.limits import LEAST_ANSWER, Call, Ledger, cost
+from swarm.core.state import RunState
 
 PRICE = Price(input=250_000, output=2_000_000, cached=25_000)
 SMALL = st.integers(0, 3_000)
@@ -160,3 +161,23 @@ def test_a_call_of_a_waiting_request_that_is_settled_is_forgotten() -> None:
     assert not ledger.queue
     ledger.settle_unproven(second.key)
     assert ledger.spent.tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "stays"),
+    [
+        ({}, True),
+        ({"tokens": 999}, True),
+        ({"tokens": 1_000}, False),
+        ({"money": None}, False),
+        ({"tokens": 999, "rounds": 9}, False),
+    ],
+    ids=str,
+)
+def test_only_a_failed_run_is_reopened_and_only_by_a_limit_that_holds_what_it_held(
+    changes: dict[str, int | None], *, stays: bool
+) -> None:
+    state = RunState("run", status="failed", limits=Limits(tokens=1_000, money=5))
+    assert state.stays_ended(changes) is stays
+    state.status = "accepted"
+    assert state.stays_ended(changes)

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from bus.events import AgentJoined, AgentLeft, AssignmentEnded, GoalFailed, GoalSubmitted, TimePassed
+from bus.events import AgentJoined, AgentLeft, AssignmentEnded, GoalFailed, GoalSubmitted, ResultSubmitted, TimePassed
 from bus.setup import Limits, Subtask
 from swarm.core.decide import next_deadline
 from swarm.core.state import MOST_DOUBLED, MOST_LOST, REST_MS, Status
 from tests.support.simulation import Simulation, setup_of
 
 
-def with_one_agent() -> Simulation:
-    plan = (Subtask(id="one", role="coder", instruction="do"),)
+def with_one_agent(*names: str) -> Simulation:
+    plan = tuple(Subtask(id=name, role="coder", instruction="do") for name in names or ("one",))
     made = Simulation(setup_of(limits=Limits(time_ms=10_000_000), plan=plan), seed=1)
     made.send(GoalSubmitted(setup=made.setup))
     made.send(AgentJoined(agent="u/a", roles=("coder",), slots=1))
@@ -23,7 +23,7 @@ def lose(run: Simulation, kind: Literal["silent", "not_held"] = "silent") -> Non
 
 
 def test_who_lost_three_in_a_row_rests_and_is_then_given_another_try() -> None:
-    run = with_one_agent()
+    run = with_one_agent("one", "two")
     for _ in range(MOST_LOST - 1):
         lose(run)
         assert run.state.leases
@@ -37,7 +37,8 @@ def test_who_lost_three_in_a_row_rests_and_is_then_given_another_try() -> None:
         assert not run.state.leases, "it cannot cut its rest short by saying its card again"
         run.elapsed_ms = due
         run.send(TimePassed())
-        assert run.state.leases
+        (work,) = run.state.leases.values()
+        assert next_deadline(run.state) == work.deadline_ms, "what is over is waited for no more"
 
 
 def test_who_never_got_what_it_was_given_lost_nothing() -> None:
@@ -98,6 +99,23 @@ def test_the_slow_one_gets_what_the_quick_one_that_is_leaving_takes_no_more() ->
     run.send(AgentJoined(agent="u/b", roles=("coder",), slots=1))
     assert run.state.agents["u/b"].pace_ms == {"coder": 1_000_000}
     assert [work.agent for work in run.state.leases.values()] == ["u/b"]
+
+
+def test_of_slow_ones_the_quickest_gets_what_the_quick_one_takes_no_more() -> None:
+    plan = tuple(
+        Subtask(id=name, role="coder", instruction="do", needs=needs)
+        for name, needs in (("one", ()), ("two", ("one",)))
+    )
+    run = Simulation(setup_of(limits=Limits(), plan=plan), seed=1)
+    run.send(GoalSubmitted(setup=run.setup))
+    for agent, pace_ms in (("u/a", 1), ("u/b", 5_000), ("u/c", 1_000), ("u/d", 3_000)):
+        run.send(AgentJoined(agent=agent, roles=("coder",), slots=1))
+        run.state.agents[agent].pace_ms["coder"] = pace_ms
+    ((lease, work),) = run.state.leases.items()
+    assert work.agent == "u/a"
+    run.send(AgentJoined(agent="u/a", roles=("coder",), slots=0))
+    run.send(ResultSubmitted(text="done"), "one", lease)
+    assert [work.agent for work in run.state.leases.values()] == ["u/c"]
 
 
 def test_a_role_that_only_one_offers_who_takes_nothing_more_is_lacking() -> None:
