@@ -34,7 +34,7 @@ from bus.events import (
     ValueDrawn,
     WorkFailed,
 )
-from bus.setup import FileChange, FileRef, Limits, Subtask
+from bus.setup import FileChange, FileRef, Limits, RoleSetup, Subtask
 from swarm.core.admit import Admission, admit, turn
 from swarm.core.apply import apply
 from swarm.core.decide import decide
@@ -249,6 +249,17 @@ def test_nobody_but_the_rules_ends_a_run_or_merges(run: Run, event: Event) -> No
 def test_a_tool_that_was_not_granted_is_not_recorded(run: Run, tool: str) -> None:
     assert run.admit(called(tool)) is WRONG
     assert run.admit(returned(tool)) is WRONG
+
+
+@pytest.mark.parametrize(
+    ("tools", "verdict"), [((), RECORD), (("./mine.py:send_mail",), RECORD), (("read_file",), WRONG)], ids=str
+)
+def test_a_role_that_agents_bring_uses_tools_of_its_own_unless_the_scenario_says_which(
+    run: Run, tools: tuple[str, ...], verdict: Admission
+) -> None:
+    assert run.state.setup is not None
+    run.state.setup.roles["coder"] = RoleSetup(model="test:model", brought=True, tools=tools)
+    assert admit(run.state, run.envelope(called("send_mail"), lease=run.lease)) is verdict
 
 
 def test_what_changed_files_was_announced(run: Run) -> None:

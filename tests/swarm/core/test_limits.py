@@ -150,6 +150,15 @@ def test_cached_tokens_are_part_of_the_input_at_their_own_price(sent: int, writt
     assert paid <= cost(Usage(input=sent, output=written), PRICE) == 250_000 * sent + 2_000_000 * written
 
 
+def test_what_is_estimated_or_has_no_price_is_told() -> None:
+    ledger = Ledger(Limits(tokens=1_000))
+    for name, price, estimated in (("a", PRICE, False), ("b", PRICE, True), ("c", None, True)):
+        ledger.ask(Call((name, 1, (0,), 1), 0, 10, 20, price))
+        ledger.settle((name, 1, (0,), 1), Usage(input=3, output=4, estimated=estimated))
+        assert ledger.spent.price_known is (price is not None)
+    assert (ledger.spent.estimated, ledger.spent.tokens, ledger.spent.calls) == (14, 21, 3)
+
+
 def test_a_call_of_a_waiting_request_that_is_settled_is_forgotten() -> None:
     ledger = Ledger(Limits(tokens=1_000))
     first, second = (Call((name, 1, (0,), 1), 1, 500, 300, None) for name in "ab")

@@ -155,6 +155,15 @@ def test_what_a_critic_names_is_done_again_while_it_has_attempts_left_else_a_pla
     assert [*run.state.works] == ["review-outcome-2"]
 
 
+def test_what_is_done_again_comes_in_the_same_order_each_time() -> None:
+    run = Run(*(subtask(name) for name in "zyxwv"))
+    for name in "zyxwv":
+        run.record(ResultSubmitted(text="done"), name)
+    redo = tuple(Redo(subtask=name, why="wrong") for name in "wzvyx")
+    run.record(ReviewGiven(accepted=False, feedback="not good", redo=redo), "review-outcome-1")
+    assert [*run.state.works] == ["v", "w", "x", "y", "z"]
+
+
 def test_what_clashes_with_the_changes_of_several_is_done_again_on_top_of_them_all() -> None:
     run = Run(*(subtask(name) for name in "zywvx"))
     for name in "zywv":
