@@ -151,7 +151,7 @@ async def resume(
     another process runs it.
     """
     async with open_store(settings.place) as store:
-        info, state, setup = await _standing(store, name)
+        info, state, setup = await _standing(store, name, settings)
         if state.stays_ended(changes or {}):
             return await _finish(state, store)
         if theirs := sorted(name for name, role in setup.roles.items() if role.brought):
@@ -184,7 +184,7 @@ async def cancel(name: str, settings: Settings) -> Outcome:
     Raises `UsageError` where it has not begun, has ended, or another process runs it.
     """
     async with keeping(settings) as store:
-        info, state, setup = await _standing(store, name)
+        info, state, setup = await _standing(store, name, settings)
         if state.ended is not None:
             raise UsageError(f"{info.run} has ended, {'' if state.status == 'accepted' else 'not '}accepted.")
         async with Parts(setup, settings) as parts:
@@ -194,11 +194,11 @@ async def cancel(name: str, settings: Settings) -> Outcome:
                 return await carry_on(state, first, store=store, parts=parts, epoch=epoch, home=settings.home)
 
 
-async def _standing(store: Store, name: str) -> tuple[RunInfo, RunState, Setup]:
+async def _standing(store: Store, name: str, settings: Settings) -> tuple[RunInfo, RunState, Setup]:
     """Return a run of ours that has begun and that nobody is at. Raises `UsageError` for any other."""
     info = await find(store, name)
     refuse_imported(info)
-    await refuse_running(store, info)
+    await refuse_running(store, info, settings)
     state = await fold(store.log, info.run)
     if state.setup is None or not info.bytes:  # all there is of a fork may be its past, which another has written
         raise UsageError(f"{info.run} has no event of its own: its process ended before it began. Start it anew.")

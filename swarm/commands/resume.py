@@ -106,7 +106,7 @@ async def _asked(run: str, settings: "Settings", changes: "Mapping[str, object]"
     from swarm.runs.folding import fold  # noqa: PLC0415 - likewise
 
     async with finding.keeping(settings) as store:
-        await finding.refuse_running(store, await finding.find(store, run))
+        await finding.refuse_running(store, await finding.find(store, run), settings)
         state = await fold(store.log, run)
     if state.stays_ended(changes):
         return {}

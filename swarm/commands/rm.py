@@ -47,7 +47,7 @@ async def _rm(args: argparse.Namespace) -> int:
     settings = read_settings(os.environ)
     async with finding.keeping(settings) as store:
         info = await finding.find(store, args.run)
-        await finding.refuse_running(store, info)
+        await finding.refuse_running(store, info, settings)
         if not args.yes:
             await _ask(info, as_json=args.json)
         await store.log.remove(info.run, previous=info.owner)

@@ -29,16 +29,16 @@ async def find(store: Store, name: str) -> RunInfo:
     raise UsageError(f"{what} ({names}{', …' if len(found or runs) > 5 else ''}). `swarm runs` lists them.")  # noqa: PLR2004
 
 
-async def refuse_running(store: Store, info: RunInfo) -> None:
+async def refuse_running(store: Store, info: RunInfo, settings: Settings) -> None:
     """Raise `UsageError` where somebody runs this run.
 
     One of another host's name or container cannot be looked at, though it may have been of this machine. It is gone
-    where nobody but us has the store open for writing.
+    where nobody but us has the store open for writing; not of one on a server, to which it may come back.
     """
     refuse_carried_on(info.run)
     if info.owner is None or has_left(info.owner, info.run):
         return
-    if not is_here(info.owner):
+    if not is_here(info.owner) and settings.store is None:
         with suppress(BusError):
             async with store.files.alone():
                 return
