@@ -13,6 +13,7 @@ from bus.events import (
     Event,
     GoalFailed,
     GoalSubmitted,
+    JournalCut,
     MergeTried,
     PlanProposed,
     Redo,
@@ -82,6 +83,23 @@ def test_of_a_long_goal_a_worker_is_told_the_beginning_and_a_planner_all() -> No
     assert goal.startswith(told.removesuffix("…"))
     fails(run, "a")
     assert run.told("plan-1").goal == goal
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_call_of_the_past_is_in_doubt_no_more_once_an_attempt_parts_from_it(*, parts: bool) -> None:
+    run = Run(subtask("a"))
+    run.record(ToolCalled(attempt=1, outward=True, **CALL), "a")
+    assert run.state.setup is not None
+    run.record(RunForked(parent="other", at=run.state.position, setup=run.state.setup))
+    (doubt,) = doubts(run.state)
+    run.record(doubt.settled("retry"))
+    run.record(RunResumed())
+    run.record(AgentJoined(agent="local/coder", roles=("coder",), slots=4))
+    if parts:
+        run.record(JournalCut(attempt=1, kept=0), "a")
+    run.record(AssignmentEnded(lease=run.state.works["a"].lease or "", why="its agent is gone"))
+    assert run.state.running is parts
+    assert bool(doubts(run.state)) is not parts
 
 
 def test_a_subtask_is_told_what_came_of_what_it_needs_and_is_given_its_files() -> None:
@@ -165,19 +183,22 @@ def test_what_is_done_again_comes_in_the_same_order_each_time() -> None:
 
 
 def test_what_clashes_with_the_changes_of_several_is_done_again_on_top_of_them_all() -> None:
-    run = Run(*(subtask(name) for name in "zywvx"))
-    for name in "zywv":
+    run = Run(*(subtask(name) for name in "zywutvx"))
+    paths = [f"{name}.txt" for name in "zywut"]
+    for name in "zywutv":
         run.record(ResultSubmitted(text="done", files=(made(f"{name}.txt", name),)), name)
-    run.record(ResultSubmitted(text="done", files=tuple(made(f"{name}.txt", "x") for name in "zyw")), "x")
-    clashes = tuple(Clash(path=f"{name}.txt", why="both made it") for name in "zyw")
+    run.record(ResultSubmitted(text="done", files=tuple(made(path, "x") for path in paths)), "x")
+    clashes = tuple(Clash(path=path, why="both made it") for path in paths)
     run.record(MergeTried(subtask="x", attempt=1, clashes=clashes))
     feedback, *moved = run.state.works["x"].feedback
-    assert [one.partition(":")[0] for one in moved] == ["z.txt", "y.txt", "w.txt"]
-    assert feedback.startswith("z.txt, y.txt, w.txt: changed meanwhile by w, y, z, and"), "in the same order each time"
+    assert [one.partition(":")[0] for one in moved] == paths
+    assert feedback.startswith(f"{', '.join(paths)}: changed meanwhile by t, u, w, y, z, and"), (
+        "in the same order each time"
+    )
     told = run.told("x")
-    assert told.base.keys() == {"z.txt", "y.txt", "w.txt"}
+    assert told.base.keys() == set(paths)
     assert told.start == told.base
-    assert {path: ref.sha256[0] for path, ref in told.left.items()} == {f".swarm/yours/{one}.txt": "x" for one in "zyw"}
+    assert {path: ref.sha256[0] for path, ref in told.left.items()} == {f".swarm/yours/{path}": "x" for path in paths}
 
 
 def plans(run: Run, *names: str) -> None:
