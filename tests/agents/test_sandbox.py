@@ -212,6 +212,12 @@ async def test_the_interpreter_sees_the_packages_that_ours_sees(sandbox: Sandbox
     assert completed.output == f"{sys.prefix}\n"
 
 
+async def test_pytest_runs_also_where_our_plugin_is_installed_from_a_checkout(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "test_it.py").write_text("def test_it():\n    pass\n")
+    tried = await sandbox.run(("python", "-m", "pytest", "-q", "-p", "no:cacheprovider"), folder=folder, timeout_s=30)
+    assert "1 passed" in tried.output, tried.output
+
+
 async def test_asyncio_threads_and_process_pools_work(sandbox: Sandbox, folder: Path) -> None:
     code = (
         "import asyncio, multiprocessing\n"
