@@ -1,7 +1,7 @@
 """The tool calls of one reply: which are run, together or alone, and what becomes of the others. Pure.
 
-The reads of a reply are run together; the first call that changes something is run after them, if they went well; what
-follows it was written before its result was known and is handed back. Each call is answered exactly once.
+They are run in their order: reads that follow one another together, each call that changes something alone, and only if
+all before it went well. Each call is answered exactly once.
 """
 
 import re
@@ -53,9 +53,9 @@ class Slot:
     note: str = ""
     """What we tell the model beside the outcome."""
 
-    def settle(self, why: str, *, fault: bool = False) -> None:
+    def settle(self, why: str, *, error: bool = True, fault: bool = False) -> None:
         """Answer the call without running it; a `fault` is the model's."""
-        self.outcome = Outcome(self.id, why, error=True, wrong_arguments=fault)
+        self.outcome = Outcome(self.id, why, error=error, wrong_arguments=fault)
 
 
 class Calls:
@@ -63,34 +63,35 @@ class Calls:
 
     def __init__(self, slots: Sequence[Slot], reads: Collection[str]) -> None:
         self.slots = slots
-        self._reads: list[Slot] = []
-        self._change: Slot | None = None
+        self._reads = reads
+        self._at = 0
         seen: set[str] = set()
         for slot in slots:
             if slot.call is None:
                 continue
             same = dumps([slot.name, slot.call.arguments], sort=True)
-            if self._change is not None:
-                slot.settle("not run: it was written before the result of the call above was known. Call it again.")
-            elif same in seen:
-                slot.settle("not run: the same call stands above, with its result.")
-            elif slot.name in reads:
-                self._reads.append(slot)
-            else:
-                self._change = slot
+            if same in seen:
+                slot.settle("not run: the same call stands above, with its result.", error=False)
+            elif slot.name not in reads:
+                seen.clear()  # after a change the same call may well give something else
             seen.add(same)
 
     def next(self) -> tuple[Call, ...]:
         """Return the calls to run next, all at once; empty when all are answered."""
-        batch, self._reads = self._reads, []
-        if not batch and self._change is not None:
-            change, self._change = self._change, None
-            before = self.slots[: self.slots.index(change)]
-            if any(slot.outcome and slot.outcome.error for slot in before):
-                change.settle("not run, because a call before it went wrong. Call it again if it still makes sense.")
-            else:
-                batch = [change]
-        return tuple(slot.call for slot in batch if slot.call)
+        batch: list[Call] = []
+        for slot in self.slots[self._at :]:
+            if slot.call is not None and slot.outcome is None:
+                if slot.name in self._reads:
+                    batch.append(slot.call)
+                elif batch:
+                    break
+                elif any(one.outcome and one.outcome.error for one in self.slots[: self._at]):
+                    slot.settle("not run, because a call before it went wrong. Call it again if it still makes sense.")
+                else:
+                    self._at += 1
+                    return (slot.call,)
+            self._at += 1
+        return tuple(batch)
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
         """Take the outcomes of the calls that `next` gave."""

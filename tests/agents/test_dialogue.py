@@ -171,32 +171,42 @@ def test_a_request_cannot_be_put_together_from_more_than_there_was() -> None:
 # Calls
 
 
-def test_reads_run_together_and_a_change_after_them_alone() -> None:
+def test_reads_run_together_and_each_change_after_them_alone_in_turn() -> None:
     dialogue = a_dialogue()
     write = ("write_file", {"path": "b", "content": "x"})
-    dialogue.answered(calls(("read_file", {"path": "a"}), ("list_files", {}), write, ("run_tests", {})))
+    dialogue.answered(
+        calls(("read_file", {"path": "a"}), ("list_files", {}), write, ("run_tests", {}), ("list_files", {}), write)
+    )
     assert names_of(dialogue) == ["read_file", "list_files"]
     gives(dialogue, "alpha", "a")
-    assert names_of(dialogue) == ["write_file"]
-    gives(dialogue, "wrote it")
+    for change in ("write_file", "run_tests", "list_files", "write_file"):
+        assert names_of(dialogue) == [change]
+        gives(dialogue, f"did {change}")
     results = ask_of(dialogue).new
-    assert [message["tool_call_id"] for message in results] == [f"call0020{number}" for number in range(4)]
-    assert "Call it again" in str(results[-1]["content"])
+    assert [message["tool_call_id"] for message in results] == [f"call0020{number}" for number in range(6)]
+    assert results[3]["content"] == "did run_tests"
 
 
-def test_a_change_is_not_run_after_a_read_that_failed() -> None:
+@pytest.mark.parametrize("first", [("read_file", {"path": "a"}), ("write_file", {"path": "a", "content": "x"})])
+def test_a_change_is_not_run_after_a_call_that_failed(first: tuple[str, dict[str, str]]) -> None:
     dialogue = a_dialogue()
-    dialogue.answered(calls(("read_file", {"path": "a"}), ("write_file", {"path": "b", "content": "x"})))
+    dialogue.answered(calls(first, ("write_file", {"path": "b", "content": "x"}), ("list_files", {})))
     gives(dialogue, "no such file", error=True)
-    assert "went wrong" in told(dialogue)
-    assert told(dialogue, 2) == "Error: no such file"
+    assert names_of(dialogue) == ["list_files"]
+    gives(dialogue, "a")
+    assert told(dialogue, 3) == "Error: no such file"
+    assert "went wrong" in told(dialogue, 2)
+    assert told(dialogue) == "a"
 
 
 def test_the_same_call_twice_in_one_reply_runs_once() -> None:
     dialogue = a_dialogue()
-    dialogue.answered(calls(*[("read_file", '{"path": "a"}'), ("read_file", '{ "path":"a" }')]))
+    write = ("write_file", {"path": "b", "content": "x"})
+    dialogue.answered(calls(("read_file", '{"path": "a"}'), ("read_file", '{ "path":"a" }'), write))
     gives(dialogue, "alpha")
-    assert "stands above" in told(dialogue)
+    assert names_of(dialogue) == ["write_file"]
+    gives(dialogue, "wrote it")
+    assert "stands above" in told(dialogue, 2)
 
 
 def test_a_flood_of_calls_is_bounded() -> None:
