@@ -28,6 +28,18 @@ async def test_a_file_of_the_project_is_run(context: ToolContext) -> None:
     assert await run_python.run({"path": "tools/-sum.py"}, context) == "exit status 0\n3 project\n"
 
 
+async def test_a_file_and_a_module_are_given_arguments(context: ToolContext) -> None:
+    (context.folder.root / "add.py").write_text("import sys; print(sys.argv[1:])")
+    assert await run_python.run({"path": "add.py", "args": ["-v", "a b"]}, context) == "exit status 0\n['-v', 'a b']\n"
+    assert await run_python.run({"module": "add", "args": ["-v"]}, context) == "exit status 0\n['-v']\n"
+
+
+async def test_what_a_program_printed_before_it_was_killed_is_told(tmp_path: Path) -> None:
+    context = ToolContext(ProjectFolder(tmp_path), Permissions(), BubblewrapSandbox(), timeout_s=2)
+    answer = await run_python.run({"code": "import time; print('at the gate'); time.sleep(60)"}, context)
+    assert answer == "killed: not done after 2 s\nat the gate\n"
+
+
 async def test_a_path_is_never_an_option(context: ToolContext) -> None:
     (context.folder.root / "-c").write_text("print('a file')")
     assert await run_python.run({"path": "-c"}, context) == "exit status 0\na file\n"
@@ -47,9 +59,9 @@ async def test_a_fault_comes_with_its_traceback(context: ToolContext) -> None:
     assert answer.endswith("ZeroDivisionError: division by zero\n")
 
 
-@pytest.mark.parametrize("arguments", [{}, {"path": "a.py", "code": "1"}])
-async def test_one_of_path_and_code_is_wanted(context: ToolContext, arguments: dict[str, str]) -> None:
-    with pytest.raises(ToolFailed, match=r"path .* or code"):
+@pytest.mark.parametrize("arguments", [{}, {"path": "a.py", "code": "1"}, {"code": "1", "module": "a"}])
+async def test_one_of_path_code_and_module_is_wanted(context: ToolContext, arguments: dict[str, str]) -> None:
+    with pytest.raises(ToolFailed, match=r"just one of path .* code and module"):
         await run_python.run(arguments, context)
 
 

@@ -87,6 +87,7 @@ def _environment(interpreter: Interpreter, env: Mapping[str, str]) -> dict[str, 
         "MPLBACKEND": "Agg",
         "MPLCONFIGDIR": "/tmp",  # noqa: S108
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",  # else what a program printed is lost with it when it is killed
         "PYTEST_ADDOPTS": "-p no:eventswarm",  # our plugin: installed from a checkout it is not to be found inside
         **env,
         "PATH": f"{first}:/usr/local/bin:/usr/bin:/bin",
