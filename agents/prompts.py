@@ -35,10 +35,10 @@ def rejection(feedback: Iterable[str]) -> str:
     )
 
 
-def result(finding: Finding) -> str:
-    """Return one result in words."""
+def result(finding: Finding, text: str | None = None) -> str:
+    """Return one result in words; `text` in the place of its own."""
     files = f"\nfiles: {', '.join(finding.files)}" if finding.files else ""
-    return f"[{finding.subtask}] {finding.text}{files}"
+    return f"[{finding.subtask}] {finding.text if text is None else text}{files}"
 
 
 def file_list(paths: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -11,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from agents.briefing import Offer
 from agents.checks import RUNS_COMMANDS
 from agents.context import Context
-from agents.prompts import bullets, file_list, section
+from agents.prompts import bullets, file_list, result, section
 from agents.role import Role, prompt_of
 from bus.events import Fact, PlanProposed, PlanRequested
 from bus.setup import Criterion, Subtask
@@ -49,6 +50,7 @@ class Plan(BaseModel):
     subtasks: Annotated[list[Planned], Field(min_length=1)]
 
 
+_PRESENT = "The plan so far (keep accepted subtasks as they are; who goes on with their files needs them)"
 _CHECKS = (
     'checks of its files, where the goal says what they must hold, such as {"text": "a.md", "max_words": 200, '
     '"contains": ["EUR"]} or {"json": "a.json"}'
@@ -84,12 +86,14 @@ class Planner(Role[PlanRequested, PlanProposed]):
         """Ask the model for a plan."""
         told = ctx.briefing
         offers = useful(told.offers, files=bool(ctx.files))
-        present = [f"[{f.subtask}] {f.role}, {f.status}: {f.instruction}" for f in told.findings]
+        present = [
+            result(finding, f"{finding.role}, {finding.status}: {finding.instruction}") for finding in told.findings
+        ]
         user = (
             section("Goal", ctx.goal)
             + section("Roles", "\n".join(f"{offer.role}: {offer.about}" for offer in offers))
             + section("Files that are there", file_list(ctx.files) or "none yet")
-            + section("The plan so far (keep accepted subtasks as they are)", "\n".join(present))
+            + section(_PRESENT, "\n".join(present))
             + section("Why another plan is needed", bullets(request.feedback))
         )  # the limit stands in the schema: told in words, a small model takes it for a number to reach
         roles = tuple(offer.role for offer in offers)
@@ -98,7 +102,10 @@ class Planner(Role[PlanRequested, PlanProposed]):
         answer = plan_of(roles, max(told.most_subtasks, 1), runners=None if small else runners)
         reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user.rstrip(), answer=answer)
         plan: Plan = reply.data
-        subtasks = one_a_file(without_impossible_files(with_named_files(plan.subtasks), offers))
+        planned = {(one.id, one.role, one.do) for one in plan.subtasks}
+        accepted = (finding for finding in told.findings if finding.status == "accepted")
+        done = {f.subtask: f.files for f in accepted if (f.subtask, f.role, f.instruction) in planned}
+        subtasks = one_a_file(without_impossible_files(with_named_files(plan.subtasks), offers), done)
         return PlanProposed(subtasks=tuple(as_subtask(planned) for planned in subtasks))
 
 
@@ -130,10 +137,12 @@ def _without_files(one: Planned) -> Planned:
     return one.model_copy(update={"creates": [], "accept": [entry for entry in one.accept if "ask" in entry]})
 
 
-def one_a_file(subtasks: Sequence[Planned]) -> list[Planned]:
+def one_a_file(subtasks: Sequence[Planned], done: Mapping[str, Sequence[str]] = MappingProxyType({})) -> list[Planned]:
     """Make one subtask of those that would write the same file: side by side they end in a conflict.
 
     Not of two where one needs the other by way of a third: they are done in turn, and as one would need themselves.
+    `done`: accepted ones, with their files. They stay as they are, else they were lost; who writes a file of theirs
+    goes on from it.
     """
     kept: list[Planned] = []
     writers: dict[tuple[str, str], list[int]] = {}
@@ -141,7 +150,10 @@ def one_a_file(subtasks: Sequence[Planned]) -> list[Planned]:
     for one in subtasks:
         needs.setdefault(one.id, []).extend(one.needs)
     for one in subtasks:
-        files = dict.fromkeys((one.role, path) for path in one.creates)
+        theirs = [name for name, files in done.items() if one.id not in done and not set(files).isdisjoint(one.creates)]
+        needs[one.id] += [name for name in theirs if one.id not in _reached(name, needs)]
+    for one in subtasks:
+        files = dict.fromkeys((one.role, path) for path in one.creates if one.id not in done)
         found = sorted({at for file in files for at in writers.get(file, ())})
         at = next((at for at in found if not _in_turn(kept[at].id, one.id, needs)), len(kept))
         if at == len(kept):

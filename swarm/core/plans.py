@@ -49,11 +49,12 @@ def refusal(state: RunState, _: Envelope, event: PlanRefused) -> None:
 
 
 def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
-    """Make a plan the present one; accepted work that it keeps as it was stays accepted."""
+    """Make a plan the present one; accepted work of which it asks no more than before stays accepted."""
     before, specs = state.subtasks, {spec.id: spec for spec in proposed}
     accepted = _still_accepted(state, specs)
     approved = _still_approved(state, specs, accepted)
     kept = accepted.union(approved)
+    specs |= {name: before[name].spec for name in kept}
     for work in [work for work in state.works.values() if work.subtask is not None]:
         leases.close(state, work)
     state.to_merge, state.tried = deque(), None
@@ -68,8 +69,8 @@ def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
         (name, Dropped(old.attempts, old.outward)) for name, old in before.items() if old.attempts and name not in kept
     )
     state.subtasks = {
-        spec.id: before[spec.id] if spec.id in kept else _fresh(spec, state.dropped.pop(spec.id, None))
-        for spec in proposed
+        name: before[name] if name in kept else _fresh(spec, state.dropped.pop(name, None))
+        for name, spec in specs.items()
     }
     for name, subtask in state.subtasks.items():
         subtask.unmet = sum(need not in kept or need in merging for need in subtask.spec.needs)
@@ -79,19 +80,30 @@ def _adopt(state: RunState, proposed: tuple[Subtask, ...]) -> None:
 
 
 def _still_accepted(state: RunState, specs: dict[str, Subtask]) -> set[str]:
-    """Return the accepted subtasks that another plan has as they were, with all that they stand on."""
+    """Return the accepted subtasks of which another plan asks no more than before, with all that they stand on."""
     kept: set[str] = set()
     for name in state.accepted_order:  # what a result stands on was accepted before it
         before = state.subtasks[name]
-        if specs.get(name) == before.spec and kept.issuperset({*before.spec.needs, *before.stands_on}):
+        if _asks_no_more(specs.get(name), before.spec) and kept.issuperset({*before.spec.needs, *before.stands_on}):
             kept.add(name)
     return kept
 
 
 def _still_approved(state: RunState, specs: dict[str, Subtask], accepted: set[str]) -> list[str]:
-    """Return those that were approved, and wait to be merged, which another plan has as they were."""
-    unchanged = [state.subtasks[name] for name in state.to_merge if specs.get(name) == state.subtasks[name].spec]
+    """Return those that were approved, and wait to be merged, of which another plan asks no more than before."""
+    waiting = [state.subtasks[name] for name in state.to_merge]
+    unchanged = [one for one in waiting if _asks_no_more(specs.get(one.spec.id), one.spec)]
     return [one.spec.id for one in unchanged if accepted.issuperset({*one.spec.needs, *tree.given(state, one)})]
+
+
+def _asks_no_more(spec: Subtask | None, before: Subtask) -> bool:
+    """Tell whether a plan has a subtask as it was, but for needs and checks left out: its planner is not told these."""
+    return (
+        spec is not None
+        and (spec.role, spec.instruction) == (before.role, before.instruction)
+        and set(spec.needs).issubset(before.needs)
+        and all(entry in before.accept for entry in spec.accept)
+    )
 
 
 def _fresh(spec: Subtask, old: Dropped | None) -> SubtaskState:

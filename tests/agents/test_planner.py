@@ -61,6 +61,18 @@ def test_a_subtask_that_only_goes_on_with_a_file_is_one_with_what_it_needs() -> 
     assert [(one.id, one.needs) for one in plan] == [("a", []), ("c", ["a"])]
 
 
+def test_what_is_accepted_stays_and_who_writes_its_file_goes_on_from_it() -> None:
+    done, other = planned("code", "a.py"), planned("tests", "b.py", "code")
+    plan = one_a_file(
+        [done, other, planned("fix", "a.py", "code"), planned("more", "b.py")], {"code": ["a.py"], "tests": ["b.py"]}
+    )
+    assert plan[:2] == [done, other]
+    assert [(one.id, one.creates, one.needs) for one in plan[2:]] == [
+        ("fix", ["a.py"], ["code"]),
+        ("more", ["b.py"], ["tests"]),
+    ]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["", "x.py", "y.py", "x.py y.py"]), st.sets(st.integers(1, 7))), max_size=8))
 def test_joining_never_makes_a_circle(drawn: list[tuple[str, set[int]]]) -> None:
     """Each needs some of those that many places before it."""

@@ -224,6 +224,32 @@ async def test_a_result_handed_in_again_is_told_once_then_the_attempt_fails_then
     assert [e.round for e in told.of(PlanRequested)] == [1, 2]
 
 
+async def test_another_plan_keeps_accepted_work_as_far_as_it_is_told_of_it_and_goes_on_from_its_files(
+    tmp_path: Path,
+) -> None:
+    first = [task("a") | {"creates": ["a.txt"]}, task("b", ["a"]) | {"accept": [{"text": "b.txt", "min_words": 1}]}]
+    second = [task("a"), task("b"), task("mend") | {"creates": ["a.txt"]}]
+    mending: list[str] = []
+
+    def play(role: str, subtask: str, body: Body) -> Reply | None:
+        again = "The plan so far" in str(body)
+        if role == "planner":
+            return json.dumps({"subtasks": second if again else first})
+        if role == "critic" and not mending:
+            return json.dumps({"reasons": "a.txt is dull", "accepted": False})
+        if subtask != "mend" or wrote(body):
+            return None
+        mending.append(str(body["messages"][-1]["content"]))
+        return write("a.txt", "a zebra")
+
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint))
+    told = await story(tmp_path)
+    assert outcome.outcome == "accepted", outcome.reason
+    assert [e.subtask.id for e in told.of(SubtaskAssigned)] == ["a", "b", "mend"]
+    assert "Files in the project:\na.txt" in mending[0]
+
+
 async def test_a_plan_proposed_again_is_told_once_and_then_the_run_ends(tmp_path: Path) -> None:
     def play(_role: str, subtask: str, _body: Body) -> Reply | None:
         return "I did it." if subtask == "a" else None
