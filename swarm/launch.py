@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,8 @@ async def start(
         await asyncio.to_thread(handover.refuse_unusable, target)
         await _sandbox_works(setup, parts)
         await parts.prepare()
-        files = await workspace.take_in(ready.scenario, store.files, home=settings.home)
+        runs = {info.run for info in await store.log.runs()}
+        files = await workspace.take_in(ready.scenario, store.files, home=settings.home, runs=runs)
         for name in sorted(ready.elsewhere):
             if link is None or not link.roster.offers(name):
                 announce(f"nobody offers the role {name!r} yet: the run waits for it")
@@ -118,19 +119,20 @@ async def begun(name: str, read: Callable[[Path | None], Settings]) -> Begun:
         refuse_imported(info)
         async for envelope in store.log.read(info.run, 1, 1):
             first = envelope.event
+        runs = {info.run for info in await store.log.runs()}
     if not isinstance(first, GoalSubmitted):
         return Begun(info.run, settings)
     settings = read(Path(first.setup.folder))
-    return Begun(info.run, settings, await asyncio.to_thread(_differing, first, settings.home))
+    return Begun(info.run, settings, await asyncio.to_thread(_differing, first, settings.home, runs))
 
 
-def _differing(begun: GoalSubmitted, home: Path) -> tuple[str, ...]:
+def _differing(begun: GoalSubmitted, home: Path, runs: Container[str]) -> tuple[str, ...]:
     setup = begun.setup
     folder = Path(setup.folder)
     found = differing(begun.hashes, folder, setup.roles)
     if not begun.client:  # else its folder is with who submitted it
         paths = workspace_paths(setup.written, setup.inputs)
-        found += workspace.differing(paths, folder, begun.workspace, home=home, out=Path(begun.out))
+        found += workspace.differing(paths, folder, begun.workspace, home=home, runs=runs, out=Path(begun.out))
     return tuple(dict.fromkeys(found))
 
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
@@ -26,14 +26,17 @@ _OnError = Callable[[OSError], None] | None
 _LESS = "Name only what is needed, or list the rest in a file `.swarmignore` there, a pattern a line."
 
 
-async def take_in(scenario: Scenario, store: FileStore, *, home: Path) -> tuple[FileRef, ...]:
+async def take_in(
+    scenario: Scenario, store: FileStore, *, home: Path, runs: Container[str] = ()
+) -> tuple[FileRef, ...]:
     """Store the workspace's files and return them by their path in the tree.
 
-    `.` gives its contents, any other path itself under its last name. Raises `ScenarioError` where it is too large, a
-    file cannot be read, or a name cannot be one of the tree.
+    `.` gives its contents, any other path itself under its last name. `runs`: the runs there are; a folder in it that
+    has the name of one holds what that handed over, and is none of the project's. Raises `ScenarioError` where it is
+    too large, a file cannot be read, or a name cannot be one of the tree.
     """
     refs: dict[str, FileRef] = {}
-    files = _files(scenario, home)
+    files = _files(scenario, home, runs)
     while (found := await asyncio.to_thread(next, files, None)) is not None:
         name, _, data = found
         refs[name] = FileRef(path=name, sha256=await store.put(data), bytes=len(data))
@@ -54,13 +57,15 @@ def look_through(scenario: Scenario, *, home: Path) -> tuple[tuple[FileRef, ...]
     return tuple(refs[name] for name in sorted(refs)), places
 
 
-def differing(paths: Iterable[str], folder: Path, begun: Iterable[FileRef], *, home: Path, out: Path) -> list[str]:
+def differing(
+    paths: Iterable[str], folder: Path, begun: Iterable[FileRef], *, home: Path, runs: Container[str], out: Path
+) -> list[str]:
     """Return which files are gone, other or new since a run took its workspace in, by their path in the tree.
 
     `paths`: what the scenario names. What lies in `out` is what the run handed over, and not new.
     """
     before = {ref.path: ref for ref in begun}
-    now = {name: path for written in paths for path, name in _listed(folder / written, written, home)}
+    now = {name: path for written in paths for path, name in _listed(folder / written, written, home, runs)}
     new = [name for name, path in now.items() if name not in before and not path.is_relative_to(out)]
     return sorted([*new, *(name for name, ref in before.items() if name not in now or not _holds(now[name], ref))])
 
@@ -73,10 +78,10 @@ def _holds(path: Path, ref: FileRef) -> bool:
         return False
 
 
-def _files(scenario: Scenario, home: Path) -> Iterator[tuple[str, Path, bytes]]:
+def _files(scenario: Scenario, home: Path, runs: Container[str] = ()) -> Iterator[tuple[str, Path, bytes]]:
     """Yield each file's path in the tree, where it lies, and its bytes. Raises `ScenarioError` where it is too much."""
     total = 0
-    for name, path in _places(scenario, home).items():
+    for name, path in _places(scenario, home, runs).items():
         try:
             total += path.lstat().st_size
             data = _read(path) if total <= MOST_BYTES else b""
@@ -87,7 +92,7 @@ def _files(scenario: Scenario, home: Path) -> Iterator[tuple[str, Path, bytes]]:
         yield name, path, data
 
 
-def _places(scenario: Scenario, home: Path) -> dict[str, Path]:
+def _places(scenario: Scenario, home: Path, runs: Container[str]) -> dict[str, Path]:
     """Return where each file lies, by its path in the tree.
 
     Raises `ScenarioError` where they are too many, or some could not be laid out for an attempt.
@@ -97,7 +102,7 @@ def _places(scenario: Scenario, home: Path) -> dict[str, Path]:
     beside = file_names.SideBySide(())
     for written in scenario.workspace:
         try:
-            listed = _listed(scenario.folder / written, written, home, on_error=_raise)
+            listed = _listed(scenario.folder / written, written, home, runs, on_error=_raise)
         except OSError as error:
             raise _fault(
                 scenario, f"{cut(str(error.filename), 400)} cannot be read: {error.strerror}", _LESS
@@ -124,7 +129,9 @@ def _raise(error: OSError) -> NoReturn:
     raise error
 
 
-def _listed(source: Path, written: str, home: Path, *, on_error: _OnError = None) -> list[tuple[Path, str]]:
+def _listed(
+    source: Path, written: str, home: Path, runs: Container[str], *, on_error: _OnError = None
+) -> list[tuple[Path, str]]:
     """Return each file to copy with its path in the tree, which is composed (NFC) as all paths there are.
 
     `on_error` is given why a folder cannot be looked into; without it that one is left out.
@@ -134,18 +141,18 @@ def _listed(source: Path, written: str, home: Path, *, on_error: _OnError = None
     prefix = tree_prefix(source, written)
     return [
         (path, unicodedata.normalize("NFC", prefix + path.relative_to(source).as_posix()))
-        for path in _walk(source, _ignored(source), home, on_error)
+        for path in _walk(source, _ignored(source), home, runs, on_error)
     ]
 
 
-def _walk(root: Path, ignored: tuple[str, ...], home: Path, on_error: _OnError) -> Iterator[Path]:
+def _walk(root: Path, ignored: tuple[str, ...], home: Path, runs: Container[str], on_error: _OnError) -> Iterator[Path]:
     """Yield regular files, sorted; links are never followed, and never copied."""
     for folder, names, files in os.walk(root, onerror=on_error):
         here = Path(folder)
         names[:] = sorted(
             name
             for name in names
-            if not _left_out(here / name, root, ignored) and (here / name).resolve() != home.resolve()
+            if not (name in runs or _left_out(here / name, root, ignored) or (here / name).resolve() == home.resolve())
         )
         for name in sorted(files):
             path = here / name

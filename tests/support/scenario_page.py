@@ -48,9 +48,10 @@ what is in `.` at its root. Links, `.git`, `.swarm` and `.env*` stay out, and so
 such a folder names, one pattern a line. A check's JSON Schema that lies beside the scenario is taken in then, too, and
 goes before a file of the same path in the project: no agent writes what it is measured by.
 
-The workspace is copied without links, empty folders, `.env*`, `.git`, caches such as `__pycache__`, and what a file
-`.swarmignore` names that lies in the folder named: a pattern a line, as in `.gitignore`, but without `!`. Of a file
-only path and content are known: what begins with `#!/`, or is a binary, can be run wherever it is laid out.
+The workspace is copied without links, empty folders, `.env*`, `.git`, caches such as `__pycache__`, folders `./RUN` of
+what earlier runs handed over, and what a file `.swarmignore` names that lies in the folder named: a pattern a line, as
+in `.gitignore`, but without `!`. Of a file only path and content are known: what begins with `#!/`, or is a binary, can
+be run wherever it is laid out.
 
 Over a bus (`swarm submit`) nothing of one's own code travels: a role that agents bring is only named by the subtasks of
 `plan:`, without an entry that `uses:` something. `swarm check` cannot know it; `swarm submit` says whether it is there.

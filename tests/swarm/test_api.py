@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import swarm
+from bus.envelope import Envelope
 from bus.errors import NotFound
-from bus.events import ModelAnswered
+from bus.events import GoalSubmitted, ModelAnswered
 from swarm.commands.failures import failure_of
 from swarm.errors import ScenarioError
 from tests.support.command import ANSWERS, serving
@@ -95,6 +96,19 @@ async def test_a_folder_that_cannot_be_taken_is_told_before_a_run_begins(out: st
         await run(out=out)
     async with swarm.open_log() as log:
         assert await log.runs() == []
+
+
+async def test_what_a_run_handed_over_in_the_workspace_is_no_part_of_the_next_ones_project(folder: Path) -> None:
+    workspaces = []
+
+    def note(envelope: Envelope) -> None:
+        if isinstance(envelope.event, GoalSubmitted):
+            workspaces.append([ref.path for ref in envelope.event.workspace])
+
+    for _ in range(2):
+        outcome = await run(HELLO | {"workspace": ["."]}, on_event=note)
+        assert outcome.folder == str(folder / outcome.run)
+    assert workspaces == [["answers.yaml"]] * 2
 
 
 async def test_an_outcome_is_not_lost_where_its_folder_was_taken_meanwhile(folder: Path) -> None:
