@@ -6,7 +6,7 @@ from agents.briefing import Briefing, Finding
 from agents.canonical import canonical_json
 
 MOST_FILES = 40
-"""Files named in a prompt; the rest can be listed with a tool."""
+"""Files and folders named in a prompt; the rest can be listed with a tool."""
 
 
 def section(title: str, body: str) -> str:
@@ -42,10 +42,29 @@ def result(finding: Finding, text: str | None = None) -> str:
 
 
 def file_list(paths: Iterable[str]) -> str:
-    """Return names of files, one a line, not too many."""
-    names = sorted(paths)
-    more = f"\n… and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
-    return "\n".join(names[:MOST_FILES]) + more
+    """Return names of files, one a line; where they are too many, folders stand for the files that are deepest."""
+    shown = _entries("", sorted(paths))
+    closed = {name for name in shown if name.endswith("/")}
+    while closed:
+        folder = min(closed, key=lambda name: (name.count("/"), len(shown[name]), name))
+        closed.remove(folder)
+        inner = _entries(folder, shown[folder])
+        if len(shown) - 1 + len(inner) <= MOST_FILES:
+            del shown[folder]
+            shown |= inner
+            closed.update(name for name in inner if name.endswith("/"))
+    lines = [f"{name} ({len(held)} files)" if name.endswith("/") else name for name, held in sorted(shown.items())]
+    more = f"\n… and {len(lines) - MOST_FILES} more" if len(lines) > MOST_FILES else ""
+    return "\n".join(lines[:MOST_FILES]) + more
+
+
+def _entries(folder: str, paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return what lies in a folder, files and folders (which end in `/`), each with the paths of its files."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        name, slash, _ = path.removeprefix(folder).partition("/")
+        found.setdefault(f"{folder}{name}{slash}", []).append(path)
+    return found
 
 
 def bullets(lines: Iterable[str]) -> str:
