@@ -75,5 +75,11 @@ class Critic(Role[ReviewRequested, ReviewGiven]):
         )
         reply = await ctx.converse(ctx.briefing.role.prompt or prompt_of(type(self)), user.rstrip(), answer=Judgement)
         judged: Judgement = reply.data
-        redo = tuple(Redo(subtask=item.subtask, why=item.why) for item in judged.redo) if not judged.accepted else ()
-        return ReviewGiven(accepted=judged.accepted, feedback=judged.reasons, redo=redo)
+        if judged.accepted:
+            return ReviewGiven(accepted=True, feedback=judged.reasons)
+        known = {finding.subtask for finding in ctx.findings if request.subtask is None}
+        redo = tuple(Redo(subtask=item.subtask, why=item.why) for item in judged.redo if item.subtask in known)
+        others = [item for item in judged.redo if item.subtask not in known]  # what is to change is told all the same
+        feedback = "\n".join([judged.reasons, *(f"{item.subtask}: {item.why}" for item in others)])
+        named = tuple(item.subtask for item in others if item.subtask in ctx.files)
+        return ReviewGiven(accepted=False, feedback=feedback, redo=redo, named=named)

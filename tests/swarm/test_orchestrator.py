@@ -279,6 +279,24 @@ async def test_an_outcome_rejected_in_every_round_ends_with_what_was_wrong(tmp_p
     assert "it is dull" in told.of(PlanRequested)[1].feedback[0]
 
 
+@pytest.mark.parametrize("of", ["subtask", "outcome"])
+async def test_what_a_critic_wants_changed_is_told_also_where_it_names_a_file(tmp_path: Path, of: str) -> None:
+    file, ask = [{"file": "a.txt"}], [{"ask": "it has a zebra"}]
+
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role == "critic":
+            accepted = "with a zebra" in str(body)
+            redo = [{"subtask": "a.txt", "why": "put in a zebra"}]
+            return json.dumps({"reasons": "dull", "accepted": accepted, "redo": [] if accepted else redo})
+        return "with a zebra" if role == "coder" and "a.txt: put in a zebra" in str(body) and wrote(body) else None
+
+    plan = [task("a") | {"accept": ask if of == "subtask" else file}]
+    async with ChatEndpoint(player(plan, play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=ask if of == "outcome" else file))
+    assert outcome.outcome == "accepted", outcome.reason
+    assert [e.subtask.id for e in (await story(tmp_path)).of(SubtaskAssigned)] == ["a", "a"]
+
+
 async def test_what_a_critic_names_is_redone_with_its_reason(tmp_path: Path) -> None:
     def play(role: str, _subtask: str, body: Body) -> Reply | None:
         if role != "critic" or "[b] Made b.txt, better." in str(body):
