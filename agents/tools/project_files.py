@@ -19,8 +19,8 @@ from agents.files import names as file_names
 from agents.files.project_folder import ProjectFolder
 from agents.tool import ToolContext, tool
 
-SHOWN = 50_000
-"""Characters of a file that are shown at once."""
+SHOWN = 16_000
+"""Bytes of a file that are shown at once: with notes still below `OUTPUT_CAP`, beyond which the middle is cut out."""
 LISTED = 500
 MATCHES = 100
 LINE = 300
@@ -48,17 +48,18 @@ async def read_file(
     wanted = all_lines[first_line - 1 : first_line - 1 + lines if lines else None]
     if not wanted:
         raise ToolFailed(f"{path!r} has {len(all_lines)} lines; there is no line {first_line}.")
-    ends = list(itertools.accumulate(map(len, wanted)))
+    ends = list(itertools.accumulate(len(line.encode()) for line in wanted))
     whole = sum(end <= SHOWN for end in ends) or 1
     shown = "".join(wanted[:whole])
     last = first_line + whole - 1
-    if len(shown) > SHOWN:
+    if ends[0] > SHOWN:
         notes.append(f"line {last} is cut: it has {len(shown):,} characters")
+        shown = shown.encode()[:SHOWN].decode(errors="ignore")
     if whole < len(wanted):
         notes.append(f"go on with first_line={last + 1}")
     if (first_line, last) != (1, len(all_lines)):
         notes.insert(0, f"lines {first_line} to {last} of {len(all_lines)}")
-    return _with_notes(shown[:SHOWN], notes)
+    return _with_notes(shown, notes)
 
 
 @tool(effect="folder")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.conversation.fitting import OUTPUT_CAP
 from agents.errors import ToolFailed, ToolRefused
 from agents.files.project_folder import ProjectFolder
 from agents.tool import Tool, ToolContext
@@ -62,12 +63,12 @@ async def test_some_lines_are_read_and_said_to_be_some(context: ToolContext) -> 
 
 
 async def test_a_long_file_is_shown_in_parts_that_say_how_to_go_on(context: ToolContext) -> None:
-    whole = "".join(f"line {number}\n" for number in range(20_000))
+    whole = "".join(f"line {number} of café\n" for number in range(5_000))
     context.folder.write("a", whole.encode())
     seen, first = "", 1
     while True:
         text = await run(read_file, context, path="a", first_line=first)
-        assert len(text) < SHOWN + 200
+        assert len(text.encode()) <= OUTPUT_CAP, "else its middle is cut out"
         shown, _, note = text.rpartition("[go on with first_line=")
         if not note or not shown:
             seen += text.partition("[lines")[0]
@@ -78,9 +79,10 @@ async def test_a_long_file_is_shown_in_parts_that_say_how_to_go_on(context: Tool
 
 
 async def test_a_line_that_is_too_long_is_cut_and_said(context: ToolContext) -> None:
-    context.folder.write("a", b"x" * (SHOWN + 5) + b"\nnext\n")
+    context.folder.write("a", "é".encode() * SHOWN + b"\nnext\n")
     text = await run(read_file, context, path="a")
-    assert "[line 1 is cut: it has 50,006 characters]" in text
+    assert len(text.encode()) <= OUTPUT_CAP
+    assert "[line 1 is cut: it has 16,001 characters]" in text
     assert text.endswith("[go on with first_line=2]")
 
 
