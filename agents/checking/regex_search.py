@@ -66,19 +66,20 @@ def with_feeds(text: str, sought: str) -> str:
     return text if "\r" in sought or "\\r" in sought else text.replace("\r\n", "\n")
 
 
-def search(pattern: str, texts: Sequence[str], *, limit: int, timeout_s: float = 5.0) -> list[int]:
-    """Return the indexes of the first `limit` texts in which `pattern` is found; blocks, so call it from a thread.
+def search(pattern: str, texts: Sequence[str], *, limit: int, timeout_s: float = 5.0) -> list[tuple[int, int]]:
+    """Return the first `limit` texts in which `pattern` is found, by index, and where; blocks: call it from a thread.
 
     Raises `bounded.NoAnswer` where it takes too long.
     """
     answer = bounded.call("agents.checking.regex_search:found", pattern, list(texts), limit, timeout_s=timeout_s)
     assert isinstance(answer, list)  # noqa: S101 - for the type checker
-    return answer
+    return [(index, at) for index, at in answer]
 
 
-def found(pattern: str, texts: Sequence[str], limit: int) -> list[int]:
+def found(pattern: str, texts: Sequence[str], limit: int) -> list[tuple[int, int]]:
     """Return the same, here and now, however long it takes: for the child process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         regex = re.compile(pattern, FLAGS)
-    return list(itertools.islice((index for index, text in enumerate(texts) if regex.search(text)), limit))
+    matches = ((index, regex.search(text)) for index, text in enumerate(texts))
+    return list(itertools.islice(((index, match.start()) for index, match in matches if match), limit))

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from agents.context import Context
 from agents.conversation.messages import as_data
+from agents.errors import ToolFailed
 from agents.prompts import MOST_FILES, rejection, section, task
 from agents.role import Role, prompt_of
 from bus.events import Fact, ResultSubmitted, SubtaskAssigned
@@ -135,11 +136,11 @@ async def _write_at_once(path: str, request: SubtaskAssigned, ctx: Context) -> R
     Its own rejected file is not shown: a small model copies it. What was wrong with it comes last, where it is heeded.
     """
     names = [name for name in sorted(ctx.files) if name != path or name in ctx.briefing.base]
-    shown = [f"{name}:\n```\n{as_data(await ctx.call_tool('read_file', path=name))}\n```" for name in names]
+    shown = [await _shown(name, ctx) for name in names]
     wish = (
         f"Answer with the whole content of {path}, {'and nothing else' if path.endswith(PLAIN) else 'in a code block'}."
     )
-    left = [f"{name}:\n```\n{as_data(await ctx.call_tool('read_file', path=name))}\n```" for name in ctx.briefing.left]
+    left = [await _shown(name, ctx) for name in ctx.briefing.left]
     told = (
         f"{task(ctx.briefing, request.subtask.instruction, ())}\n\n"
         + section("What stands in the files", "\n".join(shown))
@@ -149,3 +150,11 @@ async def _write_at_once(path: str, request: SubtaskAssigned, ctx: Context) -> R
     )
     reply = await ctx.converse(ctx.briefing.role.prompt or DRAFT, told, tools=())
     return ctx.result(await ctx.call_tool("write_file", path=path, content=block_of(reply.text, path)))
+
+
+async def _shown(path: str, ctx: Context) -> str:
+    try:
+        text = await ctx.call_tool("read_file", path=path)
+    except ToolFailed as error:  # an image, for one
+        return str(error)
+    return f"{path}:\n```\n{as_data(text)}\n```"

@@ -1,7 +1,7 @@
 """Read, write, edit, list and search the files of the project.
 
 What the functions return and raise is read by a model: it says what was left out, and what to do next. All of it is
-bounded. Lines are those between line feeds.
+bounded. Lines are those between line feeds, of which one that is too long to be shown at once counts as several.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from pydantic import Field
 from agents.checking import bounded, regex_search
 from agents.errors import ToolFailed
 from agents.files import names as file_names
+from agents.files import plain_text
 from agents.files.project_folder import ProjectFolder
 from agents.tool import ToolContext, tool
 
@@ -24,7 +25,7 @@ SHOWN = 16_000
 LISTED = 500
 MATCHES = 100
 LINE = 300
-"""Characters of a line that are shown in a search."""
+"""Characters of a line that are shown in a search, around the place."""
 COMPARED = 120
 """Characters of a line that are compared with others: exact comparison is quadratic, so only likely lines get it."""
 SEARCHED_FILE = 1 << 20
@@ -41,25 +42,25 @@ async def read_file(
 ) -> str:
     """Read a text file of the project, or some of its lines."""
     data = await asyncio.to_thread(context.folder.read, path)
-    text, notes = _decoded(data)
+    try:
+        text, note = plain_text.decode(data)
+    except ValueError as error:
+        raise ToolFailed(f"{path!r} cannot be read: {error}.") from error
     if not text:
         return "[the file is empty]"
+    notes = [note] if note else []
     all_lines = _lines(text)
     wanted = all_lines[first_line - 1 : first_line - 1 + lines if lines else None]
     if not wanted:
         raise ToolFailed(f"{path!r} has {len(all_lines)} lines; there is no line {first_line}.")
-    ends = list(itertools.accumulate(len(line.encode()) for line in wanted))
-    whole = sum(end <= SHOWN for end in ends) or 1
-    shown = "".join(wanted[:whole])
+    ends = itertools.accumulate(_bytes(line) for line in wanted)
+    whole = sum(end <= SHOWN for end in ends)
     last = first_line + whole - 1
-    if ends[0] > SHOWN:
-        notes.append(f"line {last} is cut: it has {len(shown):,} characters")
-        shown = shown.encode()[:SHOWN].decode(errors="ignore")
     if whole < len(wanted):
         notes.append(f"go on with first_line={last + 1}")
     if (first_line, last) != (1, len(all_lines)):
         notes.insert(0, f"lines {first_line} to {last} of {len(all_lines)}")
-    return _with_notes(shown, notes)
+    return _with_notes("".join(wanted[:whole]), notes)
 
 
 @tool(effect="folder")
@@ -188,12 +189,21 @@ def _search(folder: ProjectFolder, text: str, pattern: str, *, regex: bool) -> s
         except bounded.NoAnswer as error:
             raise ToolFailed(f"The search was stopped: {error}. Use a simpler expression, or fewer files.") from error
     else:
-        found = list(itertools.islice((index for index, line in enumerate(lines) if text in line), MATCHES + 1))
+        all_found = ((index, line.find(text)) for index, line in enumerate(lines) if text in line)
+        found = list(itertools.islice(all_found, MATCHES + 1))
     if not found:
         return _with_notes("No line contains it.", notes)
     notes += _more(len(found), MATCHES, "lines; search for something rarer")
-    shown = (f"{path}:{number}: {line.strip()[:LINE]}" for path, number, line in (places[i] for i in found[:MATCHES]))
-    return _with_notes("\n".join(shown), notes)
+    shown = ((*places[index], at) for index, at in found[:MATCHES])
+    return _with_notes("\n".join(f"{path}:{number}: {_around(line, at)}" for path, number, line, at in shown), notes)
+
+
+def _around(line: str, at: int) -> str:
+    """Return a line without the white space at its ends; of a long one what stands around a place."""
+    bare = line.strip()
+    begin = max(min(at - (len(line) - len(line.lstrip())) - LINE // 2, len(bare) - LINE), 0)
+    end = begin + LINE
+    return f"{'…' if begin else ''}{bare[begin:end]}{'…' if end < len(bare) else ''}"
 
 
 def _searchable(folder: ProjectFolder, pattern: str, notes: list[str]) -> Iterator[tuple[str, int, str]]:
@@ -209,10 +219,12 @@ def _searchable(folder: ProjectFolder, pattern: str, notes: list[str]) -> Iterat
             continue
         data = folder.read(entry.path, SEARCHED_FILE)
         left -= len(data)
-        if b"\0" in data:
+        try:
+            text, _ = plain_text.decode(data)
+        except ValueError:
             skipped.append(entry.path)
             continue
-        for number, line in enumerate(_lines(data.decode(errors="replace")), 1):
+        for number, line in enumerate(_lines(text), 1):
             yield entry.path, number, line
     if skipped:
         more = f" and {len(skipped) - 10} more" if len(skipped) > 10 else ""  # noqa: PLR2004 - a line of names
@@ -226,14 +238,6 @@ def _none(pattern: str, paths: list[str]) -> str:
     return f"No file is meant by {pattern[:LINE]!r}. There are: {', '.join(paths[:20])}{more}."
 
 
-def _decoded(data: bytes) -> tuple[str, list[str]]:
-    try:
-        return data.decode(), []
-    except UnicodeDecodeError as error:
-        note = f"bytes that are not UTF-8 are shown as \ufffd, the first is byte {error.start}"
-        return data.decode(errors="replace"), [note]
-
-
 def _encoded(text: str) -> bytes:
     try:
         return text.encode()
@@ -242,9 +246,19 @@ def _encoded(text: str) -> bytes:
 
 
 def _lines(text: str) -> list[str]:
-    """Split after each line feed, and nowhere else."""
-    *lines, rest = text.split("\n")
-    return [f"{line}\n" for line in lines] + ([rest] if rest else [])
+    """Split after each line feed; elsewhere only what is too long to be shown at once."""
+    *ended, rest = text.split("\n")
+    lines = [f"{line}\n" for line in ended] + ([rest] if rest else [])
+    return [part for line in lines for part in ([line] if _bytes(line) <= SHOWN else _parts(line))]
+
+
+def _parts(line: str) -> list[str]:
+    size = SHOWN // 4  # characters have four bytes at most
+    return [line[begin : begin + size] for begin in range(0, len(line), size)]
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="replace"))
 
 
 def _more(count: int, limit: int, what: str) -> list[str]:

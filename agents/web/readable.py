@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
+from agents.files import plain_text
+
 _CHARSETS = re.compile(r"utf-?_?(8|16|32)([-_].*)?|ascii|latin.*|(iso|cp|mac|koi8|gb|big5|euc|shift|windows).*")
 _META = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _KEPT = frozenset("\n\t\u200c\u200d")  # Persian and Indic scripts and emoji need the joiners
@@ -24,8 +26,10 @@ def decode(body: bytes, charset: str | None) -> str:
     if charset is None and (found := _META.search(body[:4096])):
         charset = found[1].decode("ascii", "replace")
     try:
+        if charset is None:
+            return plain_text.decode(body)[0]
         # Not every codec of Python's is one for text: some are slow on purpose-made input, some execute escapes.
-        name = codecs.lookup(charset or "utf-8").name
+        name = codecs.lookup(charset).name
         return body.decode(name if _CHARSETS.fullmatch(name) else "utf-8", "replace")
     except (LookupError, ValueError):
         return body.decode("utf-8", "replace")

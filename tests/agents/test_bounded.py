@@ -13,7 +13,10 @@ from agents.checking import bounded, regex_search
 
 
 def test_a_function_of_another_process_answers() -> None:
-    assert bounded.call("agents.checking.regex_search:found", "b$", ["a", "b", "ab"], 9, timeout_s=20) == [1, 2]
+    assert bounded.call("agents.checking.regex_search:found", "b$", ["a", "b", "ab"], 9, timeout_s=20) == [
+        [1, 0],
+        [2, 1],
+    ]
     assert bounded.call("os:getpid", timeout_s=20) != os.getpid()
 
 
@@ -69,8 +72,8 @@ async def test_who_is_cancelled_while_it_asks_leaves_no_process(monkeypatch: pyt
 
 
 def test_the_first_matches_are_found_and_no_more() -> None:
-    assert regex_search.search("a", ["a", "b", "a", "a"], limit=2) == [0, 2]
-    assert regex_search.search("^b", ["a\nb", "ab"], limit=2) == [0]
+    assert regex_search.search("a", ["a", "b", "a", "a"], limit=2) == [(0, 0), (2, 0)]
+    assert regex_search.search("^b", ["a\nb", "ab"], limit=2) == [(0, 2)]
 
 
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 900, "x" * 1_001, "", "(?<=a*)b"])

@@ -13,12 +13,14 @@ from tests.support.endpoint import Answer, ChatEndpoint
 from tests.support.runs import scenario, start
 
 
-async def run(place: Path, dialogue: str, *answers: object) -> tuple[Outcome, list[str]]:
+async def run(
+    place: Path, dialogue: str, *answers: object, notes: bytes = b"Half a cent counts.\n"
+) -> tuple[Outcome, list[str]]:
     """Run one subtask that makes a.py; return what it came to, and the last thing the coder was told."""
     script = place / "script.yaml"
     script.write_text(json.dumps(answers))
     told: list[str] = []
-    (place / "notes.md").write_text("Half a cent counts.\n")
+    (place / "notes.md").write_bytes(notes)
     outcome = await swarm.run(
         swarm.Scenario.from_dict(
             {
@@ -71,6 +73,12 @@ async def test_a_model_of_json_actions_sees_the_files_and_answers_with_the_one_t
     assert (tmp_path / "out" / "a.py").read_text() == "print(2)\n"
     assert "Half a cent counts." in told[0]
     assert outcome.model_calls == 1
+
+
+async def test_what_is_no_text_among_the_files_is_named_to_it(tmp_path: Path) -> None:
+    outcome, told = await run(tmp_path, "json", {"reply": "print(2)"}, notes=b"\x89PNG\0")
+    assert outcome.outcome == "accepted"
+    assert "'notes.md' cannot be read: it is no text." in told[0]
 
 
 async def test_a_second_try_of_it_is_told_what_was_wrong_last_and_not_shown_what_it_would_copy(tmp_path: Path) -> None:

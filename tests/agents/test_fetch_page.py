@@ -518,6 +518,7 @@ def test_the_model_sees_the_address_alone() -> None:
     [
         ("Öfen".encode("cp1252"), "windows-1252", "Öfen"),
         ("Öfen".encode(), None, "Öfen"),
+        ("Öfen".encode("cp1252"), None, "Öfen"),
         (b"\xef\xbb\xbf\xc3\x96fen", "latin-1", "Öfen"),
         ('<meta charset="iso-8859-1">Öfen'.encode("latin-1"), None, '<meta charset="iso-8859-1">Öfen'),
         (b"\xd6fen", "utf-8", "\ufffdfen"),

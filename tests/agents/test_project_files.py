@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.conversation.fitting import OUTPUT_CAP
+from agents.conversation.fitting import OUTPUT_CAP, cut_middle
 from agents.errors import ToolFailed, ToolRefused
 from agents.files.project_folder import ProjectFolder
 from agents.tool import Tool, ToolContext
@@ -78,18 +78,47 @@ async def test_a_long_file_is_shown_in_parts_that_say_how_to_go_on(context: Tool
     assert seen == whole
 
 
-async def test_a_line_that_is_too_long_is_cut_and_said(context: ToolContext) -> None:
-    context.folder.write("a", "é".encode() * SHOWN + b"\nnext\n")
-    text = await run(read_file, context, path="a")
-    assert len(text.encode()) <= OUTPUT_CAP
-    assert "[line 1 is cut: it has 16,001 characters]" in text
-    assert text.endswith("[go on with first_line=2]")
+async def test_a_line_that_is_too_long_to_be_shown_counts_as_several(context: ToolContext) -> None:
+    line = "ä" * SHOWN
+    context.folder.write("a", f"{line}\nnext\n".encode())
+    seen, first, text = "", 1, "[go on"
+    while "[go on" in text:
+        text = await run(read_file, context, path="a", first_line=first)
+        shown, _, note = text.rpartition("\n[lines ")
+        seen, first = seen + shown, int(note.split()[2]) + 1
+    assert seen == f"{line}\nnext"
 
 
-async def test_bytes_that_are_no_text_are_replaced_and_said(context: ToolContext) -> None:
-    context.folder.write("a", b"ab\xffc\n")
+@pytest.mark.parametrize("letter", ["x", "ä", "語"])
+async def test_what_is_read_at_once_is_kept_whole(context: ToolContext, letter: str) -> None:
+    context.folder.write("a", f"{letter * 50}\n".encode() * 2_000)
     text = await run(read_file, context, path="a")
-    assert text == "ab\ufffdc\n[bytes that are not UTF-8 are shown as \ufffd, the first is byte 2]"
+    assert cut_middle(text, OUTPUT_CAP) == text
+    assert len(text.encode()) > OUTPUT_CAP - 2_000
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"Stra\xdfe; 5 \x80", "Straße; 5 €\n[it is not UTF-8, and was read as Windows-1252]"),
+        ("Straße".encode("utf-16"), "Straße\n[it is UTF-16]"),
+        (
+            "Straße \xff".encode()[:-1],
+            "Straße \ufffd\n[bytes that are not UTF-8 are shown as \ufffd, the first is byte 8]",
+        ),
+    ],
+)
+async def test_a_text_that_is_not_utf_8_is_read_and_searched(context: ToolContext, data: bytes, shown: str) -> None:
+    context.folder.write("a", data)
+    assert await run(read_file, context, path="a") == shown
+    assert await run(search_files, context, text="Straße") == f"a:1: {shown.partition(chr(10))[0]}"
+
+
+@pytest.mark.parametrize("data", [b"%PDF-1.4\nstream\nx\x9c\x01", b"os\0"])
+async def test_what_is_no_text_is_not_read(context: ToolContext, data: bytes) -> None:
+    context.folder.write("a", data)
+    with pytest.raises(ToolFailed, match=r"'a' cannot be read: it is no text\."):
+        await run(read_file, context, path="a")
 
 
 # write_file, edit_file
@@ -238,6 +267,16 @@ async def test_what_was_not_searched_is_said(context: ToolContext) -> None:
     assert await run(search_files, context, text="os") == (
         "a:1: os\n[not searched, since no text or too big: big.txt, image.png]"
     )
+
+
+@pytest.mark.parametrize("regex", [False, True])
+async def test_of_a_long_line_what_was_found_is_shown(context: ToolContext, *, regex: bool) -> None:
+    context.folder.write("a", b"  " + b"x" * 400 + b" RESOLVED: 240,000 GBP. " + b"y" * 400)
+    text = await run(search_files, context, text="RESOLVED", regex=regex)
+    assert text.startswith("a:1: …x")
+    assert "RESOLVED: 240,000 GBP. y" in text
+    assert text.endswith("y…")
+    assert (await run(search_files, context, text="  x", regex=regex)).startswith("a:1: xxx")
 
 
 async def test_many_and_long_lines_are_bounded(context: ToolContext) -> None:
