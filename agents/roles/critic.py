@@ -1,8 +1,8 @@
 """Result in, review out: checks that can be executed first, the model only for what they cannot say."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agents.context import Context
 from agents.errors import CheckBroken
@@ -29,6 +29,12 @@ class Judgement(BaseModel):
     reasons: Annotated[str, Field(description="what you looked at and what it shows, criterion by criterion")]
     accepted: bool
     redo: Annotated[list[Rework], Field(description="if not accepted: which subtasks to do again, and why")] = []
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.accepted and self.redo:
+            raise ValueError("it accepts, and has subtasks done again; which of the two?")
+        return self
 
 
 class Critic(Role[ReviewRequested, ReviewGiven]):

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from agents.briefing import Offer
-from agents.checks import RUNS_COMMANDS
+from agents.briefing import Finding, Offer
+from agents.checks import RUNS_COMMANDS, parse
 from agents.context import Context
+from agents.errors import BadCriterion
 from agents.prompts import bullets, file_list, result, section
 from agents.role import Role, prompt_of
 from bus.events import Fact, PlanProposed, PlanRequested
@@ -41,6 +42,16 @@ class Planned(BaseModel):
     accept: SkipJsonSchema[list[Criterion]] = []
     """Told of by `plan_of` alone, and only to models that can make use of it."""
 
+    @field_validator("accept")
+    @classmethod
+    def _parses(cls, accept: list[Criterion]) -> list[Criterion]:
+        try:
+            for criterion in accept:
+                parse(criterion)
+        except BadCriterion as error:
+            raise ValueError(str(error)) from error
+        return accept
+
 
 class Plan(BaseModel):
     """The planner's answer."""
@@ -50,7 +61,10 @@ class Plan(BaseModel):
     subtasks: Annotated[list[Planned], Field(min_length=1)]
 
 
-_PRESENT = "The plan so far (keep accepted subtasks as they are; who goes on with their files needs them)"
+_PRESENT = (
+    "The plan so far (give accepted subtasks again, with an empty `do`, and they stay as they are; "
+    "who goes on with their files needs them)"
+)
 _CHECKS = (
     'checks of its files, where the goal says what they must hold, such as {"text": "a.md", "max_words": 200, '
     '"contains": ["EUR"]} or {"json": "a.json"}'
@@ -102,11 +116,18 @@ class Planner(Role[PlanRequested, PlanProposed]):
         answer = plan_of(roles, max(told.most_subtasks, 1), runners=None if small else runners)
         reply = await ctx.converse(told.role.prompt or prompt_of(type(self)), user.rstrip(), answer=answer)
         plan: Plan = reply.data
-        planned = {(one.id, one.role, one.do) for one in plan.subtasks}
-        accepted = (finding for finding in told.findings if finding.status == "accepted")
-        done = {f.subtask: f.files for f in accepted if (f.subtask, f.role, f.instruction) in planned}
-        subtasks = one_a_file(without_impossible_files(with_named_files(plan.subtasks), offers), done)
+        accepted = {finding.subtask: finding for finding in told.findings if finding.status == "accepted"}
+        given = [as_accepted(one, accepted.get(one.id)) for one in plan.subtasks]
+        planned = {(one.id, one.role, one.do) for one in given}
+        done = {f.subtask: f.files for f in accepted.values() if (f.subtask, f.role, f.instruction) in planned}
+        subtasks = one_a_file(without_impossible_files(with_named_files(given), offers), done)
         return PlanProposed(subtasks=tuple(as_subtask(planned) for planned in subtasks))
+
+
+def as_accepted(one: Planned, before: Finding | None) -> Planned:
+    """Give a subtask its instruction to the letter where it is an accepted one: what is another's is done anew."""
+    same = before is not None and one.role == before.role and one.do.split() in ([], before.instruction.split())
+    return one.model_copy(update={"do": before.instruction}) if before and same else one
 
 
 def useful(offers: Sequence[Offer], *, files: bool) -> Sequence[Offer]:

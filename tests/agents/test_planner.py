@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.briefing import Offer
+from agents.briefing import Finding, Offer
 from agents.roles.planner import (
     Planned,
+    as_accepted,
     as_subtask,
     one_a_file,
     plan_of,
@@ -93,6 +94,20 @@ def test_subtasks_that_share_a_name_are_joined_by_their_files_alone() -> None:
 def test_what_several_roles_write_into_a_file_in_turn_stays_apart() -> None:
     plan = [planned("a", "x.md"), planned("b", "x.md", "a", role="editor")]
     assert one_a_file(plan) == plan
+
+
+@pytest.mark.parametrize("do", ["", "Write  notes.md\n"])
+def test_an_accepted_subtask_that_a_plan_has_again_is_to_the_letter_what_it_was(do: str) -> None:
+    before = Finding("notes", "coder", "Write notes.md\n", "")
+    assert as_accepted(Planned(id="notes", role="coder", do=do), before).do == "Write notes.md\n"
+    for other in (planned("notes"), Planned(id="notes", role="poet", do=do)):
+        assert as_accepted(other, before) == other
+    assert as_accepted(planned("notes"), None) == planned("notes")
+
+
+def test_a_check_that_there_is_not_is_told_where_the_plan_can_still_be_mended() -> None:
+    with pytest.raises(ValueError, match=r"'min_word' is unknown .* Did you mean 'min_words'\?"):
+        Planned(id="a", role="coder", do="", accept=[{"text": "a.md", "min_word": 3}])
 
 
 def test_the_schema_of_a_plan_names_the_roles_and_the_most_subtasks() -> None:

@@ -317,6 +317,34 @@ async def test_what_a_critic_names_is_redone_with_its_reason(tmp_path: Path) -> 
     assert len(told.of(GoalAccepted)) == 1
 
 
+async def test_another_plan_need_not_say_again_what_accepted_subtasks_were_to_do(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role == "critic" and "[c]" not in str(body):
+            return json.dumps({"reasons": "c is missing", "accepted": False})
+        if role == "planner" and "c is missing" in str(body):
+            kept = [{"id": name, "role": "coder", "do": ""} for name in "ab"]
+            return json.dumps({"subtasks": [*kept, task("c") | {"creates": ["c.txt"]}]})
+        return None
+
+    plan = [task("a"), task("b", ["a"]) | {"accept": [{"text": "b.txt", "contains": "made"}]}]
+    async with ChatEndpoint(player(plan, play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint))
+    assert outcome.outcome == "accepted"
+    told = await story(tmp_path)
+    assert Counter(e.subtask.id for e in told.of(SubtaskAssigned)) == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_a_critic_that_accepts_and_has_work_done_again_is_asked_which(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role != "critic" or "which of the two" in str(body):
+            return None
+        return json.dumps({"reasons": "b is thin", "accepted": True, "redo": [{"subtask": "b", "why": "too thin"}]})
+
+    async with ChatEndpoint(player([task("b")], play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint))
+    assert (outcome.outcome, outcome.reason) == ("accepted", "all is there")
+
+
 @pytest.mark.parametrize("tool", ["read_file", "search_files"])
 async def test_the_same_call_with_the_same_answer_again_and_again_ends_the_attempt(tmp_path: Path, tool: str) -> None:
     arguments = {"path": "notes.md"} if tool == "read_file" else {"text": "x"}
