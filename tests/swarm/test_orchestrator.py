@@ -86,6 +86,20 @@ async def test_two_subtasks_that_change_one_file_differently_are_told_of_it(tmp_
     assert [e.attempt for e in told.of(SubtaskAssigned, subject=conflict.subtask)] == [1, 2]
 
 
+async def test_who_makes_the_very_same_change_again_on_top_of_what_it_met_is_taken_at_its_word(tmp_path: Path) -> None:
+    def play(_role: str, subtask: str, body: Body) -> Reply | None:
+        return write("shared.txt", f"{subtask}\n") if subtask and not wrote(body) else None
+
+    plan = [{"id": name, "role": "coder", "do": f"TASK {name}: go"} for name in ("a", "b")]
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, plan=plan, accept=[{"file": "shared.txt"}]))
+    assert outcome.outcome == "accepted"
+    told = await story(tmp_path)
+    (conflict,) = told.of(FilesConflicted)
+    assert not told.of(NoProgressNoticed)
+    assert (Path(outcome.folder or "") / "shared.txt").read_text() == f"{conflict.subtask}\n"
+
+
 async def test_only_the_subtask_that_changed_the_file_a_check_names_is_redone(tmp_path: Path) -> None:
     def play(_role: str, subtask: str, body: Body) -> Reply | None:
         if subtask and not wrote(body):
