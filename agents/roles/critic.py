@@ -1,9 +1,12 @@
 """Result in, review out: checks that can be executed first, the model only for what they cannot say."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agents.briefing import Finding
+from agents.check import Verdict
 from agents.context import Context
 from agents.errors import CheckBroken
 from agents.prompts import bullets, file_list, result, section
@@ -47,28 +50,21 @@ class Critic(Role[ReviewRequested, ReviewGiven]):
     async def handle(self, request: ReviewRequested, ctx: Context) -> ReviewGiven:
         """Check, then ask."""
         asks = [str(criterion["ask"]) for criterion in request.accept if "ask" in criterion]
-        held, failed, named = await self._check([c for c in request.accept if "ask" not in c], ctx)
-        if failed:
-            return ReviewGiven(accepted=False, feedback="\n".join(failed), named=tuple(dict.fromkeys(named)))
+        verdicts = [await self._check(criterion, ctx) for criterion in request.accept if "ask" not in criterion]
+        if failed := [verdict for verdict in verdicts if verdict.verdict == "fails"]:
+            named = dict.fromkeys(path for verdict in failed for path in verdict.named)
+            redo = redone(failed, ctx.findings) if request.subtask is None else ()
+            feedback = "\n".join(verdict.shows for verdict in failed)
+            return ReviewGiven(accepted=False, feedback=feedback, redo=redo, named=tuple(named))
         if asks or (request.subtask is None and not request.accept):
             return await self._ask(request, ctx, asks)
-        return ReviewGiven(accepted=True, feedback="; ".join(held))
+        return ReviewGiven(accepted=True, feedback="; ".join(verdict.shows for verdict in verdicts))
 
-    async def _check(self, criteria: list[Criterion], ctx: Context) -> tuple[list[str], list[str], list[str]]:
-        """Return what holds, what does not, and the files that failures name. Raises `CheckBroken`."""
-        held: list[str] = []
-        failed: list[str] = []
-        named: list[str] = []
-        for criterion in criteria:
-            verdict = await ctx.check(criterion)
-            if verdict.verdict == "broken":
-                raise CheckBroken(f"a check could not be made: {verdict.shows}")
-            if verdict.verdict == "holds":
-                held.append(verdict.shows)
-            else:
-                failed.append(verdict.shows)
-                named += verdict.named
-        return held, failed, named
+    async def _check(self, criterion: Criterion, ctx: Context) -> Verdict:
+        verdict = await ctx.check(criterion)
+        if verdict.verdict == "broken":
+            raise CheckBroken(f"a check could not be made: {verdict.shows}")
+        return verdict
 
     async def _ask(self, request: ReviewRequested, ctx: Context, asks: list[str]) -> ReviewGiven:
         """Let the model judge."""
@@ -89,3 +85,21 @@ class Critic(Role[ReviewRequested, ReviewGiven]):
         feedback = "\n".join([judged.reasons, *(f"{item.subtask}: {item.why}" for item in others)])
         named = tuple(item.subtask for item in others if item.subtask in ctx.files)
         return ReviewGiven(accepted=False, feedback=feedback, redo=redo, named=named)
+
+
+def redone(failed: Sequence[Verdict], findings: Sequence[Finding]) -> tuple[Redo, ...]:
+    """Return what is told to whom, where one subtask alone made a file that failures name.
+
+    Not what is wrong with others' files: who is told of them mends them too. What is nobody's is told to all.
+    """
+    makers: dict[str, list[str]] = {}
+    for finding in findings:
+        for path in finding.files:
+            makers.setdefault(path, []).append(finding.subtask)
+    whose = [{name for path in verdict.named for name in makers.get(path, ())} for verdict in failed]
+    named = [makers.get(path, ()) for verdict in failed for path in verdict.named]
+    redo = []
+    for name in dict.fromkeys(names[0] for names in named if len(names) == 1):
+        shown = [verdict.shows for verdict, names in zip(failed, whose, strict=True) if not names or name in names]
+        redo.append(Redo(subtask=name, why="\n".join(shown)))
+    return tuple(redo)

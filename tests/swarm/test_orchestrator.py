@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from agents.briefing import Finding
+from agents.check import Verdict
+from agents.roles.critic import redone
 from bus.events import (
     Event,
     FilesConflicted,
@@ -17,6 +20,7 @@ from bus.events import (
     PlanProposed,
     PlanRefused,
     PlanRequested,
+    Redo,
     ResultSubmitted,
     ReviewGiven,
     SubtaskAssigned,
@@ -346,6 +350,34 @@ async def test_another_plan_need_not_say_again_what_accepted_subtasks_were_to_do
     assert outcome.outcome == "accepted"
     told = await story(tmp_path)
     assert Counter(e.subtask.id for e in told.of(SubtaskAssigned)) == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_each_subtask_is_told_of_the_failures_of_its_own_files(tmp_path: Path) -> None:
+    def play(_role: str, subtask: str, body: Body) -> Reply | None:
+        return write(f"{subtask}.txt", "good") if rejected(body) and not wrote(body) else None
+
+    accept = [{"text": "a.txt", "contains": "good"}, {"text": "b.txt", "contains": "good"}]
+    async with ChatEndpoint(player([task("a"), task("b"), task("c")], play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=accept))
+        assert outcome.outcome == "accepted"
+        told = await story(tmp_path)
+        for name in "ab":
+            (feedback,) = told.of(SubtaskAssigned, subject=name)[1].feedback
+            assert feedback == f"'{name}.txt' does not contain 'good'."
+        assert [len(told.of(SubtaskAssigned, subject=name)) for name in "abc"] == [2, 2, 1]
+
+
+def test_a_failure_that_names_no_file_is_told_to_all_who_do_theirs_again() -> None:
+    failed = [
+        Verdict("fails", "a is dull", ("a",)),
+        Verdict("fails", "b is dull", ("b",)),
+        Verdict("fails", "12 s"),
+    ]
+    findings = [Finding(name, "coder", "", "", (name, "shared")) for name in "abc"]
+    assert redone(failed, findings) == (
+        Redo(subtask="a", why="a is dull\n12 s"),
+        Redo(subtask="b", why="b is dull\n12 s"),
+    )
 
 
 async def test_a_critic_that_accepts_and_has_work_done_again_is_asked_which(tmp_path: Path) -> None:
