@@ -29,6 +29,8 @@ def report(outcome: Outcome, *, as_json: bool, imported: bool = False, bus: str 
     for number, subtask in enumerate(outcome.subtasks):
         say(f"  {'plan' if number == 0 else '    '}   {_subtask(subtask)}")
     _say_files(outcome)
+    for answer in _answers(outcome):
+        say(f"  answer {_in_column(answer)}")
     say(f"  cost   {cost_line(outcome)}")
     say(f"  limits {limits_line(outcome)}")
     if outcome.head:
@@ -96,6 +98,14 @@ def _say_files(outcome: Outcome) -> None:
         say(f"  none   of the files fits `outcome`: {one_line(', '.join(map(repr, outcome.unmatched)), 200)}")
 
 
+def _answers(outcome: Outcome) -> list[str]:
+    """Return the results in which a plan ends that has made no file: where that was asked for, they are the outcome."""
+    if outcome.outcome != "accepted" or outcome.files:
+        return []
+    needed = {need for subtask in outcome.subtasks for need in subtask.needs}
+    return [subtask.text for subtask in outcome.subtasks if subtask.id not in needed and subtask.text]
+
+
 def _subtask(subtask: SubtaskReport) -> str:
     tries = f", {subtask.attempts} attempts" if subtask.attempts > 1 else ""
     return f"{one_line(subtask.id, 64)} ({one_line(subtask.role, 64)}): {subtask.status}{tries}"
@@ -122,5 +132,8 @@ def _next_to_import(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def _indented(text: str) -> str:
-    cut = text if len(text) <= _LONG else f"{text[:_LONG]}…"
-    return shown(cut).strip().replace("\n", "\n         ")
+    return _in_column(text if len(text) <= _LONG else f"{text[:_LONG]}…")
+
+
+def _in_column(text: str) -> str:
+    return shown(text).strip().replace("\n", "\n         ")

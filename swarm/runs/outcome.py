@@ -20,12 +20,14 @@ class _Frozen(BaseModel):
 
 
 class SubtaskReport(_Frozen):
-    """One subtask of the present plan."""
+    """One subtask of the present plan. `text`: what its result says, empty where it has none."""
 
     id: str
     role: str
     attempts: int
     status: Status
+    needs: tuple[str, ...] = ()
+    text: str = ""
 
 
 class Tokens(_Frozen):
@@ -95,7 +97,14 @@ def outcome_of(state: RunState, *, folder: str | None = None, not_written: str =
         folder=folder,
         files=state.ended.files if state.ended else tree.outcome_files(state),
         subtasks=tuple(
-            SubtaskReport(id=name, role=one.spec.role, attempts=one.attempts, status=_status(state, name))
+            SubtaskReport(
+                id=name,
+                role=one.spec.role,
+                attempts=one.attempts,
+                status=_status(state, name),
+                needs=one.spec.needs,
+                text=one.result.text if one.result else "",
+            )
             for name, one in state.subtasks.items()
         ),
         model_calls=spent.calls,

@@ -114,6 +114,32 @@ def test_a_run_ends_with_its_outcome_its_files_and_the_command_to_look_again(swa
     assert "hands in hello" in ended.err
 
 
+def test_what_was_only_asked_is_answered_in_the_outcome(swarm: Swarm, folder: Path) -> None:
+    (folder / "ask.yaml").write_text(
+        """
+goal: Which oven costs least?
+model: scripted:ask-answers.yaml
+plan:
+  - {id: facts, role: researcher, do: List the ovens.}
+  - {id: least, role: coder, do: Say which costs least., needs: [facts]}
+""",
+        encoding="utf-8",
+    )
+    (folder / "ask-answers.yaml").write_text(
+        """
+- {role: researcher, json: {findings: [{claim: The T-12 costs 27290 EUR., source: a page}]}}
+- {role: coder, reply: "The T-12,\\n27290 EUR."}
+- {role: critic, json: {reasons: All is answered., accepted: true}}
+""",
+        encoding="utf-8",
+    )
+    ended = swarm("run", "ask.yaml", "--quiet")
+    assert "  answer The T-12,\n         27290 EUR.\n" in ended.out
+    assert ended.out.count("answer ") == 1
+    facts, least = swarm("show", "last", "--json").json["subtasks"]
+    assert (facts["text"], least["needs"]) == ("- The T-12 costs 27290 EUR. [a page]", ["facts"])
+
+
 def test_json_is_one_object_and_nothing_else(swarm: Swarm, folder: Path) -> None:
     ended = swarm("run", "hello.yaml", "--json", "--out", "made")
     assert (ended.status, ended.err) == (0, "")
