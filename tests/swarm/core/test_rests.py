@@ -101,21 +101,18 @@ def test_the_slow_one_gets_what_the_quick_one_that_is_leaving_takes_no_more() ->
     assert [work.agent for work in run.state.leases.values()] == ["u/b"]
 
 
-def test_of_slow_ones_the_quickest_gets_what_the_quick_one_takes_no_more() -> None:
-    plan = tuple(
-        Subtask(id=name, role="coder", instruction="do", needs=needs)
-        for name, needs in (("one", ()), ("two", ("one",)))
-    )
+def test_of_slow_ones_the_quickest_gets_what_would_wait_for_the_quick_one() -> None:
+    needs = {"one": (), "zero": (), "two": ("zero",), "three": ("zero",)}
+    plan = tuple(Subtask(id=name, role="coder", instruction="do", needs=of) for name, of in needs.items())
     run = Simulation(setup_of(limits=Limits(), plan=plan), seed=1)
     run.send(GoalSubmitted(setup=run.setup))
-    for agent, pace_ms in (("u/a", 1), ("u/b", 5_000), ("u/c", 1_000), ("u/d", 3_000)):
+    for agent, pace_ms in (("u/a", 1_000), ("u/b", 4_000), ("u/c", 2_500), ("u/d", 2_900)):
         run.send(AgentJoined(agent=agent, roles=("coder",), slots=1))
         run.state.agents[agent].pace_ms["coder"] = pace_ms
-    ((lease, work),) = run.state.leases.items()
-    assert work.agent == "u/a"
-    run.send(AgentJoined(agent="u/a", roles=("coder",), slots=0))
-    run.send(ResultSubmitted(text="done"), "one", lease)
-    assert [work.agent for work in run.state.leases.values()] == ["u/c"]
+    held = {work.agent: lease for lease, work in run.state.leases.items()}
+    assert held.keys() == {"u/a", "u/b"}
+    run.send(ResultSubmitted(text="done"), "zero", held["u/b"])
+    assert {work.agent: work.request for work in run.state.leases.values()} == {"u/a": "one", "u/c": "two"}
 
 
 def test_a_role_that_only_one_offers_who_takes_nothing_more_is_lacking() -> None:
