@@ -210,6 +210,7 @@ def cut_journal(state: RunState, envelope: Envelope, event: JournalCut) -> None:
     lost = {path for (_, path, _), position in work.journal.items() if position > event.kept}
     work.journal = {key: position for key, position in work.journal.items() if key[1] not in lost}
     work.outward = {path: call for path, call in work.outward.items() if path not in lost}
+    work.changes = {path: made for path, made in work.changes.items() if path not in lost}
     work.forked = False
     work.cut = True
     work.heard += 1
@@ -233,6 +234,8 @@ def tool_returned(state: RunState, envelope: Envelope, event: ToolReturned) -> N
     work = under(state, envelope)
     note_effect(work, envelope, event)
     state.tool_calls += 1
+    if event.files:
+        work.changes[event.path] = event.files
     if event.path in work.outward:
         del work.outward[event.path]
         state.unknown.pop((work.request, event.digest), None)

@@ -106,6 +106,7 @@ def _send_back(state: RunState, subtask: SubtaskState, why: str, *, carried: Ite
     """
     subtask.rejected, subtask.result = subtask.result, None
     subtask.carried = {change.path: change for change in carried}
+    subtask.unfinished = {}
     _retry(state, subtask, why)
 
 
@@ -143,6 +144,7 @@ def _redo(state: RunState, why: dict[str, str]) -> None:
     for name in again:
         subtask = state.subtasks[name]
         subtask.rejected, subtask.result = subtask.result, None
+        subtask.unfinished = {}
         subtask.status = Status.WAITING
         subtask.unmet = sum(need in open_again for need in subtask.spec.needs)
         if name in why:
@@ -182,7 +184,11 @@ def give_up(state: RunState, event: DoubtSettled) -> None:
 def _end_attempt(state: RunState, work: Work, why: str, *, retryable: bool) -> None:
     leases.close(state, work)
     if work.kind == "subtask":
-        _retry(state, state.subtasks[work.subtask or ""], why, retryable=retryable)
+        subtask = state.subtasks[work.subtask or ""]
+        if work.changes:
+            made = (change for changes in work.changes.values() for change in changes)
+            tree.leave_unfinished(subtask, tree.base_of(state, subtask), made)
+        _retry(state, subtask, why, retryable=retryable)
     elif retryable and work.attempt < state.limits.attempts:
         again = Work(work.request, work.kind, work.role, work.attempt + 1, feedback=(*work.feedback, why))
         again.subtask, again.of_attempt, again.accept, again.round = (

@@ -66,6 +66,8 @@ class SubtaskState:
     """The result that was sent back; the next attempt starts from its files."""
     carried: dict[str, FileChange] = field(default_factory=dict)
     """By path: changes that stand for the rejected result's own, since they hold what others changed too."""
+    unfinished: dict[str, FileChange] = field(default_factory=dict)
+    """By path: what attempts changed that have ended since without a result; the next one starts from it, too."""
     beside: tuple[str, ...] = ()
     """Subtasks whose files it works on top of, beyond its needs, since their changes met."""
     accepted_at: int = 0
@@ -147,6 +149,8 @@ class Work:
     open_calls: set[CallKey] = field(default_factory=set)
     outward: dict[Path, ToolCalled] = field(default_factory=dict)
     """Outward calls that have begun and not ended."""
+    changes: dict[Path, tuple[FileChange, ...]] = field(default_factory=dict)
+    """What its tools changed in its folder."""
     settled: dict[str, Verdict] = field(default_factory=dict)
     """By digest: what a person said of its calls that were in doubt."""
 

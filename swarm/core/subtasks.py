@@ -17,7 +17,7 @@ def ready(state: RunState, subtask: SubtaskState) -> None:
     spec = subtask.spec
     attempt = subtask.attempts + 1
     work = Work(spec.id, "subtask", spec.role, attempt, subtask=spec.id, feedback=subtask.feedback, order=subtask.order)
-    if subtask.rejected is not None:
+    if subtask.rejected is not None or subtask.unfinished:
         for ref in tree.left_behind(subtask, tree.base_of(state, subtask)):
             told = f"{ref.path}: {_MOVED} {tree.LEFT}{ref.path}, to be read; it is no part of your result."
             work.feedback = (*work.feedback, told)
@@ -44,7 +44,7 @@ def approve(state: RunState, subtask: SubtaskState) -> None:
 def accept(state: RunState, subtask: SubtaskState) -> None:
     """Make a result count; what waited for it may begin."""
     subtask.status, subtask.rejected, subtask.feedback, subtask.repeats = Status.ACCEPTED, None, (), 0
-    subtask.carried = {}
+    subtask.carried, subtask.unfinished = {}, {}
     subtask.accepted_at, subtask.stands_on = state.position, tree.given(state, subtask)
     subtask.sources = tree.sources_of(state, subtask)
     state.accepted_order.append(subtask.spec.id)

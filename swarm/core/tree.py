@@ -57,7 +57,7 @@ def base_of(state: RunState, subtask: SubtaskState) -> dict[str, FileRef]:
 
 
 def start_of(subtask: SubtaskState, base: dict[str, FileRef]) -> dict[str, FileRef]:
-    """Return the files an attempt finds in its folder: its base, and what its rejected predecessor had made of it.
+    """Return the files an attempt finds in its folder: its base, and what its predecessors had made of it.
 
     Where the base has moved on since, the base's version stands: to lay the old one over it would undo what others did,
     and nobody would see it. So do its files where the old one cannot lie beside them. `left_behind` says what that
@@ -69,7 +69,7 @@ def start_of(subtask: SubtaskState, base: dict[str, FileRef]) -> dict[str, FileR
 
 
 def left_behind(subtask: SubtaskState, base: dict[str, FileRef]) -> tuple[FileRef, ...]:
-    """Return the rejected versions that an attempt does not start from, since their base has moved on."""
+    """Return its predecessors' versions that an attempt does not start from, since their base has moved on."""
     fitting = {change.path for change in _fitting(subtask, base)}
     moved = (change for change in _own(subtask, base) if change.path not in fitting)
     left = (change for change in moved if hash_at(base, change.path) != change.sha256)
@@ -77,17 +77,29 @@ def left_behind(subtask: SubtaskState, base: dict[str, FileRef]) -> tuple[FileRe
 
 
 def _fitting(subtask: SubtaskState, base: dict[str, FileRef]) -> list[FileChange]:
-    """Return what the rejected attempt had changed, as far as it can be done to the base."""
+    """Return what earlier attempts had changed, as far as it can be done to the base."""
     same = [change for change in _own(subtask, base) if hash_at(base, change.path) == change.base]
     apart = in_the_way(base, same)
     return [change for change in same if change.path not in apart]
 
 
 def _own(subtask: SubtaskState, base: dict[str, FileRef]) -> Iterator[FileChange]:
-    """Yield what the rejected attempt had changed; merged with what others had, where that still fits the base."""
+    """Yield what earlier attempts had changed: the rejected one, and after it those without a result.
+
+    Of the rejected one merged with what others had changed, where that still fits the base.
+    """
     for change in subtask.rejected.files if subtask.rejected else ():
-        carried = subtask.carried.get(change.path)
-        yield carried if carried is not None and carried.base == hash_at(base, change.path) else change
+        if change.path not in subtask.unfinished:
+            carried = subtask.carried.get(change.path)
+            yield carried if carried is not None and carried.base == hash_at(base, change.path) else change
+    yield from subtask.unfinished.values()
+
+
+def leave_unfinished(subtask: SubtaskState, base: dict[str, FileRef], changes: Iterable[FileChange]) -> None:
+    """Keep what an attempt changed that ends without a result, for the next one to start from."""
+    for change in changes:
+        before = hash_at(base, change.path)
+        subtask.unfinished[change.path] = change.model_copy(update={"base": before})
 
 
 # Which result stands on which

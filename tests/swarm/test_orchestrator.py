@@ -242,6 +242,22 @@ async def test_a_result_handed_in_again_is_told_once_then_the_attempt_fails_then
     assert [e.round for e in told.of(PlanRequested)] == [1, 2]
 
 
+async def test_what_an_attempt_without_a_result_has_written_is_not_written_again(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        if role != "coder":
+            return None
+        if rejected(body):
+            return "It was there." if "Files in the project:\na.txt" in str(body["messages"][1]["content"]) else None
+        return Answer(calls=[("fly", {})]) if wrote(body) else write("a.txt", "made")
+
+    async with ChatEndpoint(player([task("a")], play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"file": "a.txt"}]))
+    assert outcome.outcome == "accepted", outcome.reason
+    told = await story(tmp_path)
+    assert [e.text for e in told.of(ResultSubmitted)] == ["It was there."]
+    assert (Path(outcome.folder or "") / "a.txt").read_text() == "made"
+
+
 async def test_another_plan_keeps_accepted_work_as_far_as_it_is_told_of_it_and_goes_on_from_its_files(
     tmp_path: Path,
 ) -> None:

@@ -127,6 +127,30 @@ def test_what_an_attempt_did_itself_is_no_news_to_it() -> None:
     assert (deed.tool, deed.output, deed.attempt) == ("post", "posted", 1)
 
 
+def made(run: Run, path: str, sha256: str | None, base: str | None = None, at: int = 0) -> None:
+    change = FileChange(path=path, base=base, sha256=sha256, bytes=1)
+    call = CALL | {"path": (at,), "tool": "write_file"}
+    attempt = run.state.works["a"].attempt
+    run.record(ToolReturned(attempt=attempt, output="wrote it", files=(change,), **call), "a")
+
+
+def test_an_attempt_starts_from_what_one_made_that_ended_without_a_result() -> None:
+    run = Run(subtask("a"), attempts=9)
+    made(run, "kept.py", "1")
+    made(run, "gone.py", "2", at=1)
+    made(run, "gone.py", None, "2", at=2)
+    assert run.told("a").start == {}
+    fails(run, "a", effects=3)
+    run.state = unpack("run", pack(run.state))
+    assert {path: ref.sha256 for path, ref in run.told("a").start.items()} == {"kept.py": "1"}
+    made(run, "kept.py", "3", "1")
+    made(run, "more.py", "4", at=1)
+    fails(run, "a", effects=2)
+    fails(run, "a")
+    assert {path: ref.sha256 for path, ref in run.told("a").start.items()} == {"kept.py": "3", "more.py": "4"}
+    assert run.told("a").base == {}
+
+
 def fails(run: Run, name: str, effects: int = 0) -> None:
     run.record(WorkFailed(reason="broke", kind="error", effects=effects), name)
 
