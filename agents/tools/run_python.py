@@ -19,7 +19,8 @@ async def run_python(
 ) -> str:
     """Run a Python file of the project (path), a snippet (code) or a module, at the project's root. Give one of these.
 
-    It sees the project's files and no network; files it writes there stay. Print what you want to know.
+    It sees the project's files and no network. Files it writes there stay, as part of your result; what it writes into
+    /tmp is gone afterwards. Print what you want to know.
     """
     if bool(path) + bool(code) + bool(module) != 1:
         raise ToolFailed("run_python wants just one of path (a file of the project), code and module.")
