@@ -9,6 +9,8 @@ _MOVED = (
     "what your last attempt stood on has changed since. Your folder holds the new version of it; "
     "what you had made before lies in"
 )
+_NAMED = 20
+"""Files that are named to an attempt."""
 
 
 def ready(state: RunState, subtask: SubtaskState) -> None:
@@ -18,8 +20,14 @@ def ready(state: RunState, subtask: SubtaskState) -> None:
     attempt = subtask.attempts + 1
     work = Work(spec.id, "subtask", spec.role, attempt, subtask=spec.id, feedback=subtask.feedback, order=subtask.order)
     if subtask.rejected is not None or subtask.unfinished:
-        for ref in tree.left_behind(subtask, tree.base_of(state, subtask)):
-            told = f"{ref.path}: {_MOVED} {tree.LEFT}{ref.path}, to be read; it is no part of your result."
+        left = [ref.path for ref in tree.left_behind(subtask, tree.base_of(state, subtask))]
+        for path in left:
+            told = f"{path}: {_MOVED} {tree.LEFT}{path}, to be read; it is no part of your result."
+            work.feedback = (*work.feedback, told)
+        changed = [one.path for one in subtask.unfinished.values() if one.sha256 != one.base and one.path not in left]
+        if changed:
+            more = f" and {len(changed) - _NAMED} more files" if len(changed) > _NAMED else ""
+            told = f"it ended before it was done; go on from what it made of {', '.join(changed[:_NAMED])}{more}"
             work.feedback = (*work.feedback, told)
     leases.want(state, work)
 

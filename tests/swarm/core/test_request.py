@@ -146,6 +146,9 @@ def test_an_attempt_starts_from_what_one_made_that_ended_without_a_result() -> N
     made(run, "kept.py", "3", "1")
     made(run, "more.py", "4", at=1)
     fails(run, "a", effects=2)
+    assert (
+        run.state.works["a"].feedback[-1] == "it ended before it was done; go on from what it made of kept.py, more.py"
+    )
     fails(run, "a")
     assert {path: ref.sha256 for path, ref in run.told("a").start.items()} == {"kept.py": "3", "more.py": "4"}
     assert run.told("a").base == {}
