@@ -49,7 +49,10 @@ class Coder(Role[SubtaskAssigned, ResultSubmitted]):
             return await _write_at_once(path, request, ctx)
         user = task(ctx.briefing, request.subtask.instruction, request.feedback)
         prompt = ctx.briefing.role.prompt or prompt_of(type(self))
-        tools = [tool for tool in ctx.tools if ctx.files or tool not in READS]  # what is not there is not read
+        small = (
+            ctx.briefing.role.dialogue == "json"
+        )  # offered tools to read with where there are no files, it reads them
+        tools = [tool for tool in ctx.tools if ctx.files or not small or tool not in READS]
         reply = await ctx.converse(prompt, user, tools=tools, lacking=_lacking(request, ctx))
         return ctx.result(reply.text)
 

@@ -258,6 +258,18 @@ async def test_what_an_attempt_without_a_result_has_written_is_not_written_again
     assert (Path(outcome.folder or "") / "a.txt").read_text() == "made"
 
 
+async def test_a_coder_may_read_what_it_wrote_into_an_empty_project(tmp_path: Path) -> None:
+    def play(role: str, _subtask: str, body: Body) -> Reply | None:
+        read = Answer(calls=[("read_file", {"path": "a.txt"})])
+        return read if role == "coder" and wrote(body) and len(results(body)) == 1 else None
+
+    async with ChatEndpoint(player([task("a")], play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, accept=[{"file": "a.txt"}]))
+    assert outcome.outcome == "accepted", outcome.reason
+    read = [e for e in (await story(tmp_path)).of(ToolReturned) if e.tool == "read_file"]
+    assert [one.output for one in read] == ["made by a\n"]
+
+
 async def test_another_plan_keeps_accepted_work_as_far_as_it_is_told_of_it_and_goes_on_from_its_files(
     tmp_path: Path,
 ) -> None:
