@@ -193,7 +193,7 @@ class Context:
                     else:
                         dialogue.answered(reply)
                 case Act():
-                    dialogue.returned(await self._act(step.calls, granted))
+                    dialogue.returned(await self._act(step.calls, granted, dialogue.shown))
                 case Finished() if lacking is not None and (text := await lacking()):
                     lacking = None
                     dialogue.not_yet(text)
@@ -277,12 +277,14 @@ class Context:
             until=self._until,
         )
 
-    async def _act(self, calls: tuple[Call, ...], granted: Mapping[str, Tool]) -> list[Outcome]:
+    async def _act(self, calls: tuple[Call, ...], granted: Mapping[str, Tool], shown: int) -> list[Outcome]:
         """Run the calls of one reply; several only read, and run together."""
         paths = [self._effects.next_path() for _ in calls]  # before any runs: keys do not hang on who is first
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._calls.use(path, granted[call.name], call.arguments), name=call.name)
+                group.create_task(
+                    self._calls.use(path, granted[call.name], call.arguments, shown=shown), name=call.name
+                )
                 for path, call in zip(paths, calls, strict=True)
             ]
         outcomes = []

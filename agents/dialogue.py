@@ -93,6 +93,11 @@ class Dialogue:
         """Return what to do; the same until its outcome has been handed in."""
         return self._step
 
+    @property
+    def shown(self) -> int:
+        """How many bytes of one tool's output the model is shown."""
+        return self._history.cap(OUTPUT_CAP)
+
     def answered(self, reply: ModelReply) -> None:
         """Take the model's reply to an `Ask`."""
         self._expect(Ask)
@@ -207,7 +212,7 @@ class Dialogue:
         if self._turn == self._max_turns - 1:
             slots[-1].note += _LAST
         for slot in slots:
-            self._history.append(*result_messages(slot, self._mode, self._history.cap(OUTPUT_CAP)))
+            self._history.append(*result_messages(slot, self._mode, self.shown))
         return self._ask()
 
     # Steps

@@ -16,6 +16,7 @@ import pydantic
 from pydantic import JsonValue
 from pydantic_core import ErrorDetails
 
+from agents.conversation.fitting import OUTPUT_CAP
 from agents.conversation.structured import bare
 from agents.errors import ToolFailed
 from agents.files.project_folder import ProjectFolder
@@ -45,6 +46,8 @@ class ToolContext:
     """How long the tool should take at most."""
     idempotency_key: str = ""
     """The same for each repetition of this call, in any attempt, and in no other run; for services that take one."""
+    shown: int = OUTPUT_CAP
+    """Bytes of its answer that the model is shown: out of a longer one the middle is cut."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,17 @@ class ToolCalls:
     _cut_off: set[str] = field(default_factory=set)
     """Digests of those that ended without an outcome, such as by a timeout of the role's own."""
 
-    async def use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
-        """Return what a call gave; an error is a `ToolReturned` too. Raises `Diverged`, `InDoubt`, `StorageFailed`."""
-        with self.effects:
-            return await self._use(path, tool, arguments)
+    async def use(
+        self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue], *, shown: int = OUTPUT_CAP
+    ) -> ToolReturned:
+        """Return what a call gave; an error is a `ToolReturned` too. `shown`: bytes of it that its caller looks at.
 
-    async def _use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
+        Raises `Diverged`, `InDoubt`, `StorageFailed`.
+        """
+        with self.effects:
+            return await self._use(path, tool, arguments, shown)
+
+    async def _use(self, path: Path, tool: Tool, arguments: Mapping[str, JsonValue], shown: int) -> ToolReturned:
         digest = digest_of({"arguments": arguments, "tool": tool.name})
         done = ToolReturned(
             attempt=self.attempt, path=path, digest=digest, tool=tool.name, arguments=dict(arguments), output=""
@@ -74,12 +79,12 @@ class ToolCalls:
             self._begun[path] = digest
         try:
             await self.effects.live()
-            return await self._do(done, tool, entry)
+            return await self._do(done, tool, entry, shown)
         finally:
             if path in self._begun:
                 self._cut_off.add(self._begun.pop(path))
 
-    async def _do(self, done: ToolReturned, tool: Tool, entry: Entry | None) -> ToolReturned:
+    async def _do(self, done: ToolReturned, tool: Tool, entry: Entry | None, shown: int) -> ToolReturned:
         try:
             checked = tool.validate(done.arguments)
         except ToolFailed as wrong:
@@ -89,10 +94,10 @@ class ToolCalls:
             output, error = answered
             return await self._returned(done, output, error=error)
         if tool.effect == "reads":
-            return await self._run(done, tool, checked)
+            return await self._run(done, tool, checked, shown)
         await self._intend(done, tool, entry)
         async with self.folder.changing:
-            return await self._run(done, tool, checked)
+            return await self._run(done, tool, checked, shown)
 
     def _without_doing(self, tool: Tool, arguments: Mapping[str, JsonValue], digest: str) -> tuple[str, bool] | None:
         """Return the answer of a call that is not to be done, and whether it is an error; None: it is to be done."""
@@ -129,13 +134,16 @@ class ToolCalls:
         if tool.effect == "outward":
             self._begun[done.path] = done.digest
 
-    async def _run(self, done: ToolReturned, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolReturned:
+    async def _run(
+        self, done: ToolReturned, tool: Tool, arguments: Mapping[str, JsonValue], shown: int
+    ) -> ToolReturned:
         context = ToolContext(
             await self.folder.open(),
             self.briefing.permissions,
             self.sandbox,
             # Not the attempt: the next one repeats what was under way as this one ended.
             idempotency_key=f"{self.briefing.run}:{self.request}:{done.digest[:32]}",
+            shown=shown,
         )
         output, error = "", True
         changes: tuple[FileChange, ...] = ()

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import Field
 
 from agents.checking import bounded, regex_search
+from agents.conversation.fitting import OUTPUT_CAP
 from agents.errors import ToolFailed
 from agents.files import names as file_names
 from agents.files import plain_text
@@ -22,6 +23,7 @@ from agents.tool import ToolContext, tool
 
 SHOWN = 16_000
 """Bytes of a file that are shown at once: with notes still below `OUTPUT_CAP`, beyond which the middle is cut out."""
+NOTES = OUTPUT_CAP - SHOWN
 LISTED = 500
 MATCHES = 100
 LINE = 300
@@ -54,7 +56,8 @@ async def read_file(
     if not wanted:
         raise ToolFailed(f"{path!r} has {len(all_lines)} lines; there is no line {first_line}.")
     ends = itertools.accumulate(_bytes(line) for line in wanted)
-    whole = sum(end <= SHOWN for end in ends)
+    room = min(SHOWN, context.shown - NOTES)
+    whole = sum(end <= room for end in ends) or 1
     last = first_line + whole - 1
     if whole < len(wanted):
         notes.append(f"go on with first_line={last + 1}")

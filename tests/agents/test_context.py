@@ -309,6 +309,16 @@ async def test_an_answer_leaves_room_for_what_is_asked_in_the_window_of_any_mode
     assert asked.max_tokens == most
 
 
+async def test_a_model_with_a_small_window_is_shown_all_that_is_read_for_it(make: Maker) -> None:
+    content = "12345678\n" * 1_000
+    model = Answers(call("write_file", path="a", content=content), call("read_file", path="a"), "x")
+    context, _ = make(model, tools=[read_file, write_file], window=4_096)
+    await context.converse("s", "u")
+    told = str(model.requests[2].messages[-1]["content"])
+    assert "cut out" not in told
+    assert told.endswith("of 1000]\n[go on with first_line=" + str(told.count("12345678") + 1) + "]")
+
+
 async def test_a_tool_that_was_not_granted_is_refused(make: Maker) -> None:
     context, log = make(tools=[read_file])
     with pytest.raises(ToolRefused, match="'write_file' is not granted to role 'tester'"):

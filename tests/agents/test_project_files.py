@@ -1,5 +1,6 @@
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,17 @@ async def test_what_is_read_at_once_is_kept_whole(context: ToolContext, letter: 
     text = await run(read_file, context, path="a")
     assert cut_middle(text, OUTPUT_CAP) == text
     assert len(text.encode()) > OUTPUT_CAP - 2_000
+
+
+async def test_a_model_with_a_small_window_reads_as_much_at_once_as_it_is_shown(context: ToolContext) -> None:
+    context.folder.write("a", b"12345678\n" * 1_000)
+    context = replace(context, shown=1_500)
+    text = await run(read_file, context, path="a")
+    assert text.endswith("\n[lines 1 to 124 of 1000]\n[go on with first_line=125]")
+    assert len(text) <= 1_500
+    context.folder.write("a", b"x" * 2_000 + b"\ny\n")
+    text = await run(read_file, context, path="a")
+    assert text.endswith("xx\n[lines 1 to 1 of 2]\n[go on with first_line=2]"), "of a line all is told"
 
 
 @pytest.mark.parametrize(
