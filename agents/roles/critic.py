@@ -69,9 +69,12 @@ class Critic(Role[ReviewRequested, ReviewGiven]):
     async def _ask(self, request: ReviewRequested, ctx: Context, asks: list[str]) -> ReviewGiven:
         """Let the model judge."""
         what = "Results by subtask" if request.subtask is None else "The result"
+        earlier = [f"[{finding.subtask}] {why}" for finding in ctx.findings for why in finding.feedback]
         user = (
             section("Goal", ctx.goal)
+            + section("The subtask", "\n".join(finding.instruction for finding in ctx.findings if request.subtask))
             + section(what, "\n".join(result(finding) for finding in ctx.findings))
+            + section("What was wrong with earlier attempts (do not ask for the contrary now)", bullets(earlier))
             + section("Files", file_list(ctx.files))
             + section("Criteria", bullets(asks) or "- The outcome reaches the goal.")
         )

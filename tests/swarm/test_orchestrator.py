@@ -408,6 +408,25 @@ def test_a_failure_that_names_no_file_is_told_to_all_who_do_theirs_again() -> No
     )
 
 
+async def test_a_critic_of_a_subtask_is_told_what_was_to_do_and_what_was_wrong_before(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def play(role: str, subtask: str, body: Body) -> Reply | None:
+        if role != "critic":
+            return "Made a.txt, shorter." if subtask == "a" and rejected(body) and wrote(body) else None
+        told.append(str(body["messages"][-1]["content"]))
+        return json.dumps({"reasons": "It is too long.", "accepted": False}) if len(told) == 1 else None
+
+    plan = [{"id": "a", "role": "coder", "do": "TASK a: go", "accept": [{"ask": "It is funny."}]}]
+    async with ChatEndpoint(player(play=play)) as endpoint:
+        outcome = await start(tmp_path, scenario(endpoint, plan=plan, accept=[{"file": "a.txt"}]))
+    assert outcome.outcome == "accepted"
+    first, second = told
+    assert "The subtask:\nTASK a: go\n\nThe result:\n[a] Made a.txt." in first
+    assert "too long" not in first
+    assert "What was wrong with earlier attempts (do not ask for the contrary now):\n- [a] It is too long." in second
+
+
 async def test_a_critic_that_accepts_and_has_work_done_again_is_asked_which(tmp_path: Path) -> None:
     def play(role: str, _subtask: str, body: Body) -> Reply | None:
         if role != "critic" or "which of the two" in str(body):
