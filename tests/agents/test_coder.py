@@ -107,7 +107,7 @@ async def test_a_coder_whose_call_was_cut_at_the_limit_is_told_so_and_writes_the
     assert outcome.outcome == "accepted", outcome.reason
     assert (tmp_path / "out" / "a.txt").read_text() == "one\ntwo\n"
     assert "cut off at" in told[1]
-    assert "Write a long file in parts." in told[1]
+    assert "Write a long file in parts: first its beginning, then what follows, each by an edit at its end." in told[1]
 
 
 async def test_a_call_that_is_cut_again_ends_the_attempt_with_its_reason(tmp_path: Path) -> None:
