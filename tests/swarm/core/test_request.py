@@ -127,7 +127,7 @@ def test_what_an_attempt_did_itself_is_no_news_to_it() -> None:
     assert (deed.tool, deed.output, deed.attempt) == ("post", "posted", 1)
 
 
-def made(run: Run, path: str, sha256: str | None, base: str | None = None, at: int = 0) -> None:
+def wrote(run: Run, path: str, sha256: str | None, base: str | None = None, at: int = 0) -> None:
     change = FileChange(path=path, base=base, sha256=sha256, bytes=1)
     call = CALL | {"path": (at,), "tool": "write_file"}
     attempt = run.state.works["a"].attempt
@@ -136,15 +136,15 @@ def made(run: Run, path: str, sha256: str | None, base: str | None = None, at: i
 
 def test_an_attempt_starts_from_what_one_made_that_ended_without_a_result() -> None:
     run = Run(subtask("a"), attempts=9)
-    made(run, "kept.py", "1")
-    made(run, "gone.py", "2", at=1)
-    made(run, "gone.py", None, "2", at=2)
+    wrote(run, "kept.py", "1")
+    wrote(run, "gone.py", "2", at=1)
+    wrote(run, "gone.py", None, "2", at=2)
     assert run.told("a").start == {}
     fails(run, "a", effects=3)
     run.state = unpack("run", pack(run.state))
     assert {path: ref.sha256 for path, ref in run.told("a").start.items()} == {"kept.py": "1"}
-    made(run, "kept.py", "3", "1")
-    made(run, "more.py", "4", at=1)
+    wrote(run, "kept.py", "3", "1")
+    wrote(run, "more.py", "4", at=1)
     fails(run, "a", effects=2)
     assert (
         run.state.works["a"].feedback[-1] == "it ended before it was done; go on from what it made of kept.py, more.py"
