@@ -114,6 +114,7 @@ async def test_a_model_with_a_small_window_reads_as_much_at_once_as_it_is_shown(
     [
         (b"Stra\xdfe; 5 \x80", "Straße; 5 €\n[it is not UTF-8, and was read as Windows-1252]"),
         ("Straße".encode("utf-16"), "Straße\n[it is UTF-16]"),
+        ("Straße\x1e\x08".encode(), "Straße\x1e\x08"),
         (
             "Straße \xff".encode()[:-1],
             "Straße \ufffd\n[bytes that are not UTF-8 are shown as \ufffd, the first is byte 8]",
