@@ -49,10 +49,9 @@ class Coder(Role[SubtaskAssigned, ResultSubmitted]):
             return await _write_at_once(path, request, ctx)
         user = task(ctx.briefing, request.subtask.instruction, request.feedback)
         prompt = ctx.briefing.role.prompt or prompt_of(type(self))
-        small = (
-            ctx.briefing.role.dialogue == "json"
-        )  # offered tools to read with where there are no files, it reads them
-        tools = [tool for tool in ctx.tools if ctx.files or not small or tool not in READS]
+        # what is not there is not read; its own files may be, but small models read where they should write
+        spared = READS if ctx.briefing.role.dialogue == "json" else READS - {"read_file"}
+        tools = [tool for tool in ctx.tools if ctx.files or tool not in spared]
         reply = await ctx.converse(prompt, user, tools=tools, lacking=_lacking(request, ctx))
         return ctx.result(reply.text)
 

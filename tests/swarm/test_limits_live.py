@@ -92,7 +92,7 @@ def billing(body: Body) -> Reply:
     """The usual, for more tokens than were allowed for the answer."""
     said = player([task("a")])(body)
     answer = Answer(said) if isinstance(said, str) else said
-    return Answer(answer.text, answer.calls, usage={"prompt_tokens": 100, "completion_tokens": 401})
+    return Answer(answer.text, answer.calls, usage={"prompt_tokens": 200, "completion_tokens": 401})
 
 
 def billed(endpoint: ChatEndpoint, tokens: int) -> dict[str, Any]:
@@ -106,7 +106,7 @@ async def test_a_bill_beyond_its_reservation_is_counted_and_the_run_goes_on_wher
     async with ChatEndpoint(billing) as endpoint:
         outcome = await start(tmp_path, billed(endpoint, 100_000))
         assert outcome.outcome == "accepted", outcome.reason
-        assert outcome.tokens.input + outcome.tokens.output == 501 * endpoint.count
+        assert outcome.tokens.input + outcome.tokens.output == 601 * endpoint.count
 
 
 async def test_a_bill_that_passes_a_limit_ends_the_run_and_a_limit_that_holds_it_reopens_it(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ async def test_an_ended_run_is_only_handed_over_again(tmp_path: Path) -> None:
         assert endpoint.count == asked
 
 
-@pytest.mark.parametrize("limit", [{"tokens": 4000}, {"time": "3s"}])
+@pytest.mark.parametrize("limit", [{"tokens": 5000}, {"time": "3s"}])
 async def test_a_run_that_failed_by_a_limit_goes_on_with_a_raised_one(tmp_path: Path, limit: dict[str, Any]) -> None:
     slow = asyncio.Event()
 
