@@ -275,7 +275,7 @@ async def test_rules_that_decide_otherwise_are_caught_where_they_do(
 ) -> None:
     async with ChatEndpoint(player(PLAN)) as endpoint:
         await start(tmp_path, scenario(endpoint, accept=[{"file": "t1-0.txt"}]))
-    monkeypatch.setattr("swarm.core.decide._role_deadline", lambda *_: 1234)
+    monkeypatch.setattr("swarm.core.decide._patience", lambda *_: 1234)
     found = await again(tmp_path)
     log = (await story(tmp_path, replays=False)).log
     first = next(e.sequence for e in log if getattr(e.event, "deadline_ms", None))

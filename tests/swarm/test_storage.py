@@ -17,6 +17,7 @@ from bus.event_log import RunInfo
 from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import RunPaused, ToolReturned, WorkFailed
 from bus.file_store import SMALL_BYTES
+from bus.store import open_store
 from swarm import launch
 from swarm.errors import MissingPart, UsageError
 from swarm.runs.finding import refuse_running
@@ -24,7 +25,7 @@ from swarm.runs.ownership import carrying_on, this_process
 from tests.support.endpoint import Answer, Body, ChatEndpoint, Reply
 from tests.support.faulty_disk import Fault, FaultyDisk
 from tests.support.journey import store_on
-from tests.support.runs import layers, player, results, resume, scenario, start, story
+from tests.support.runs import layers, player, results, resume, scenario, settings, start, story
 
 PLAN = layers(1, 2)
 ACCEPT = [{"file": "t0-0.txt"}]
@@ -66,12 +67,13 @@ async def test_a_run_that_could_not_begin_is_not_to_be_resumed(tmp_path: Path, m
         assert endpoint.count == 0
 
 
-def test_a_run_is_carried_on_once_in_a_process() -> None:
+async def test_a_run_is_carried_on_once_in_a_process(tmp_path: Path) -> None:
     with carrying_on("a-run"):
         with pytest.raises(UsageError, match="by this very process already"), carrying_on("a-run"):
             pass
         with pytest.raises(UsageError, match="by this very process already"):
-            refuse_running(RunInfo("a-run", 1, 1, 1, this_process(), ""))
+            async with open_store(tmp_path / "home") as store:
+                await refuse_running(store, RunInfo("a-run", 1, 1, 1, this_process(), ""), settings(tmp_path))
         with carrying_on("another"):
             pass
     with carrying_on("a-run"):
