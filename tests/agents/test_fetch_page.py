@@ -200,7 +200,7 @@ async def test_a_host_that_is_not_granted_is_not_even_looked_up() -> None:
 async def test_a_redirect_is_judged_like_the_first_address(site: Site, target: str) -> None:
     site.answers["/"] = redirect(target)
     with pytest.raises(ToolRefused, match="redirects elsewhere") as caught:
-        await fetch(site.url(), granting(site), caps=QUICK)
+        await fetch(site.url(), granting(site))
     assert len(site.hits) == 1
     assert target not in str(caught.value)
 
