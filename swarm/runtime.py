@@ -177,18 +177,22 @@ class _OwnAgents:
 
 async def _at_work(worker: Worker) -> None:
     """Run an agent until cancelled; one whose role goes on all the same is left behind, so that the run can end."""
+    now = asyncio.get_running_loop().time
     working = asyncio.create_task(worker.run(), name=worker.agent)
-    try:
-        await asyncio.shield(working)
-    except asyncio.CancelledError:
-        working.cancel()
-        _, going_on = await asyncio.wait((working,), timeout=PATIENCE_S)
-        if not going_on:
-            await working  # raises what it raised as it ended
-        else:
-            why = "it goes on although it was cancelled; does it catch CancelledError, by a bare `except:` perhaps?"
-            log.warning("role %s is left behind: %s", " or ".join(one.name for one in worker.roles), why)
-        raise
+    until: float | None = None
+    while not working.done() and (until is None or now() < until):
+        try:
+            await asyncio.wait((working,), timeout=None if until is None else until - now())
+        except asyncio.CancelledError:  # may come more than once
+            until = until or now() + PATIENCE_S
+            working.cancel()
+    if not working.done():
+        why = "it goes on although it was cancelled; does it catch CancelledError, by a bare `except:` perhaps?"
+        log.warning("role %s is left behind: %s", " or ".join(one.name for one in worker.roles), why)
+    elif not working.cancelled():
+        working.result()  # raises what it raised as it ended
+    if until is not None:
+        raise asyncio.CancelledError
 
 
 def _worker(name: str, role: RoleSetup, link: Link, store: Store, parts: Parts, work: Path) -> Worker:  # noqa: PLR0917
