@@ -51,7 +51,7 @@ def file_list(files: Mapping[str, FileRef]) -> str:
     """
     shown = _entries("", sorted(files))
     closed = {name for name in shown if name.endswith("/")}
-    while closed:
+    while closed and len(shown) <= MOST_FILES:  # beyond it none can be opened, however many there are
         folder = min(closed, key=lambda name: (name.count("/"), len(shown[name]), name))
         closed.remove(folder)
         inner = _entries(folder, shown[folder])
