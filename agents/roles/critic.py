@@ -68,11 +68,12 @@ class Critic(Role[ReviewRequested, ReviewGiven]):
 
     async def _ask(self, request: ReviewRequested, ctx: Context, asks: list[str]) -> ReviewGiven:
         """Let the model judge."""
-        what = "Results by subtask" if request.subtask is None else "The result"
+        whole = request.subtask is None
+        what = "Results by subtask" if whole else "The result"
         earlier = [f"[{finding.subtask}] {why}" for finding in ctx.findings for why in finding.feedback]
         user = (
             section("Goal", ctx.goal)
-            + section("The subtask", "\n".join(finding.instruction for finding in ctx.findings if request.subtask))
+            + section("The subtask", "" if whole else "\n".join(finding.instruction for finding in ctx.findings))
             + section(what, "\n".join(result(finding) for finding in ctx.findings))
             + section("What was wrong with earlier attempts (do not ask for the contrary now)", bullets(earlier))
             + section("Files", file_list(ctx.files))
@@ -82,7 +83,7 @@ class Critic(Role[ReviewRequested, ReviewGiven]):
         judged: Judgement = reply.data
         if judged.accepted:
             return ReviewGiven(accepted=True, feedback=judged.reasons)
-        known = {finding.subtask for finding in ctx.findings if request.subtask is None}
+        known = {finding.subtask for finding in ctx.findings} if whole else set[str]()
         redo = tuple(Redo(subtask=item.subtask, why=item.why) for item in judged.redo if item.subtask in known)
         others = [item for item in judged.redo if item.subtask not in known]  # what is to change is told all the same
         feedback = "\n".join([judged.reasons, *(f"{item.subtask}: {item.why}" for item in others)])

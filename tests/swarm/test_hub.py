@@ -20,6 +20,7 @@ from bus.event_logs.sqlite import SqliteEventLog
 from bus.events import (
     AgentJoined,
     AssignmentEnded,
+    Fact,
     GoalAccepted,
     GoalFailed,
     JournalCut,
@@ -824,6 +825,19 @@ async def size(path: str, context: ToolContext) -> int:
 """
 
 
+async def ended_with(config: HubConfig, folder: Path) -> tuple[str, Fact]:
+    """Return a run of a hub with this configuration, and the event that it ended with."""
+    async with ChatEndpoint(player()) as endpoint, broker() as there:
+        settings = settings_of(folder / "hub", endpoint)
+        async with (
+            running(serve(there.url, settings, place=folder / "hub", config=config, announce=print)),
+            running(agent(there.url, folder / "agent", endpoint, "coder")),
+            client_on(there.url, announce=print) as client,
+        ):
+            run = await submitted(client, folder, accept=[{"file": "a.txt"}])
+            return run, (await ended(client, run))[-1].event
+
+
 async def test_a_hubs_own_planner_and_critic_are_what_its_configuration_says(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_ROLES)
     (tmp_path / "my_tools.py").write_text(OWN_TOOLS)
@@ -833,15 +847,7 @@ async def test_a_hubs_own_planner_and_critic_are_what_its_configuration_says(tmp
         'tools: {size: "./my_tools.py:size"}\n'
     )
     config = HubConfig.load(tmp_path / "hub.yaml")
-    async with ChatEndpoint(player()) as endpoint, broker() as there:
-        settings = settings_of(tmp_path / "hub", endpoint)
-        async with (
-            running(serve(there.url, settings, place=tmp_path / "hub", config=config, announce=print)),
-            running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
-            client_on(there.url, announce=print) as client,
-        ):
-            run = await submitted(client, tmp_path, accept=[{"file": "a.txt"}])
-            end = (await ended(client, run))[-1].event
+    run, end = await ended_with(config, tmp_path)
     assert isinstance(end, GoalAccepted)
     assert end.reason == "sizes: 10, 10"
     async with open_store(tmp_path / "hub", read_only=True) as store:
@@ -853,16 +859,8 @@ async def test_a_hubs_own_planner_speaks_with_a_model_that_is_a_file(tmp_path: P
     plan = {"subtasks": [{"id": "a", "role": "coder", "do": "TASK a: write a.txt"}]}
     (tmp_path / "answers.yaml").write_text(json.dumps([{"role": "planner", "json": plan}]))
     (tmp_path / "hub.yaml").write_text("roles:\n  planner: {model: 'scripted:answers.yaml'}\n")
-    config = HubConfig.load(tmp_path / "hub.yaml")
-    async with ChatEndpoint(player()) as endpoint, broker() as there:
-        settings = settings_of(tmp_path / "hub", endpoint)
-        async with (
-            running(serve(there.url, settings, place=tmp_path / "hub", config=config, announce=print)),
-            running(agent(there.url, tmp_path / "agent", endpoint, "coder")),
-            client_on(there.url, announce=print) as client,
-        ):
-            run = await submitted(client, tmp_path, accept=[{"file": "a.txt"}])
-            assert isinstance((await ended(client, run))[-1].event, GoalAccepted)
+    _, end = await ended_with(HubConfig.load(tmp_path / "hub.yaml"), tmp_path)
+    assert isinstance(end, GoalAccepted)
 
 
 async def test_a_hubs_own_agents_say_which_version_of_a_role_they_have(tmp_path: Path) -> None:
