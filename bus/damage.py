@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bus.database_file import NAME, RECOVER, Connect
 from bus.errors import Damaged
+from bus.private_folder import WORK
 
 _LOOKS = 3
 _BETWEEN_S = 0.01
@@ -33,7 +34,7 @@ def refuse_parted(folder: Path) -> None:
             f"If it is lost, remove {shared.name}: the runs then stand where they stood some time before."
         )
     path = folder / NAME
-    kept = [name for name in (log.name, "files", "swarm-work") if (folder / name).exists()]
+    kept = [name for name in (log.name, "files", WORK) if (folder / name).exists()]
     if kept and _lasts(lambda: path.exists() and path.stat().st_size == 0):
         raise Damaged(f"{path} is empty, but runs were kept here ({', '.join(kept)}): it was cut. Bring a copy back.")
 

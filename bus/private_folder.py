@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+WORK = "swarm-work"
+"""Below a home: all in it is ours to remove. A home may be anybody's folder, so it has a name that only we give."""
+
 
 def make_private_folder(folder: Path) -> None:
     """Make the folder, with those above it; where it has something in it, it stays as it is. Raises `OSError`."""

@@ -69,7 +69,7 @@ async def start(
         await asyncio.to_thread(handover.refuse_unusable, target)
         await _sandbox_works(setup, parts)
         await parts.prepare()
-        runs = {info.run for info in await store.log.runs()}
+        runs = await _names(store) if ready.scenario.workspace else ()
         files = await workspace.take_in(ready.scenario, store.files, home=settings.home, runs=runs)
         for name in sorted(ready.elsewhere):
             if link is None or not link.roster.offers(name):
@@ -119,11 +119,16 @@ async def begun(name: str, read: Callable[[Path | None], Settings]) -> Begun:
         refuse_imported(info)
         async for envelope in store.log.read(info.run, 1, 1):
             first = envelope.event
-        runs = {info.run for info in await store.log.runs()}
+        runs = await _names(store)
     if not isinstance(first, GoalSubmitted):
         return Begun(info.run, settings)
     settings = read(Path(first.setup.folder))
     return Begun(info.run, settings, await asyncio.to_thread(_differing, first, settings.home, runs))
+
+
+async def _names(store: Store) -> frozenset[str]:
+    """Return the runs there are, of which folders may lie in a workspace."""
+    return frozenset(info.run for info in await store.log.runs())
 
 
 def _differing(begun: GoalSubmitted, home: Path, runs: Container[str]) -> tuple[str, ...]:

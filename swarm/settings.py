@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from bus.private_folder import WORK
 from bus.store import is_on_server
 from swarm.errors import UsageError
 
@@ -44,7 +45,7 @@ class Settings:
     @property
     def closed(self) -> tuple[Path, ...]:
         """The folders below `home` that hold what agents and archives brought: no code is loaded from there."""
-        return (self.home / "files", self.home / "swarm-work")
+        return (self.home / "files", self.home / WORK)
 
     @property
     def place(self) -> Path | str:

@@ -40,6 +40,7 @@ async def _rm(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415 - likewise
 
     from agents.files.removal import remove_tree  # noqa: PLC0415 - likewise
+    from bus.private_folder import WORK  # noqa: PLC0415 - likewise
     from swarm.runs import finding  # noqa: PLC0415 - likewise
     from swarm.settings import read_settings  # noqa: PLC0415 - likewise
     from swarm.views.terminal import say  # noqa: PLC0415 - likewise
@@ -51,7 +52,7 @@ async def _rm(args: argparse.Namespace) -> int:
         if not args.yes:
             await _ask(info, as_json=args.json)
         await store.log.remove(info.run, previous=info.owner)
-        await asyncio.to_thread(remove_tree, settings.home / "swarm-work" / info.run)
+        await asyncio.to_thread(remove_tree, settings.home / WORK / info.run)
     gone = {"removed": info.run, "events": info.length, "bytes": info.bytes}
     say(json.dumps(gone) if args.json else f"removed {info.run}; `swarm gc` frees the files that only it had")
     return 0

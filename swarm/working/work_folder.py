@@ -13,16 +13,13 @@ from pathlib import Path
 from agents.files.removal import remove_tree
 from bus import presence
 from bus.errors import StorageFailed
-from bus.private_folder import make_private_folder
-
-FOLDER = "swarm-work"
-"""Below a home: all in it is ours to remove. A home may be anybody's folder, so it has a name that only we give."""
+from bus.private_folder import WORK, make_private_folder
 
 
 @asynccontextmanager
 async def work_folder(home: Path, name: str) -> AsyncIterator[Path]:
     """Give a process its folder below a home, and remove those of killed ones. Raises `StorageFailed`."""
-    folder = home / FOLDER / name
+    folder = home / WORK / name
     entering = asyncio.get_running_loop().run_in_executor(None, _enter, home, folder)
     try:
         await asyncio.shield(entering)
@@ -41,7 +38,7 @@ async def _left(entering: "asyncio.Future[int]", folder: Path) -> None:
 def left_behind(home: Path, *, remove: bool) -> list[Path]:
     """Return the folders below a home in which no process works any more; remove them if that is wanted."""
     try:
-        return [folder for folder in sorted((home / FOLDER).iterdir()) if _is_left(folder, remove=remove)]
+        return [folder for folder in sorted((home / WORK).iterdir()) if _is_left(folder, remove=remove)]
     except FileNotFoundError:
         return []
 
